@@ -7,8 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kicourse.errors import UsageError
 
-class UnknownUnitError(LookupError):
+
+class UnknownUnitError(UsageError):
     """A unit, or a language, that does not exist; the message names the nearest one."""
 
 
