@@ -1,0 +1,117 @@
+"""Figures in one quiet house style, shown with a text for those who cannot see them.
+
+A figure is drawn on a pale card of its own, so that it reads the same on a light and on a dark page.
+
+    figure = plots.figure(height=3)
+    axes = figure.subplots()
+    axes.plot(steps, losses, color=plots.BLUE)
+    plots.show(figure, alt=text("The loss falls quickly, then slowly."))
+"""
+
+import html
+from base64 import b64encode
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from IPython.display import DisplayHandle
+    from matplotlib.figure import Figure
+
+PAPER = "#fbfaf7"
+INK = "#2b2f36"
+GREY = "#8a8f98"
+# Told apart by colour-blind readers too, and dark enough on PAPER (3:1 and more) for lines and bars.
+BLUE = "#2c6fb2"
+ORANGE = "#c8641b"
+GREEN = "#2e8b6b"
+PURPLE = "#7d55a5"
+RED = "#b8324a"
+YELLOW = "#a07a06"
+COLORS = (BLUE, ORANGE, GREEN, PURPLE, RED, YELLOW)
+
+CSS_PIXELS_PER_INCH = 96
+SHARPNESS = 2  # image pixels for a pixel of the page: sharp on high-resolution screens
+
+_GRID = "#dfddd6"
+
+
+def figure(width: float = 7.5, height: float = 3.6) -> "Figure":
+    """Return an empty figure of `width` by `height` inches in the house style.
+
+    It is a plain matplotlib figure that pyplot does not know: nothing shows it twice, and nothing has to
+    close it.
+    """
+    from matplotlib.figure import Figure
+
+    _use_house_style()
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def show(figure: "Figure", alt: str, update: "DisplayHandle | None" = None) -> "DisplayHandle | None":
+    """Show `figure` below the cell; `alt` says in words what there is to see.
+
+    Returns a handle; given back as `update`, the next call draws in the same place, as a live curve does.
+    """
+    from IPython.display import display
+
+    bundle = {"text/html": _html(figure, alt), "text/plain": alt}
+    if update is not None:
+        update.update(bundle, raw=True)
+        return update
+    return display(bundle, raw=True, display_id=True)
+
+
+def png(figure: "Figure") -> bytes:
+    """Return the figure as the PNG image that `show` shows."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=CSS_PIXELS_PER_INCH * SHARPNESS)
+    return buffer.getvalue()
+
+
+def _html(figure: "Figure", alt: str) -> str:
+    # JupyterLab drops the alternative text of an image/png output, so the image travels as HTML.
+    source = b64encode(png(figure)).decode("ascii")
+    width = round(figure.get_figwidth() * CSS_PIXELS_PER_INCH)
+    style = "max-width: 100%; height: auto; border-radius: 8px"
+    return (
+        f'<img src="data:image/png;base64,{source}" width="{width}" alt="{html.escape(alt)}" style="{style}">'
+    )
+
+
+def _use_house_style() -> None:
+    import matplotlib
+    from cycler import cycler
+
+    # For good and not within a context: matplotlib reads most of it later, when lines and labels are drawn.
+    matplotlib.rcParams.update(
+        {
+            "figure.facecolor": PAPER,
+            "savefig.facecolor": PAPER,
+            "axes.facecolor": PAPER,
+            "axes.prop_cycle": cycler(color=COLORS),
+            "axes.edgecolor": GREY,
+            "axes.labelcolor": INK,
+            "axes.titlecolor": INK,
+            "axes.titlelocation": "left",
+            "axes.titlesize": 11,
+            "axes.titleweight": "bold",
+            "axes.titlepad": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": _GRID,
+            "grid.linewidth": 0.8,
+            "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure looks the same on every machine
+            "font.size": 10,
+            "text.color": INK,
+            "xtick.color": INK,
+            "ytick.color": INK,
+            "xtick.major.size": 0,
+            "ytick.major.size": 0,
+            "legend.frameon": False,
+            "lines.linewidth": 2,
+            "lines.solid_capstyle": "round",
+            "image.cmap": "cividis",
+        }
+    )
