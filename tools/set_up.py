@@ -1,10 +1,10 @@
 """Set up .venv with everything that `make lab` (or, with --dev, `make test`) needs.
 
-A second run finds nothing to do and ends at once. Several runs at the same time wait for each other. A run that was
-cut off in the middle is repaired by the next one. Only the standard library is used, since nothing else is there yet.
+A second run finds nothing to do and ends at once. Several runs at the same time wait for each other. What a run
+left half done is repaired by the next one. Only the standard library is used: there is nothing else yet.
 
-TORCH_INDEX in the environment names one more package index for pip: where the default index offers PyTorch with
-gigabytes of CUDA libraries only, give the address of PyTorch's own index of CPU builds here.
+TORCH_INDEX in the environment names one more package index for pip. Where the default index offers PyTorch only
+with gigabytes of CUDA libraries, give the address of PyTorch's own index of CPU builds here.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,21 +42,15 @@ def main() -> None:
 
 def set_up(group: str, lock: int) -> None:
     """Make the environment, install into it, fetch the models, and note that all of this is done."""
-    if UNFINISHED.exists() or not works(PYTHON, "import pip"):
+    if not is_intact():
         print("Making .venv ...", flush=True)
         make_environment(lock)
     print("Installing packages; the first time takes a few minutes ...", flush=True)
     if sys.platform == "linux" and "TORCH_INDEX" not in os.environ:
-        print(
-            "(If pip starts to fetch gigabytes of CUDA: docs/learners.md says how to avoid that.)", flush=True
-        )
+        print("(Does pip fetch gigabytes of CUDA? docs/learners.md says how to avoid that.)", flush=True)
     install(group, lock)
     print("Fetching the embedded models ...", flush=True)
-    run(
-        [KICOURSE, "models", "pull"],
-        lock,
-        "The models could not be fetched; the lines above say why. Then try again.",
-    )
+    run([KICOURSE, "models", "pull"], lock, "The models could not be fetched; see above, then try again.")
     stamp(group).write_text(fingerprint(), encoding="utf-8")
     print("kicourse is set up.", flush=True)
 
@@ -65,27 +59,36 @@ def is_set_up(group: str) -> bool:
     """Tell whether this very tree was set up before, and its interpreter still runs."""
     stamps = [stamp(group), stamp("dev")]
     done = any(path.is_file() and path.read_text(encoding="utf-8") == fingerprint() for path in stamps)
-    return done and not UNFINISHED.exists() and works(PYTHON, "import kicourse")
+    return done and not UNFINISHED.exists() and can_import("kicourse")
 
 
 def stamp(group: str) -> Path:
-    """The file that says with which fingerprint a group was set up."""
+    """Return the file that says with which fingerprint a group was set up."""
     return ENVIRONMENT / f"set-up-{group}"
 
 
 def fingerprint() -> str:
-    """What an installation depends on: the pins, and the place (a moved environment points to the old one)."""
+    """Digest what an installation depends on: the pins, and the place, since no environment can be moved."""
     digest = hashlib.sha256(str(ROOT).encode())
     for name in ("pyproject.toml", "constraints.txt"):
         digest.update((ROOT / name).read_bytes())
     return digest.hexdigest()
 
 
-def works(python: Path, statement: str) -> bool:
-    """Tell whether an interpreter is there and can run a statement."""
-    if not python.exists():
+def is_intact() -> bool:
+    """Tell whether .venv can be installed into: made here, not copied or moved, and not left half done."""
+    configuration = ENVIRONMENT / "pyvenv.cfg"
+    made_here = configuration.is_file() and str(ENVIRONMENT) in configuration.read_text(encoding="utf-8")
+    return made_here and not UNFINISHED.exists() and can_import("pip")
+
+
+def can_import(module: str) -> bool:
+    """Tell whether the environment has an interpreter that runs and can import a module."""
+    if not PYTHON.exists():
         return False
-    return subprocess.run([python, "-c", statement], capture_output=True, check=False).returncode == 0
+    return (
+        subprocess.run([PYTHON, "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
+    )
 
 
 def make_environment(lock: int) -> None:
@@ -94,36 +97,29 @@ def make_environment(lock: int) -> None:
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         fail(f"This Python cannot make environments. Debian, Ubuntu: sudo apt install python{version}-venv")
     if shutil.disk_usage(ROOT).free < NEEDED_BYTES:
-        fail(f"There is too little disk space: free {NEEDED_BYTES // 2**30} GiB for {ROOT}, then try again.")
-    run(
-        [sys.executable, "-m", "venv", "--clear", ENVIRONMENT],
-        lock,
-        "The environment .venv could not be made.",
-    )
+        fail(f"Too little disk space: make room for {NEEDED_BYTES // 2**30} GiB in {ROOT}, then try again.")
+    run([sys.executable, "-m", "venv", "--clear", ENVIRONMENT], lock, "Python could not make .venv.")
 
 
 def install(group: str, lock: int) -> None:
     """Install the package, editable, in the versions that constraints.txt pins."""
-    command = [PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "-c", ROOT / "constraints.txt"]
+    options = ["-c", "constraints.txt", "--disable-pip-version-check"]
     if index := os.environ.get("TORCH_INDEX"):
-        command += ["--extra-index-url", index]
-    target = f"{ROOT}[dev]" if group == "dev" else f"{ROOT}"
-    # Removed only once pip has ended by itself: a pip that was killed leaves packages that merely look installed.
+        options += ["--extra-index-url", index]
+    package = ".[dev]" if group == "dev" else "."
+    # Stays behind when pip fails or is killed half-way: packages may then look installed that are not.
     UNFINISHED.touch()
-    run(
-        [*command, "-e", target],
-        lock,
-        "The packages could not be installed; pip says why above. Then try again.",
-    )
+    pip_install = [PYTHON, "-m", "pip", "install", *options, "-e", package]
+    run(pip_install, lock, "The packages could not be installed; see above, then try again.")
     UNFINISHED.unlink()
 
 
-def run(command: list[str | Path], lock: int, failure: str) -> None:
+def run(command: Sequence[object], lock: int, failure: str) -> None:
     """Run a command; end with `failure` when it fails.
 
     The command inherits the lock, so that it keeps others waiting even if this process is killed.
     """
-    if subprocess.run(command, cwd=ROOT, pass_fds=[lock], check=False).returncode:
+    if subprocess.run([str(part) for part in command], cwd=ROOT, pass_fds=[lock], check=False).returncode:
         fail(failure)
 
 
