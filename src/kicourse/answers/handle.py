@@ -1,0 +1,245 @@
+"""The check's side: a handle on an answer that lives elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from kicourse.answers.channel import Channel
+from kicourse.answers.codec import Bounds, NotDataError, RefusedError, decode, encode
+from kicourse.answers.errors import AnswerLost, AnswerRaised, AnswerRefused, AnswerTimedOut, NotStarted
+from kicourse.answers.location import Location
+
+_LONGEST_STREAM = 10_000
+
+
+class Connection(Protocol):
+    """A way to an answer's host: over a thread in the kernel, over a process in grading."""
+
+    @property
+    def channel(self) -> Channel:
+        """The check's end of the channel; a new one after an interrupt."""
+
+    def interrupt(self) -> Location | None:
+        """Stop the running call and return where it was."""
+
+    def close(self) -> None:
+        """End the host."""
+
+
+@dataclass
+class Exchange:
+    """One thing asked of an answer and what came back, kept for messages and for the diagnosis."""
+
+    call: str
+    arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    outcome: Any = None
+    lent: list[Any] = field(default_factory=list)
+
+
+@dataclass
+class Session:
+    """One conversation with an answer's host: sends requests, serves lent functions, keeps the transcript."""
+
+    connection: Connection
+    seconds: float = 10.0
+    transcript: list[Exchange] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
+    spent: float = 0.0
+    lent: dict[int, Callable[..., Any]] = field(default_factory=dict)
+
+    def request(self, exchange: Exchange | None, bounds: Bounds | None = None, **message: Any) -> Any:
+        """Ask the host for something and return its reply. Raises a subclass of AnswerError where that fails."""
+        if exchange is not None:
+            self.transcript.append(exchange)
+        start = time.monotonic()
+        try:
+            reply = self._converse(encode(message, self._export), exchange, bounds or Bounds(), start + self.seconds)
+        except (AnswerTimedOut, AnswerRefused, AnswerLost) as error:
+            if exchange is not None:
+                exchange.outcome = error
+            raise
+        finally:
+            self.spent += time.monotonic() - start
+        return self._outcome(reply, exchange)
+
+    def _converse(self, frame: bytes, exchange: Exchange | None, bounds: Bounds, deadline: float) -> dict[str, Any]:
+        channel = self.connection.channel
+        channel.send(frame)
+        while True:
+            try:
+                answer = channel.receive(max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                raise AnswerTimedOut(self.seconds, self.connection.interrupt()) from None
+            except KeyboardInterrupt:
+                self.connection.interrupt()
+                raise
+            if answer is None:
+                raise AnswerLost("the answer's side has ended")
+            reply = self._decode(answer, bounds)
+            if "lent" not in reply:
+                return reply
+            channel.send(self._call_lent(reply, exchange))
+
+    def _decode(self, frame: bytes, bounds: Bounds) -> dict[str, Any]:
+        try:
+            reply = decode(frame, bounds)
+        except RefusedError as error:
+            raise AnswerRefused(str(error)) from error
+        if not isinstance(reply, dict):
+            raise AnswerLost("a malformed reply")
+        return reply
+
+    def _call_lent(self, message: dict[str, Any], exchange: Exchange | None) -> bytes:
+        function = self.lent[message["lent"]]
+        if exchange is not None:
+            exchange.lent.append((message["args"], message["kwargs"]))
+        try:
+            outcome = {"value": function(*message["args"], **message["kwargs"])}
+        except StopIteration as error:
+            raise TypeError("a lent function must not raise StopIteration") from error
+        except Exception as error:
+            outcome = {"raise": _builtin_name(error), "args": [str(argument) for argument in error.args]}
+        return encode(outcome, self._export)
+
+    def _export(self, value: Any) -> tuple[str, int] | None:
+        if isinstance(value, Handle):
+            return "object", value._number
+        if callable(value):
+            number = len(self.lent)
+            self.lent[number] = value
+            return "lent", number
+        return None
+
+    def _outcome(self, reply: dict[str, Any], exchange: Exchange | None) -> Any:
+        try:
+            self.changed.update(str(name) for name in reply.get("changed", ()))
+            if "raised" in reply:
+                raise _raised(reply["raised"])
+            if "refused" in reply:
+                raise AnswerRefused(str(reply["refused"]))
+        except (AnswerRaised, AnswerRefused, NotStarted) as error:
+            if exchange is not None:
+                exchange.outcome = error
+            raise
+        if exchange is not None:
+            exchange.outcome = reply.get("value", reply.get("type", reply.get("stopped")))
+        return reply
+
+
+def _raised(description: Any) -> AnswerRaised | NotStarted:
+    try:
+        names = tuple(str(name)[:100] for name in description["types"]) or ("Exception",)
+        where = description["where"]
+        place = Location(int(where[0]), str(where[1])[:200], str(where[2])[:100]) if where else None
+        text = str(description["text"])
+    except (TypeError, KeyError, IndexError, ValueError):
+        return AnswerRaised(("Exception",), "", None)
+    if names[0] == "NotImplementedError" and place is not None:
+        return NotStarted("not started")
+    return AnswerRaised(names, text, place)
+
+
+def _builtin_name(error: Exception) -> str:
+    for kind in type(error).__mro__:
+        if kind.__module__ == "builtins":
+            return kind.__name__
+    return "Exception"
+
+
+class Handle:
+    """An answer, or an object that an answer made, reached from a check.
+
+    Calling a handle sends plain data and returns plain data; see docs/architecture.md for the other ways. Every way
+    may raise AnswerRaised, AnswerTimedOut, AnswerRefused or NotStarted.
+    """
+
+    def __init__(self, session: Session, number: int, name: str, *, finite: bool = True) -> None:
+        self._session, self._number, self._name, self._finite = session, number, name, finite
+
+    def __repr__(self) -> str:
+        return f"<{self._name}>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the answer; what it returns must be data. An async function is awaited."""
+        return self._call(args, kwargs, keep=False)["value"]
+
+    def make(self, *args: Any, **kwargs: Any) -> "Handle":
+        """Call the answer and keep what it returns on its side."""
+        return self._kept(self._call(args, kwargs, keep=True))
+
+    def stream(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """Call the answer and iterate what it returns: the next piece is asked for when the check asks for it."""
+        return iter(self.make(*args, **kwargs))
+
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate the object; asynchronous iterators too. Raises AnswerRefused if there is no end to it."""
+        iterator = self._kept(self._request("iter(...)", (), {}, do="iterate", target=self._number))
+        for _ in range(_LONGEST_STREAM):
+            reply = iterator._request("next(...)", (), {}, do="next", target=iterator._number)
+            if "value" not in reply:
+                return
+            yield reply["value"]
+        raise AnswerRefused(f"more than {_LONGEST_STREAM:,} pieces, one after the other")
+
+    def attribute(self, name: str) -> "Handle":
+        """Read an attribute (a method, say) and keep it on its side."""
+        reply = self._session.request(None, do="attribute", target=self._number, name=name)
+        return Handle(self._session, reply["object"], f"{self._name}.{name}", finite=self._finite)
+
+    def data(self) -> Any:
+        """Return the object itself, as data."""
+        return self._request(self._name, None, {}, do="data", target=self._number)["value"]
+
+    def probe(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Run helper code (answers/probes.py) beside the object and return its result as data.
+
+        What a probe returns can be forged by the answer: recompute it, contradict it, or give no points for it.
+        """
+        return self._probe(name, args, kwargs, keep=False)["value"]
+
+    def build(self, name: str, *args: Any, **kwargs: Any) -> "Handle":
+        """Run helper code (answers/probes.py) on the answer's side and keep its result there."""
+        return self._kept(self._probe(name, args, kwargs, keep=True))
+
+    def allowing_nonfinite(self) -> "Handle":
+        """Return the same handle, through which NaN and infinities may come back."""
+        return Handle(self._session, self._number, self._name, finite=False)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any], keep: bool) -> dict[str, Any]:
+        return self._request(
+            self._name,
+            args,
+            kwargs,
+            do="call",
+            target=self._number,
+            args=list(args),
+            kwargs=kwargs,
+            keep=keep,
+        )
+
+    def _probe(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], keep: bool) -> dict[str, Any]:
+        return self._request(
+            name,
+            args,
+            kwargs,
+            do="probe",
+            target=self._number,
+            name=name,
+            args=list(args),
+            kwargs=kwargs,
+            keep=keep,
+        )
+
+    def _request(
+        self, call: str, shown: tuple[Any, ...] | None, shown_kwargs: dict[str, Any], **message: Any
+    ) -> dict[str, Any]:
+        exchange = Exchange(call, (shown or (), shown_kwargs))
+        try:
+            reply: dict[str, Any] = self._session.request(exchange, Bounds(finite=self._finite), **message)
+        except NotDataError as error:
+            raise TypeError(f"the check sent something that is not data: {error}") from error
+        return reply
+
+    def _kept(self, reply: dict[str, Any]) -> "Handle":
+        return Handle(self._session, int(reply["object"]), str(reply["type"])[:100], finite=self._finite)

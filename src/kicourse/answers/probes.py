@@ -1,0 +1,68 @@
+"""Helper code that runs on the answer's side, where the real objects are.
+
+A probe gets the object behind the handle first, then the arguments. It returns data (`handle.probe`), or an object
+that stays on the answer's side (`handle.build`). What a probe reports about an answer can be forged by the answer.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+PROBES: dict[str, Callable[..., Any]] = {}
+
+
+def probe(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Register a probe under its own name."""
+    PROBES[function.__name__] = function
+    return function
+
+
+@probe
+def openai_client(_answer: Any, base_url: str, **options: Any) -> Any:
+    """Build a real OpenAI client that talks to `base_url`, by default without retries of its own."""
+    from openai import OpenAI
+
+    return OpenAI(base_url=base_url, api_key="trial", **({"max_retries": 0, "timeout": 30} | options))
+
+
+@probe
+def completion_usage(_answer: Any, fields: dict[str, Any]) -> Any:
+    """Build the `usage` object of a chat completion."""
+    from openai.types import CompletionUsage
+
+    return CompletionUsage.model_validate(fields)
+
+
+@probe
+def state_dict(module: Any) -> dict[str, Any]:
+    """The weights of a torch module, by name, each a tensor of its own."""
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+@probe
+def load_state_dict(module: Any, weights: dict[str, Any]) -> None:
+    """Write weights into a torch module; the names must match."""
+    module.load_state_dict(weights)
+
+
+@probe
+def evaluate(module: Any, *inputs: Any) -> Any:
+    """Run a torch module forward, in evaluation mode and without gradients."""
+    import torch
+
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            return module(*inputs)
+    finally:
+        module.train(was_training)
+
+
+@probe
+def input_gradient(module: Any, x: Any, weights: Any) -> Any:
+    """The gradient of sum(weights * module(x)) with respect to x, a tensor shaped like x."""
+    import torch
+
+    x = x.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad((module(x) * weights).sum(), x)
+    return gradient

@@ -1,0 +1,32 @@
+"""The vocabulary of checks, and one module a unit: `from kicourse.checks import mini_gpt as check`."""
+
+from importlib import import_module
+
+from kicourse.answers import AnswerError, AnswerRaised, AnswerTimedOut, Handle, Record
+from kicourse.checks.check import Check, Criterion, Misconception
+from kicourse.checks.trial import Failed, Trial
+from kicourse.checks.verdict import Result, Verdict
+from kicourse.language import _
+
+__all__ = [
+    "AnswerError",
+    "AnswerRaised",
+    "AnswerTimedOut",
+    "Check",
+    "Criterion",
+    "Failed",
+    "Handle",
+    "Misconception",
+    "Record",
+    "Result",
+    "Trial",
+    "Verdict",
+    "_",
+    "load",
+]
+
+
+def load(unit: str) -> dict[str, Check]:
+    """Return a unit's checks by task, in the order in which they are written."""
+    module = import_module(f"kicourse.checks.{unit}")
+    return {value.task: value for value in vars(module).values() if isinstance(value, Check)}

@@ -1,0 +1,278 @@
+"""The check: what decides a task."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from kicourse.answers import AnswerError, Handle, NotStarted, Session, ThreadConnection
+from kicourse.checks import diagnosis, record
+from kicourse.checks.explain import explain
+from kicourse.checks.help import Hint, Reference, reference_source
+from kicourse.checks.many import Many
+from kicourse.checks.trial import Failed, Trial
+from kicourse.checks.verdict import Result, Verdict, status_of
+from kicourse.language import _, language, translate
+
+TryAnswer = Callable[[Trial, Handle], None]
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """One named expectation: a function that raises when an answer does not meet it."""
+
+    name: str
+    title: str
+    points: float
+    why: str
+    gate: bool
+    function: TryAnswer
+
+
+@dataclass(frozen=True)
+class Misconception:
+    """A wrong solution that people really write; `build()` returns it as an answer."""
+
+    name: str
+    message: str
+    build: Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Equivalent:
+    """A change of the reference solution that is no fault, and why: `before` and `after` are the stripped lines."""
+
+    before: str
+    after: str
+    reason: str
+
+
+@dataclass
+class Check:
+    """Decides one task. Call it with an answer: it never raises on a wrong one, it returns a Verdict.
+
+    Parameters
+    ----------
+    unit, task : slugs; `task` is also the name of the tag in the unit's source.
+    title : what the task is called on the course map.
+    hints : three texts, from a nudge to nearly the code.
+    seconds : how long one call of the learner's code may take.
+
+    """
+
+    unit: str
+    task: str
+    title: str
+    hints: tuple[str, str, str]
+    seconds: float = 10.0
+    criteria: list[Criterion] = field(default_factory=list)
+    misconceptions: list[Misconception] = field(default_factory=list)
+    equivalents: list[Equivalent] = field(default_factory=list)
+    last_answer: Any = field(default=None, repr=False)
+    hints_given: int = field(default=0, repr=False)
+    given_up: bool = field(default=False, repr=False)
+
+    @property
+    def points(self) -> float:
+        """The most that an answer can earn."""
+        return sum(criterion.points for criterion in self.criteria)
+
+    # What authors write
+
+    def criterion(
+        self, title: str, *, points: float = 0, why: str = "", gate: bool = False
+    ) -> Callable[[TryAnswer], TryAnswer]:
+        """Add a criterion. The first one is a gate: while a gate fails, what follows is not reached."""
+
+        def add(function: TryAnswer) -> TryAnswer:
+            is_gate = gate or not self.criteria
+            self.criteria.append(Criterion(function.__name__, title, points, why, is_gate, function))
+            return function
+
+        return add
+
+    def misconception(self, message: str, *, factory: bool = False) -> Callable[[Any], Any]:
+        """Add a wrong solution. `message` completes "Your answer behaves exactly like ...".
+
+        With `factory`, the function is called without arguments to build the answer, which keeps imports lazy.
+        """
+
+        def add(wrong: Any) -> Any:
+            build = wrong if factory else lambda: wrong
+            self.misconceptions.append(Misconception(wrong.__name__, message, build))
+            return wrong
+
+        return add
+
+    def equivalent(self, before: str, after: str, *, reason: str) -> None:
+        """Say that changing the line `before` of the reference solution into `after` is no fault, and why."""
+        self.equivalents.append(Equivalent(before, after, reason))
+
+    # What learners call
+
+    def __call__(self, answer: Any) -> Verdict:
+        """Try an answer, record the outcome in the workspace, and return the verdict."""
+        self.last_answer = answer
+        self.given_up = self.given_up or record.was_given_up(self.unit, self.task)
+        verdict = self.run(answer)
+        record.record(verdict.as_dict())
+        return verdict
+
+    def many(self, answer: Any = None) -> Many:
+        """Try an answer (by default the last one) with 20 seeds, the way grading meets it."""
+        answer = self.last_answer if answer is None else answer
+        return Many([self.run(answer, seed=seed) for seed in range(1, 21)])
+
+    def hint(self, level: int | None = None) -> Hint:
+        """Return the next hint, or the one of this level (1 to 3)."""
+        level = min(self.hints_given + 1, 3) if level is None else max(1, min(level, 3))
+        self.hints_given = max(self.hints_given, level)
+        return Hint(self._text(self.title), level, self._text(self.hints[level - 1]))
+
+    def reference(self) -> Reference:
+        """Give the task up: put the reference solution into the notebook. The task counts zero from then on."""
+        source = reference_source(self.unit, self.task, language())
+        self.given_up = True
+        record.record(self._verdict([], True, 0.0).as_dict(), kind="reference")
+        return Reference(self._text(self.title), source).into_notebook()
+
+    # How an answer is tried
+
+    def run(self, answer: Any, *, seed: int = 0) -> Verdict:
+        """Try an answer with one seed; nothing is recorded."""
+        start = time.monotonic()
+        run = _Run(self, answer, seed)
+        results, started = run.results()
+        return self._verdict(results, started, time.monotonic() - start, run.notes(), run.diagnosis)
+
+    def _verdict(
+        self,
+        results: list[Result],
+        started: bool,
+        seconds: float,
+        notes: tuple[str, ...] = (),
+        diagnosed: str = "",
+    ) -> Verdict:
+        points = sum(result.points for result in results)
+        status = status_of(points, self.points, started)
+        if self.given_up:
+            points, status = 0, "failed"
+            notes += (translate("kicourse", _GIVEN_UP),)
+        return Verdict(
+            self.unit, self.task, self._text(self.title), points, self.points, status,
+            tuple(results), diagnosed, notes, seconds,
+        )  # fmt: skip
+
+    def _text(self, message: str) -> str:
+        return translate(self.unit, message)
+
+
+class _Run:
+    """One answer, one seed: every criterion in turn."""
+
+    def __init__(self, check: Check, answer: Any, seed: int) -> None:
+        self.check, self.answer, self.seed = check, answer, seed
+        self.diagnosis = ""
+        self.changed: set[str] = set()
+
+    def results(self) -> tuple[list[Result], bool]:
+        """Return every criterion's result, and whether the learner has started on the task."""
+        attempt = Attempt(self.check, self.answer, self.seed)
+        results: list[Result] = []
+        failed: list[tuple[Criterion, Any]] = []
+        started, blocked = True, False
+        for criterion in self.check.criteria:
+            if blocked:
+                results.append(self._result(criterion, "not_reached"))
+                continue
+            error = attempt.of(criterion)
+            results.append(self._result(criterion, "failed" if error else "passed", attempt, error))
+            if error is not None:
+                started = started and not isinstance(error, NotStarted)
+                failed.append((criterion, attempt.behaviour(error)))
+                blocked = criterion.gate
+        attempt.close()
+        self.changed = attempt.changed
+        if failed and started:
+            self.diagnosis = diagnosis.name(self.check, failed, self.seed)
+        return results, started
+
+    def notes(self) -> tuple[str, ...]:
+        """Say which arguments the answer changed."""
+        if not self.changed:
+            return ()
+        names = ", ".join(f"`{name}`" for name in sorted(self.changed))
+        return (translate("kicourse", _CHANGED).format(names=names),)
+
+    def _result(
+        self,
+        criterion: Criterion,
+        status: Any,
+        attempt: "Attempt | None" = None,
+        error: Exception | None = None,
+    ) -> Result:
+        unit = self.check.unit
+        points = criterion.points if status == "passed" else 0
+        title = translate(unit, criterion.title)
+        if error is None or attempt is None:
+            return Result(criterion.name, title, status, points, criterion.points)
+        texts = explain(error, attempt.transcript, unit)
+        why = "" if isinstance(error, NotStarted) or not criterion.why else translate(unit, criterion.why)
+        return Result(criterion.name, title, status, points, criterion.points, why=why, **texts)
+
+
+class Attempt:
+    """A conversation with one answer, criterion by criterion."""
+
+    def __init__(self, check: Check, answer: Any, seed: int, *, seconds: float | None = None) -> None:
+        self.check, self.seed = check, seed
+        self.session = Session(ThreadConnection(answer), seconds or check.seconds)
+        self.handle = Handle(self.session, 0, getattr(answer, "__name__", check.task))
+        self.shared: dict[Any, Any] = {}
+        self.observations: list[Any] = []
+
+    @property
+    def transcript(self) -> list[Any]:
+        """The exchanges of the criterion tried last."""
+        return self.session.transcript
+
+    @property
+    def changed(self) -> set[str]:
+        """The names of the arguments that the answer changed."""
+        return self.session.changed
+
+    def of(self, criterion: Criterion) -> Exception | None:
+        """Try one criterion; return what went wrong, or None."""
+        self.session.transcript = []
+        trial = Trial(self.check.unit, criterion.name, self.seed, self.session, self.shared)
+        error: Exception | None = None
+        try:
+            with trial.resources:
+                self.session.request(None, do="seed", seed=self.seed)
+                criterion.function(trial, self.handle)
+        except (Failed, AnswerError) as raised:
+            error = raised
+        except Exception as raised:  # a fault of the check: reported as one, and never a pass
+            error = raised
+        finally:
+            self.observations = trial.observations
+            self._restore()
+        return error
+
+    def behaviour(self, error: Exception | None) -> list[Any]:
+        """Return all that the answer did on the criterion tried last: every outcome, and what it caused."""
+        exchanges = [[exchange.outcome, exchange.lent] for exchange in self.transcript]
+        return [error is None, exchanges, self.observations]
+
+    def _restore(self) -> None:
+        if sys.exc_info()[0] is not KeyboardInterrupt:
+            self.session.request(None, do="restore")
+
+    def close(self) -> None:
+        """End the conversation."""
+        self.session.connection.close()
+
+
+_GIVEN_UP = _("You asked for the reference solution, so this task counts zero.")
+_CHANGED = _("Your code changed its input {names}. Whoever called it may still need it: work on a copy.")

@@ -1,0 +1,83 @@
+"""The check that diagnoses: does a failing answer behave exactly like a mistake that is known?
+
+The failing criterion is run again with each listed misconception in the answer's place, with the same seed, so with the
+same trial. If the whole conversation is the same (what was asked, what came back, what lent functions and scripted
+servers saw), the learner is told what the mistake is called.
+"""
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from kicourse.answers import AnswerError, AnswerRaised, AnswerTimedOut, Record
+from kicourse.language import translate
+
+if TYPE_CHECKING:
+    from kicourse.checks.check import Check, Criterion, Misconception
+
+_PATIENCE = 10.0  # seconds for all misconceptions together
+_CALL_SECONDS = 2.0  # for one call of a misconception, which may be one that never ends
+
+
+def name(check: "Check", failed: "list[tuple[Criterion, Any]]", seed: int) -> str:
+    """Return the message of the misconception that an answer behaves like, or the empty string.
+
+    `failed` holds each failed criterion with the behaviour seen there. Where the first one cannot tell two
+    misconceptions apart, the next ones are asked.
+    """
+    suspects = list(check.misconceptions)
+    found: list[Misconception] = []
+    deadline = time.monotonic() + _PATIENCE
+    for criterion, seen in failed:
+        suspects = [
+            suspect
+            for suspect in suspects
+            if time.monotonic() < deadline and similar(seen, _behaviour(check, criterion, suspect, seed))
+        ]
+        found = suspects or found
+        if len(suspects) <= 1:
+            break
+    return translate(check.unit, found[0].message) if found else ""
+
+
+def _behaviour(check: "Check", criterion: "Criterion", suspect: "Misconception", seed: int) -> Any:
+    from kicourse.checks.check import Attempt
+
+    attempt = Attempt(check, suspect.build(), seed, seconds=min(_CALL_SECONDS, check.seconds))
+    try:
+        return attempt.behaviour(attempt.of(criterion))
+    finally:
+        attempt.close()
+
+
+def similar(one: Any, other: Any) -> bool:
+    """Whether two outcomes are the same, numbers up to rounding. Errors are the same if their types are."""
+    if isinstance(one, AnswerRaised) and isinstance(other, AnswerRaised):
+        return one.type_names[0] == other.type_names[0]
+    if isinstance(one, AnswerTimedOut) and isinstance(other, AnswerTimedOut):
+        return True
+    if isinstance(one, AnswerError) or isinstance(other, AnswerError):
+        return type(one) is type(other) and str(one) == str(other)
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Record):
+        return similar([one.kind, one.fields], [other.kind, other.fields])
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(similar(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(similar(a, b) for a, b in zip(one, other, strict=True))
+    if isinstance(one, float):
+        return one == other or abs(one - other) <= 1e-9 + 1e-5 * abs(other) or (one != one and other != other)
+    if hasattr(one, "shape"):
+        return _similar_arrays(one, other)
+    return bool(one == other)
+
+
+def _similar_arrays(one: Any, other: Any) -> bool:
+    import numpy as np
+
+    if hasattr(one, "equals"):  # pandas
+        return bool(one.equals(other))
+    a, b = (value.float().numpy() if hasattr(value, "numpy") else np.asarray(value) for value in (one, other))
+    if a.shape != b.shape or a.dtype.kind != b.dtype.kind:
+        return False
+    return bool(np.allclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=True) if a.dtype.kind in "fc" else (a == b).all())

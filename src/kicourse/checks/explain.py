@@ -1,0 +1,62 @@
+"""Why a criterion failed, in the learner's words."""
+
+import traceback
+
+from kicourse.answers import AnswerLost, AnswerRaised, AnswerRefused, AnswerTimedOut, NotStarted
+from kicourse.answers.handle import Exchange
+from kicourse.answers.location import Location
+from kicourse.checks.show import show, show_call
+from kicourse.checks.trial import Failed
+from kicourse.language import _, translate
+
+
+def explain(error: Exception, transcript: list[Exchange], unit: str) -> dict[str, str]:
+    """Return the texts of a failed criterion: message, tried, got, expected, where."""
+    last = _last_call(transcript)
+    texts = {"tried": show_call(last.call, *last.arguments) if last else ""}
+    if isinstance(error, Failed):
+        got = error.got or (show(last.outcome) if last and last.outcome is not None else "")
+        return texts | {"message": error.message, "expected": error.expected, "got": got}
+    if isinstance(error, NotStarted):
+        return {"message": _words(_("Not started yet."))}
+    if isinstance(error, AnswerRaised):
+        message = _words(_("Your code raised {error}.")).format(error=show(error))
+        return texts | {"message": message, "where": _where(error.location)}
+    if isinstance(error, AnswerTimedOut):
+        message = _words(_("Your code did not come back within {seconds:g} seconds.")).format(seconds=error.seconds)
+        return texts | {"message": message, "where": _where(error.location)}
+    if isinstance(error, AnswerRefused):
+        return texts | {"message": _refused(error.found)}
+    if isinstance(error, AnswerLost):
+        return texts | {"message": _words(_("Your code ended the process it ran in.")), "got": str(error)}
+    return texts | {"message": _bug(error)}
+
+
+def _last_call(transcript: list[Exchange]) -> Exchange | None:
+    """The last thing tried; reading pieces of a stream points back to the call that made it."""
+    calls = [exchange for exchange in transcript if not exchange.call.endswith("(...)")]
+    return calls[-1] if calls else None
+
+
+def _refused(found: str) -> str:
+    words = found.split(" ", 1)[0]
+    if words in ("nan", "inf", "-inf", "NaN", "Infinity", "-Infinity", "sNaN"):
+        return _words(_("Your code returned a number that is not finite: {found}.")).format(found=found)
+    return _words(_("Your code returned {found}, which this check cannot accept as a result.")).format(found=found)
+
+
+def _where(place: Location | None) -> str:
+    if place is None:
+        return ""
+    return _words(_("line {line}: {source}")).format(line=place.line, source=place.source)
+
+
+def _bug(error: Exception) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    detail = f"{type(error).__name__}: {error} ({frame.filename.rsplit('/', 1)[-1]}:{frame.lineno})"
+    text = _words(_("Your answer led this check into a fault of its own ({detail}). Please report it."))
+    return text.format(detail=detail[:300])
+
+
+def _words(message: str) -> str:
+    return translate("kicourse", message)

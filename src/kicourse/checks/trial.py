@@ -1,0 +1,234 @@
+"""What a criterion works with: seeded randomness, expectations that explain themselves, scripted servers."""
+
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kicourse.answers import AnswerRaised, Handle, NotStarted, Session
+from kicourse.checks.show import show
+from kicourse.language import _, translate
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kicourse.checks.scripted_server import ScriptedServer
+
+T = TypeVar("T")
+
+
+class Failed(Exception):
+    """An expectation that was not met, in the learner's language; `expected` is the value that was wanted."""
+
+    def __init__(self, message: str, expected: str = "", got: str = "") -> None:
+        super().__init__(message)
+        self.message, self.expected, self.got = message, expected, got
+
+
+class Trial:
+    """One criterion's try of an answer.
+
+    `rng` is a NumPy generator of its own, derived from the seed and the criterion's name, so that adding a criterion
+    changes no other. Never hand it to an answer; `rng.spawn(1)[0]` makes one to give away.
+    """
+
+    def __init__(self, domain: str, name: str, seed: int, session: Session, shared: "dict[Any, Any]") -> None:
+        self.domain, self.name, self.seed, self.session, self.shared = domain, name, seed, session, shared
+        self.resources = ExitStack()
+        self.observations: list[Any] = []
+
+    @property
+    def rng(self) -> "np.random.Generator":
+        """The trial's generator."""
+        if not hasattr(self, "_rng"):
+            import numpy as np
+
+            self._rng = np.random.default_rng([self.seed, zlib.crc32(self.name.encode())])
+        return self._rng
+
+    @property
+    def folder(self) -> Path:
+        """An empty folder that lives as long as the trial."""
+        if not hasattr(self, "_folder"):
+            self._folder = Path(self.resources.enter_context(tempfile.TemporaryDirectory(prefix="kicourse-")))
+        return self._folder
+
+    def server(self, *args: Any, **kwargs: Any) -> "ScriptedServer":
+        """Start a scripted OpenAI-compatible server that lives as long as the trial (see ScriptedServer)."""
+        from kicourse.checks.scripted_server import ScriptedServer
+
+        server = self.resources.enter_context(ScriptedServer(*args, **kwargs))
+        self.resources.callback(lambda: self.observe(server.observed()))
+        return server
+
+    def observe(self, data: Any) -> None:
+        """Count something that the answer caused (a request to a server, say) as part of how it behaved."""
+        self.observations.append(data)
+
+    def text(self, message: str, **values: Any) -> str:
+        """Return `message` in the learner's language with `values` filled in, each shortened."""
+        template = translate(self.domain, message)
+        if template == message:
+            template = translate("kicourse", message)
+        return template.format(**{name: _plain(value) for name, value in values.items()})
+
+    # Expectations. Each states what must hold, so that NaN fails.
+
+    def require(self, ok: Any, message: str, *, expected: Any = None, **values: Any) -> None:
+        """Fail with `message` (translated, `values` filled in) unless `ok` is true."""
+        if not bool(ok):
+            wanted = "" if expected is None else expected if isinstance(expected, str) else show(expected)
+            raise Failed(self.text(message, **values), wanted)
+
+    def equal(self, got: Any, expected: Any, message: str = _("That is not what was expected."), **values: Any) -> None:
+        """Fail unless `got` is `expected`, in type and value."""
+        self.is_a(got, type(expected))
+        if not bool(got == expected):
+            raise Failed(self.text(message, **values), show(expected), show(got))
+
+    def is_a(self, got: Any, kind: type | tuple[type, ...]) -> None:
+        """Fail with both names unless `got` is exactly of this type (or one of these)."""
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if type(got) not in kinds:
+            names = " / ".join(k.__name__ for k in kinds)
+            message = self.text(_("You returned {found}, not {wanted}."), found=_type_name(got), wanted=names)
+            raise Failed(message, names, show(got))
+
+    def array(self, got: Any, shape: tuple[int, ...] | None = None, kind: str = "array") -> None:
+        """Fail unless `got` is an array ("array") or a tensor ("tensor") of this shape (None leaves the shape open)."""
+        wanted = {"array": ("numpy", "ndarray"), "tensor": ("torch", "Tensor")}[kind]
+        if (type(got).__module__.partition(".")[0], type(got).__name__) != wanted:
+            name = ".".join(wanted)
+            message = self.text(_("You returned {found}, not {wanted}."), found=_type_name(got), wanted=name)
+            raise Failed(message, name, show(got))
+        if shape is not None and tuple(got.shape) != tuple(shape):
+            message = self.text(
+                _("The result has the shape {found}, not {wanted}."),
+                found=tuple(got.shape),
+                wanted=tuple(shape),
+            )
+            raise Failed(message, str(tuple(shape)), show(got))
+
+    def close(
+        self,
+        got: Any,
+        expected: Any,
+        message: str = _("The numbers differ."),
+        *,
+        rtol: float = 1e-4,
+        atol: float = 1e-6,
+        **values: Any,
+    ) -> None:
+        """Fail unless two numbers, arrays or tensors agree within tolerances; show where they differ most."""
+        import numpy as np
+
+        one, other = (_as_array(value) for value in (got, expected))
+        if one is None or other is None:
+            message = self.text(_("You returned {found}, not a number."), found=_type_name(got))
+            raise Failed(message, show(expected), show(got))
+        if one.shape != other.shape:
+            message = self.text(
+                _("The result has the shape {found}, not {wanted}."), found=one.shape, wanted=other.shape
+            )
+            raise Failed(message, show(expected), show(got))
+        with np.errstate(invalid="ignore"):
+            near = (one == other) | (np.abs(one - other) <= atol + rtol * np.abs(other))
+        if near.all():
+            return
+        explained = self.text(message, **values)
+        if one.ndim:
+            worst = tuple(int(i) for i in np.argwhere(~near)[0])
+            explained += " " + self.text(
+                _("First difference at {place}: {found} instead of {wanted}."),
+                place=list(worst),
+                found=float(one[worst]),
+                wanted=float(other[worst]),
+            )
+        raise Failed(explained, show(expected), show(got))
+
+    @contextmanager
+    def raises(self, *type_names: str, message: str = _("This must raise {names}.")) -> Iterator[None]:
+        """Fail unless the block's call of the answer raises an exception of one of these types (or a subclass)."""
+        try:
+            yield
+        except NotStarted:
+            raise
+        except AnswerRaised as error:
+            if set(type_names) & set(error.type_names):
+                return
+            raise
+        raise Failed(self.text(message, names=" / ".join(type_names)), " / ".join(type_names))
+
+    def cases(self, draw: "Callable[[np.random.Generator, int], T]", count: int = 20) -> Iterator[T]:
+        """Yield `count` cases, drawn by `draw(rng, size)` with sizes growing from 1.
+
+        The smallest come first, so the failing case that a learner sees is a small one.
+        """
+        for size, rng in enumerate(self.rng.spawn(count), start=1):
+            yield draw(rng, size)
+
+    def once(self, function: "Callable[[Trial, Handle], T]", answer: Handle) -> T:
+        """Return `function(trial, answer)`, computed once for all criteria of a run (training a model, say).
+
+        It gets a trial of its own, so that it does not matter which criterion asks first; a failure is raised again
+        for each criterion that asks.
+        """
+        if function not in self.shared:
+            self.shared[function] = _remember(function, self, answer)
+        value, error, exchanges, observations = self.shared[function]
+        known = {id(exchange) for exchange in self.session.transcript}
+        self.session.transcript.extend(exchange for exchange in exchanges if id(exchange) not in known)
+        self.observations.extend(observations)
+        if error is not None:
+            raise error
+        result: T = value
+        return result
+
+
+def _remember(function: Callable[..., Any], trial: Trial, answer: Handle) -> tuple[Any, Exception | None, Any, Any]:
+    start = len(trial.session.transcript)
+    own = Trial(trial.domain, function.__name__, trial.seed, trial.session, trial.shared)
+    value, error = None, None
+    try:
+        with own.resources:
+            value = function(own, answer)
+    except Exception as raised:
+        error = raised
+    return value, error, trial.session.transcript[start:], own.observations
+
+
+def _plain(value: Any) -> Any:
+    """Make a value fit for str.format: text and numbers as they are, the rest shortened."""
+    if isinstance(value, str):
+        return value if len(value) <= 300 else value[:299] + "…"
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    return value if isinstance(value, int) else show(value)
+
+
+def _type_name(value: Any) -> str:
+    if isinstance(value, Handle):
+        return repr(value)
+    name = getattr(value, "type_name", None) or type(value).__name__
+    return "None" if value is None else str(name)
+
+
+def _as_array(value: Any) -> Any:
+    """Return numbers as a float array; None for anything else (booleans and text are no numbers here)."""
+    import numpy as np
+
+    if type(value).__module__.partition(".")[0] == "torch":
+        value = value.detach().double().numpy()
+    if isinstance(value, bool):
+        return None
+    try:
+        array = np.asarray(value)
+        return array.astype(np.float64) if array.dtype.kind in "iuf" or _is_decimal(value) else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_decimal(value: Any) -> bool:
+    return type(value).__name__ == "Decimal"
