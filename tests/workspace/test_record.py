@@ -97,9 +97,7 @@ def test_half_a_line_costs_only_itself(workspace: Path, cut: int) -> None:
     assert [entry.task for entry in journals.read(workspace)] == ["sample", "train"]
 
 
-@pytest.mark.parametrize(
-    "noise", [b"\x00\xff\xfe", b"[]", b'{"time": 1}', b'"text"', b"9" * 5000, b"{" * 5000]
-)
+@pytest.mark.parametrize("noise", [b"\x00\xff\xfe", b"[]", b'{"time": 1}', b'"text"', b"9" * 5000, b"{" * 5000])
 def test_a_corrupt_file_is_kept_aside_and_its_good_lines_go_on(workspace: Path, noise: bytes) -> None:
     record(VERDICT)
     damaged = noise + b"\n" + journal(workspace).read_bytes() + noise + b"\n"
