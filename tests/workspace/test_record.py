@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kicourse.checks.record import journal, manifest, record
+from kicourse.checks.record import journal, manifest, record, was_given_up
 from kicourse.workspace import journal as journals
 
 VERDICT = {"unit": "mini_gpt", "task": "sample", "points": 2, "max_points": 2, "status": "passed"}
@@ -44,6 +44,16 @@ def test_a_verdict_is_recorded_from_a_subfolder(workspace: Path, monkeypatch: py
         ("sample", 2, "check"),
         ("sample", 0, "reference"),
     ]
+
+
+def test_a_task_given_up_stays_given_up_in_the_next_kernel(workspace: Path) -> None:
+    record(VERDICT)
+    assert not was_given_up("mini_gpt", "sample")
+    record({**VERDICT, "points": 0}, kind="reference")
+    with journal(workspace).open("ab") as file:
+        file.write(b'"reference"\n[]\n{"kind": "refer')
+    assert was_given_up("mini_gpt", "sample")
+    assert not was_given_up("mini_gpt", "train")
 
 
 def test_nothing_is_written_outside_of_a_workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,22 @@ def record(verdict: Mapping[str, Any], kind: Kind = "check") -> None:
             _append(journal(root), _line(verdict, kind))
 
 
+def was_given_up(unit: str, task: str) -> bool:
+    """Return whether the learner asked for this task's reference solution, in this notebook or an earlier one."""
+    with suppress(Exception):
+        root = workspace_root()
+        lines = journal(root).read_bytes().splitlines() if root else []
+        return any(_gives_up(line, unit, task) for line in lines if b'"reference"' in line)
+    return False
+
+
+def _gives_up(line: bytes, unit: str, task: str) -> bool:
+    with suppress(ValueError, TypeError, AttributeError):
+        entry = json.loads(line)
+        return (entry.get("kind"), entry.get("unit"), entry.get("task")) == ("reference", unit, task)
+    return False
+
+
 def _line(verdict: Mapping[str, Any], kind: Kind) -> bytes:
     from kicourse import __version__
 
