@@ -102,12 +102,3 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def was_given_up(unit: str, task: str) -> bool:
-    """Whether the learner ever asked for this task's reference solution in this workspace."""
-    with suppress(Exception):
-        if (root := workspace_root()) is not None:
-            entries = (json.loads(line) for line in journal(root).read_bytes().splitlines() if b'"reference"' in line)
-            return any((entry["unit"], entry["task"]) == (unit, task) for entry in entries)
-    return False
