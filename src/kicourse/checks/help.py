@@ -39,7 +39,7 @@ class Reference:
 
     def into_notebook(self) -> "Reference":
         """Run the solution in the notebook that asked for it, so that the next task can be tried."""
-        from IPython import get_ipython  # type: ignore[attr-defined]
+        from IPython import get_ipython
 
         if (shell := get_ipython()) is not None:
             exec(compile(self.source, "<reference solution>", "exec"), shell.user_ns)
