@@ -1,0 +1,1 @@
+"""Running notebooks headless, and the folder an instructor grades in."""
