@@ -84,7 +84,8 @@ def _row(result: Result) -> str:
     reached = f" <i>({escape(_words(_NOT_REACHED))})</i>" if result.status == "not_reached" else ""
     details = "".join(f"<div>{line}</div>" for line in _html_details(result))
     box = f'<div style="margin:.1em 0 .3em 1.4em;font-size:.95em;overflow-wrap:anywhere">{details}</div>'
-    return f'<li style="margin:.15em 0">{mark} {inline(result.title)}{reached}{_share(result)}{box if details else ""}</li>'
+    title = f"{mark} {inline(result.title)}{reached}{_share(result)}"
+    return f'<li style="margin:.15em 0">{title}{box if details else ""}</li>'
 
 
 def _html_details(result: Result) -> list[str]:
