@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kicourse.answers import AnswerError, Handle, NotStarted, Session, ThreadConnection
@@ -134,7 +134,7 @@ class Check:
         """Give the task up: put the reference solution into the notebook. The task counts zero from then on."""
         source = reference_source(self.unit, self.task, language())
         self.given_up = True
-        record.record(self._verdict([], True, 0.0).as_dict(), kind="reference")
+        record.record(self._verdict([], True).as_dict(), kind="reference")
         return Reference(self._text(self.title), source).into_notebook()
 
     # How an answer is tried
@@ -144,25 +144,19 @@ class Check:
         start = time.monotonic()
         run = _Run(self, answer, seed)
         results, started = run.results()
-        return self._verdict(results, started, time.monotonic() - start, run.notes(), run.diagnosis)
+        verdict = self._verdict(results, started, run.notes(), run.diagnosis)
+        return replace(verdict, seconds=time.monotonic() - start, answer_seconds=run.answer_seconds)
 
     def _verdict(
-        self,
-        results: list[Result],
-        started: bool,
-        seconds: float,
-        notes: tuple[str, ...] = (),
-        diagnosed: str = "",
+        self, results: list[Result], started: bool, notes: tuple[str, ...] = (), diagnosed: str = ""
     ) -> Verdict:
         points = sum(result.points for result in results)
         status = status_of(points, self.points, started)
         if self.given_up:
             points, status = 0, "failed"
             notes += (translate("kicourse", _GIVEN_UP),)
-        return Verdict(
-            self.unit, self.task, self._text(self.title), points, self.points, status,
-            tuple(results), diagnosed, notes, seconds,
-        )  # fmt: skip
+        title = self._text(self.title)
+        return Verdict(self.unit, self.task, title, points, self.points, status, tuple(results), diagnosed, notes)
 
     def _text(self, message: str) -> str:
         return translate(self.unit, message)
@@ -175,6 +169,7 @@ class _Run:
         self.check, self.answer, self.seed = check, answer, seed
         self.diagnosis = ""
         self.changed: set[str] = set()
+        self.answer_seconds = 0.0
 
     def results(self) -> tuple[list[Result], bool]:
         """Return every criterion's result, and whether the learner has started on the task."""
@@ -193,7 +188,7 @@ class _Run:
                 failed.append((criterion, attempt.behaviour(error)))
                 blocked = criterion.gate
         attempt.close()
-        self.changed = attempt.changed
+        self.changed, self.answer_seconds = attempt.changed, attempt.session.spent
         if failed and started:
             self.diagnosis = diagnosis.name(self.check, failed, self.seed)
         return results, started

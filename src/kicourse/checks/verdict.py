@@ -31,7 +31,8 @@ class Result:
 class Verdict:
     """What a check says about an answer: points earned, and every criterion with its outcome and message.
 
-    `diagnosis` names the known mistake that the answer behaves like; `notes` inform and cost nothing.
+    `diagnosis` names the known mistake that the answer behaves like; `notes` inform and cost nothing. `seconds` is how
+    long the whole verdict took, `answer_seconds` how long the check waited for the answer's own code.
     """
 
     unit: str
@@ -44,6 +45,7 @@ class Verdict:
     diagnosis: str = ""
     notes: tuple[str, ...] = ()
     seconds: float = field(default=0.0, compare=False)
+    answer_seconds: float = field(default=0.0, compare=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the verdict as plain data, ready for JSON."""

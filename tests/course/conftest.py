@@ -1,0 +1,66 @@
+"""Every finished unit, run once a worker: its notebooks' code without demonstrations, and the answers it gives."""
+
+import ast
+import json
+import linecache
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kicourse.checks import Check
+from kicourse.syllabus import course
+
+SLUGS = [unit.slug for unit in course().finished]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a unit's tests on one worker (`--dist loadgroup`), so that its code runs once."""
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        if callspec and callspec.params.get("slug") in SLUGS:
+            item.add_marker(pytest.mark.xdist_group(callspec.params["slug"]))
+
+
+@pytest.fixture(params=SLUGS, scope="session")
+def slug(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def solution(slug: str) -> dict[str, Any]:
+    """The answers that a unit's solution hands to its checks, by task."""
+    return answers_of(course().unit(slug).solution("en"))
+
+
+@pytest.fixture(scope="session")
+def exercise(slug: str) -> dict[str, Any]:
+    """The answers that the untouched exercise hands to its checks, by task."""
+    return answers_of(course().unit(slug).exercise("en"), tolerate=NotImplementedError)
+
+
+def answers_of(notebook: Path, tolerate: type[BaseException] | tuple[()] = ()) -> dict[str, Any]:
+    """Run a notebook's cells as grading does (no demonstrations) and return what its check cells were given."""
+    answers: dict[str, Any] = {}
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLBACKEND", "agg")
+        patch.setattr(Check, "__call__", lambda check, answer: answers.__setitem__(check.task, answer))
+        environment = dict(os.environ)
+        for number, source in enumerate(code_cells(notebook)):
+            name = f"<{notebook.stem} cell {number}>"
+            linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+            try:
+                exec(compile(ast.parse(source), name, "exec"), namespace)
+            except tolerate:
+                continue
+        os.environ.update(environment)
+    return answers
+
+
+def code_cells(notebook: Path) -> Iterator[str]:
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code" and "demo" not in cell["metadata"].get("tags", []):
+            yield "".join(cell["source"])
