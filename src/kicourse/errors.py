@@ -9,6 +9,10 @@ class UserError(Exception):
 
     exit_status = 1
 
+    def _render_traceback_(self) -> list[str]:
+        """Show the message alone in a notebook: a traceback through the package would help nobody."""
+        return [f"kicourse: {self}"]
+
 
 class UsageError(UserError):
     """The command was used wrongly: a name that does not exist, a file that is not what was asked for."""
