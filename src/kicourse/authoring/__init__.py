@@ -1,0 +1,1 @@
+"""course/ -> exercises/ and solutions/: reading sources, building notebooks, catalogues, and the audit of checks."""
