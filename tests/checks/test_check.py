@@ -66,6 +66,21 @@ def test_a_partly_right_answer_earns_its_part_and_the_rest_is_still_tried(check:
     assert (verdict.points, verdict.status) == (2, "partial")
 
 
+def test_the_failing_case_that_is_shown_is_a_small_one() -> None:
+    check = Check("mini_gpt", "longest", title="Longest", hints=("", "", ""))
+
+    @check.criterion("finds it", points=1)
+    def finds(trial: Trial, answer: Handle) -> None:
+        for words in trial.cases(lambda rng, size: ["x" * int(n) for n in rng.integers(1, 4, size=3 * size)]):
+            trial.equal(answer(words), max(words, key=len))
+
+    def first_of_many(words: list[str]) -> str:
+        return max(words, key=len) if len(words) < 9 or words[-1] == "x" else words[-1][1:]
+
+    shown = failure(check.run(first_of_many)).tried
+    assert shown.count("'x") == 9, "the smallest case that can fail, though drawn sizes go up to 60"
+
+
 def test_nothing_is_reached_behind_a_failed_gate(check: Check) -> None:
     verdict = check.run(lambda logits, k: logits)
     assert [result.status for result in verdict.criteria] == ["failed", "not_reached", "not_reached"]

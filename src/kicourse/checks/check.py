@@ -6,14 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kicourse.answers import AnswerError, Handle, NotStarted, Session, ThreadConnection
+from kicourse.answers import AnswerTimedOut, Handle, NotStarted, Session, ThreadConnection
 from kicourse.checks import diagnosis, record
 from kicourse.checks.explain import explain
 from kicourse.checks.help import Hint, Reference, reference_source
 from kicourse.checks.many import Many
-from kicourse.checks.trial import Failed, Trial
+from kicourse.checks.trial import Trial
 from kicourse.checks.verdict import Result, Verdict, status_of
 from kicourse.language import _, language, translate
+
+_SHRINK_SECONDS = 0.3
 
 TryAnswer = Callable[[Trial, Handle], None]
 
@@ -182,11 +184,13 @@ class _Run:
                 results.append(self._result(criterion, "not_reached"))
                 continue
             error = attempt.of(criterion)
-            results.append(self._result(criterion, "failed" if error else "passed", attempt, error))
-            if error is not None:
-                started = started and not isinstance(error, NotStarted)
-                failed.append((criterion, attempt.behaviour(error)))
-                blocked = criterion.gate
+            if error is None:
+                results.append(self._result(criterion, "passed"))
+                continue
+            started = started and not isinstance(error, NotStarted)
+            failed.append((criterion, attempt.behaviour))
+            results.append(self._result(criterion, "failed", attempt, attempt.smallest(criterion, error)))
+            blocked = criterion.gate
         attempt.close()
         self.changed, self.answer_seconds = attempt.changed, attempt.session.spent
         if failed and started:
@@ -218,14 +222,18 @@ class _Run:
 
 
 class Attempt:
-    """A conversation with one answer, criterion by criterion."""
+    """A conversation with one answer, criterion by criterion.
+
+    `behaviour` is all that the answer did on the criterion tried last: every outcome, and what it caused.
+    """
 
     def __init__(self, check: Check, answer: Any, seed: int, *, seconds: float | None = None) -> None:
         self.check, self.seed = check, seed
         self.session = Session(ThreadConnection(answer), seconds or check.seconds)
         self.handle = Handle(self.session, 0, getattr(answer, "__name__", check.task))
         self.shared: dict[Any, Any] = {}
-        self.observations: list[Any] = []
+        self.behaviour: list[Any] = []
+        self.reached = 0
 
     @property
     def transcript(self) -> list[Any]:
@@ -239,26 +247,40 @@ class Attempt:
 
     def of(self, criterion: Criterion) -> Exception | None:
         """Try one criterion; return what went wrong, or None."""
+        trial = self._trial(criterion)
+        error = self._try(criterion, trial)
+        exchanges = [[exchange.outcome, exchange.lent] for exchange in self.transcript]
+        self.behaviour = [error is None, exchanges, trial.observations]
+        return error
+
+    def smallest(self, criterion: Criterion, error: Exception) -> Exception:
+        """Look for a smaller case that fails too; return its error, or `error` when there is none or it takes long."""
+        deadline = time.monotonic() + _SHRINK_SECONDS
+        transcript = self.session.transcript
+        for size in range(1, self.reached):
+            if time.monotonic() > deadline or isinstance(error, AnswerTimedOut | NotStarted):
+                break
+            smaller = self._try(criterion, self._trial(criterion, size))
+            if smaller is not None:
+                return smaller
+        self.session.transcript = transcript
+        return error
+
+    def _trial(self, criterion: Criterion, size: int | None = None) -> Trial:
+        return Trial(self.check.unit, criterion.name, self.seed, self.session, self.shared, size)
+
+    def _try(self, criterion: Criterion, trial: Trial) -> Exception | None:
         self.session.transcript = []
-        trial = Trial(self.check.unit, criterion.name, self.seed, self.session, self.shared)
-        error: Exception | None = None
         try:
             with trial.resources:
                 self.session.request(None, do="seed", seed=self.seed)
                 criterion.function(trial, self.handle)
-        except (Failed, AnswerError) as raised:
-            error = raised
-        except Exception as raised:  # a fault of the check: reported as one, and never a pass
-            error = raised
+            return None
+        except Exception as error:  # Failed, AnswerError, or a fault of the check: reported as one, and never a pass
+            return error
         finally:
-            self.observations = trial.observations
+            self.reached = trial.reached
             self._restore()
-        return error
-
-    def behaviour(self, error: Exception | None) -> list[Any]:
-        """Return all that the answer did on the criterion tried last: every outcome, and what it caused."""
-        exchanges = [[exchange.outcome, exchange.lent] for exchange in self.transcript]
-        return [error is None, exchanges, self.observations]
 
     def _restore(self) -> None:
         if sys.exc_info()[0] is not KeyboardInterrupt:

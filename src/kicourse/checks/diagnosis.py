@@ -44,7 +44,8 @@ def _behaviour(check: "Check", criterion: "Criterion", suspect: "Misconception",
 
     attempt = Attempt(check, suspect.build(), seed, seconds=min(_CALL_SECONDS, check.seconds))
     try:
-        return attempt.behaviour(attempt.of(criterion))
+        attempt.of(criterion)
+        return attempt.behaviour
     finally:
         attempt.close()
 

@@ -34,8 +34,12 @@ class Trial:
     changes no other. Never hand it to an answer; `rng.spawn(1)[0]` makes one to give away.
     """
 
-    def __init__(self, domain: str, name: str, seed: int, session: Session, shared: "dict[Any, Any]") -> None:
+    def __init__(
+        self, domain: str, name: str, seed: int, session: Session, shared: "dict[Any, Any]", size: int | None = None
+    ) -> None:
         self.domain, self.name, self.seed, self.session, self.shared = domain, name, seed, session, shared
+        self.size = size
+        self.reached = 0
         self.resources = ExitStack()
         self.observations: list[Any] = []
 
@@ -164,10 +168,11 @@ class Trial:
     def cases(self, draw: "Callable[[np.random.Generator, int], T]", count: int = 20) -> Iterator[T]:
         """Yield `count` cases, drawn by `draw(rng, size)` with sizes growing from 1.
 
-        The smallest come first, so the failing case that a learner sees is a small one.
+        The smallest come first; when one fails, smaller ones are looked for, so that a learner sees a small one.
         """
-        for size, rng in enumerate(self.rng.spawn(count), start=1):
-            yield draw(rng, size)
+        for number, rng in enumerate(self.rng.spawn(count), start=1):
+            self.reached = self.size or number
+            yield draw(rng, self.reached)
 
     def once(self, function: "Callable[[Trial, Handle], T]", answer: Handle) -> T:
         """Return `function(trial, answer)`, computed once for all criteria of a run (training a model, say).
