@@ -16,7 +16,7 @@ lab: setup ## open the course in JupyterLab (dir=FOLDER lang=de port=8900 change
 	@$(BIN)/kicourse lab $(dir) $(if $(lang),--lang $(lang)) $(if $(port),--port $(port))
 
 test: dev ## run the whole test suite
-	@$(BIN)/pytest -n 2
+	@$(BIN)/pytest -n 2 --dist loadgroup
 
 lint: dev ## check style, types, and that the committed notebooks are what their sources build
 	@$(BIN)/ruff check

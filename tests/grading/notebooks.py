@@ -6,44 +6,46 @@ from typing import Any
 import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
 
-SETUP = "from kicourse.checks.verdict import Verdict, status_of\n"
+SETUP = f"""
+import sys
 
-STUB = "# YOUR CODE HERE\nraise NotImplementedError()"
-
-CHECK = """
-points = 5.0 * (answer() > 0) + 2.5 * (answer() > 1)
-Verdict("maintenance", "{task}", "A title", points, 7.5, status_of(points, 7.5, True))
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import toy_checks as check
 """
+
+STUB = "    # YOUR CODE HERE\n    raise NotImplementedError()"
+UNTOUCHED = {"double": f"def double(x):\n{STUB}", "shout": f"def shout(x):\n{STUB}"}
+SOLVED = {
+    "double": "def double(x):\n    return [2 * y for y in x] if isinstance(x, list) else 2 * x",
+    "shout": "def shout(x):\n    return x.upper()",
+}
+HALF = SOLVED | {"double": "def double(x):\n    return 2 * x"}  # a list is repeated, not doubled item by item
+POINTS = {"double": 7.5, "shout": 2.5}
 
 
 def code(source: str, *tags: str, **nbgrader: Any) -> Any:
     """Return a code cell; keywords become its nbgrader metadata."""
     metadata: dict[str, Any] = {"tags": list(tags)} if tags else {}
     if nbgrader:
-        metadata["nbgrader"] = {"grade": False, "locked": False, "solution": False, "schema_version": 3, **nbgrader}
+        usual = {"grade": False, "locked": False, "solution": False, "task": False, "schema_version": 3}
+        metadata["nbgrader"] = usual | nbgrader
     return new_code_cell(source, metadata=metadata)
 
 
-def task_cell(name: str, source: str) -> Any:
-    return code(source, solution=True, grade_id=name, task=False)
-
-
-def check_cell(name: str, source: str, points: float = 7.5) -> Any:
-    return code(source, grade=True, locked=True, grade_id=f"check_{name}", points=points, task=False)
-
-
-def setup_cell() -> Any:
-    return code(SETUP, locked=True, grade_id="setup", task=False)
-
-
-def notebook(*cells: Any, unit: str = "maintenance", lang: str = "en") -> Any:
-    made = new_notebook(cells=list(cells))
+def unit(answers: dict[str, str], *more: Any, lang: str = "en") -> Any:
+    """Return a notebook of the toy unit: set-up, more cells, then each task with its check cell."""
+    cells = [code(SETUP, locked=True, grade_id="setup"), *more]
+    for task, answer in answers.items():
+        cells.append(code(answer, solution=True, grade_id=task))
+        graded = {"grade": True, "locked": True, "points": POINTS[task]}
+        cells.append(code(f"check.{task}({task})", grade_id=f"{task}-check", **graded))
+    made = new_notebook(cells=cells)
     made.metadata.kernelspec = {"name": "python3", "language": "python", "display_name": "Python 3"}
-    made.metadata.kicourse = {"unit": unit, "lang": lang, "version": "0.1.0"}
+    made.metadata.kicourse = {"unit": "maintenance", "lang": lang, "version": "0.1.0"}
     return made
 
 
-def write(path: Path, made: Any) -> Path:
+def write(path: Path, notebook: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(made, path)
+    nbformat.write(notebook, path)
     return path
