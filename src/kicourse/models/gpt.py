@@ -1,0 +1,166 @@
+"""The embedded GPT behind an OpenAI-compatible server, so that `OpenAI()` answers with no account and no network.
+
+Who brings a provider (OPENAI_BASE_URL or OPENAI_API_KEY) reaches that instead, and nothing embedded starts.
+"""
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kicourse.errors import UserError
+from kicourse.models import endpoints, weights
+from kicourse.models.embedded import GPT
+from kicourse.models.endpoints import Endpoint
+
+MODEL = "SmolLM2-135M-Instruct"
+"""The embedded model's name for `client.chat.completions.create(model=...)`."""
+
+_URL, _KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"
+_EMBEDDED = "KICOURSE_GPT_URL"
+"""Marks an OPENAI_BASE_URL in the environment as the course's own, for the processes that inherit it."""
+_OPENAI = "https://api.openai.com/v1"
+
+
+def model() -> str:
+    """The model to ask for: the embedded one, or OPENAI_MODEL when the user brings a provider."""
+    return os.environ.get("OPENAI_MODEL") or MODEL if _provider() else MODEL
+
+
+def torch_path() -> Path:
+    """The folder from which `transformers` loads the same model for PyTorch; made on first use, in half a minute.
+
+    Raises UserError if the weights are missing or corrupt.
+    """
+    return weights.torch_folder()
+
+
+def ensure() -> str:
+    """Make `OpenAI()` work in this process and its children, and return the base URL that it will call.
+
+    A user's own provider is left alone. Otherwise a running server is used, or one is started that ends with this
+    process. Raises UserError if the weights are missing or corrupt, or if the server does not start.
+    """
+    if url := _reachable():
+        return url
+    endpoint = endpoints.find()
+    if endpoint is None:
+        endpoint, process = _start(port=0)
+        # Not announced: it ends with this process, whoever else uses it by then.
+        atexit.register(process.kill)
+    os.environ.update(_environment(endpoint))
+    return endpoint.url
+
+
+@contextmanager
+def running(port: int | None = None) -> Iterator[str]:
+    """Serve the GPT while the context lasts; yield the base URL, with the environment set for `OpenAI()`.
+
+    Another port is chosen if `port` is taken. A user's own provider, or a server whose environment this process
+    inherited, is used as it is. Raises UserError if the weights are missing or corrupt, or if the server does not
+    start.
+    """
+    if url := _reachable():
+        yield url
+        return
+    with _served(port or 0) as (endpoint, _process), _set(_environment(endpoint)):
+        yield endpoint.url
+
+
+def serve(port: int | None = None) -> None:
+    """Serve the GPT in the foreground until Ctrl-C, and print what to set to use it elsewhere.
+
+    Another port is chosen if `port` is taken. Raises UserError as `running` does, and if the server ends by itself.
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    with _served(port or 0) as (endpoint, process):
+        if port and f":{port}/" not in endpoint.url:
+            console.print(f"Port {port} is taken; another one was chosen.")
+        console.print(f"[bold]{MODEL}[/bold] answers at {endpoint.url}. To use it elsewhere:", soft_wrap=True)
+        console.print(f"  export {_URL}={endpoint.url}", soft_wrap=True)
+        console.print(f"  export {_KEY}={endpoint.key}", soft_wrap=True)
+        console.print("Notebooks of the course find it by themselves. Ctrl-C ends it.")
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            console.print("The server has ended.")
+            return
+    raise UserError(f"The GPT server ended by itself with status {status}: run `kicourse doctor`.")
+
+
+def _provider() -> bool:
+    """Whether the environment names a provider that is not the course's own server."""
+    url = os.environ.get(_URL, "")
+    return bool(url or os.environ.get(_KEY)) and url != os.environ.get(_EMBEDDED)
+
+
+def _reachable() -> str | None:
+    """The base URL that the environment already leads to, unless it is a server of the course that has gone."""
+    url = os.environ.get(_URL, "")
+    if _provider():
+        return url or _OPENAI
+    return url if url and endpoints.answers(url, os.environ.get(_KEY, "")) else None
+
+
+@contextmanager
+def _served(port: int) -> Iterator[tuple[Endpoint, "subprocess.Popen[str]"]]:
+    endpoint, process = _start(port)
+    try:
+        with endpoints.announced(endpoint):
+            yield endpoint, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _start(port: int) -> "tuple[Endpoint, subprocess.Popen[str]]":
+    file = weights.folder(GPT) / GPT.files[0].name
+    command = [sys.executable, "-m", "kicourse.models.server", "--weights", str(file), "--name", MODEL]
+    command += ["--port", str(port), "--owner", str(os.getpid())]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        # An interrupt meant for a cell, or Ctrl-C in the terminal, is not meant for the server.
+        start_new_session=True,
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+    )
+    assert process.stdout is not None
+    with process.stdout as output:
+        report = json.loads(output.read() or "{}")
+    if "url" not in report:
+        status = process.wait()
+        reason = report.get("error", f"it ended with status {status}")
+        raise UserError(f"The embedded GPT does not start ({reason}): run `kicourse models pull --force`.")
+    return Endpoint(**report), process
+
+
+def _environment(endpoint: Endpoint) -> dict[str, str]:
+    settings = {_URL: endpoint.url, _KEY: endpoint.key, _EMBEDDED: endpoint.url}
+    for name in ("NO_PROXY", "no_proxy"):
+        # A company's proxy cannot reach a server on this machine.
+        hosts = [host for host in os.environ.get(name, "").split(",") if host]
+        settings[name] = ",".join(dict.fromkeys([*hosts, "127.0.0.1"]))
+    return settings
+
+
+@contextmanager
+def _set(settings: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
