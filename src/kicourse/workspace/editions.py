@@ -51,31 +51,32 @@ class Shelf:
             exists = (self.root / name).exists()
             self._write(name, copy, release)
             return News("updated" if exists else "added", name)
-        worked_on = max(self._of(unit), key=lambda name: (self.root / name).stat().st_mtime)
+        worked_on = max(self.of(unit), key=lambda name: (self.root / name).stat().st_mtime)
         name = self._free_name(copy)
         self._write(name, copy, self._with_answers(release, worked_on))
         return News("beside", name, kept=worked_on)
 
     def current(self, copy: Copy) -> str | None:
         """Return the name of the file that holds this edition, changed or not; None if there is none."""
-        names = self._of(copy.unit)
+        names = self.of(copy.unit)
         known = (name for name in names if self.copies.get(name) == copy)
         equal = (name for name in names if digest((self.root / name).read_bytes()) == copy.release)
         return next(known, None) or next(equal, None)
+
+    def of(self, unit: str) -> list[str]:
+        """Return the names of all notebooks of a unit that are in the folder."""
+        names = {f"{unit}.ipynb": None} | {name: None for name, copy in self.copies.items() if copy.unit == unit}
+        return [name for name in names if (self.root / name).is_file()]
 
     def _adopt(self, name: str, copy: Copy) -> None:
         if self.copies.get(name) != copy:  # the manifest was lost, or the work on it was interrupted
             self._remember(name, copy, (self.root / name).read_bytes())
 
-    def _of(self, unit: str) -> list[str]:
-        names = {f"{unit}.ipynb": None} | {name: None for name, copy in self.copies.items() if copy.unit == unit}
-        return [name for name in names if (self.root / name).is_file()]
-
     def _replaceable(self, copy: Copy) -> Iterator[str]:
         main = f"{copy.unit}.ipynb"
         if not os.path.lexists(self.root / main):
             yield main
-        same_language = [name for name in self._of(copy.unit) if self._language(name) == copy.language]
+        same_language = [name for name in self.of(copy.unit) if self._language(name) == copy.language]
         for name in (*same_language, main):
             if self._is_untouched(name):
                 yield name
@@ -88,7 +89,7 @@ class Shelf:
         return original.is_file() and digest((self.root / name).read_bytes()) == digest(original.read_bytes())
 
     def _free_name(self, copy: Copy) -> str:
-        is_translation = all(self._language(name) != copy.language for name in self._of(copy.unit))
+        is_translation = all(self._language(name) != copy.language for name in self.of(copy.unit))
         stem = f"{copy.unit}-{copy.language if is_translation else 'new'}"
         number, name = 1, f"{stem}.ipynb"
         while os.path.lexists(self.root / name):

@@ -26,12 +26,14 @@ LOCK_SECONDS = 60
 class Workspace:
     """A learner's folder: the course's notebooks in one language, and their progress in `.kicourse/`.
 
-    `notebooks` names the file of each unit, `news` what the last update did to the folder.
+    `notebooks` names the file of each unit, `earlier` its other ones, which hold the learner's work on another
+    edition; `news` is what the last update did to the folder.
     """
 
     root: Path
     language: str
     notebooks: dict[str, str]
+    earlier: dict[str, tuple[str, ...]]
     news: tuple[News, ...] = ()
 
     @classmethod
@@ -41,7 +43,7 @@ class Workspace:
         if not manifest(root).is_file():
             raise UsageError(f"{path} is not a workspace. Make one there with: kicourse lab {path}")
         code = _language(root)
-        return cls(root, code, _notebooks(Shelf(root, _copies(root)), code))
+        return cls._look(Shelf(root, _copies(root)), code)
 
     @classmethod
     def open_or_make(cls, path: Path, language: str | None = None) -> "Workspace":
@@ -72,7 +74,13 @@ class Workspace:
             news.append(shelf.bring(unit, code, release))
             _save(shelf)
         write(root / ".kicourse" / "language", f"{code}\n".encode())
-        return cls(root, code, _notebooks(shelf, code), tuple(item for item in news if item))
+        return cls._look(shelf, code, tuple(item for item in news if item))
+
+    @classmethod
+    def _look(cls, shelf: Shelf, code: str, news: tuple[News, ...] = ()) -> "Workspace":
+        notebooks = _notebooks(shelf, code)
+        earlier = {unit: tuple(other for other in shelf.of(unit) if other != name) for unit, name in notebooks.items()}
+        return cls(shelf.root, code, notebooks, earlier, news)
 
 
 def _language(root: Path) -> str:

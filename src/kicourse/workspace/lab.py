@@ -122,7 +122,7 @@ def _server(root: Path, port: int, open_browser: bool) -> Any:
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(path for path in paths if path)
     # Notebooks run in the Python that kicourse is installed in, whatever kernels the user has elsewhere.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
-    from jupyterlab.labapp import LabApp
+    from jupyterlab.labapp import LabApp  # type: ignore[import-untyped]
 
     server = LabApp.initialize_server(_arguments(root, port, open_browser))
     # Jupyter calls its address critical; ours is said once, in the learner's language.

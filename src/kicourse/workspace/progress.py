@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from kicourse import checks
+from kicourse.checks import record
 from kicourse.syllabus import Part, Unit, course
 from kicourse.workspace import journal
 from kicourse.workspace.journal import Entry
@@ -116,7 +117,7 @@ def read(root: Path) -> Progress:
 def revision(root: Path) -> str:
     """Return a short text that changes whenever the progress does."""
     try:
-        status = journal.journal(root).stat()
+        status = record.journal(root).stat()
     except OSError:
         return "0"
     return f"{status.st_mtime_ns}-{status.st_size}"
@@ -127,10 +128,7 @@ def _progress(entries: Iterable[Entry]) -> Progress:
     for entry in entries:
         of_unit.setdefault(entry.unit, []).append(entry)
     return Progress(
-        tuple(
-            (part, tuple(_unit(unit, of_unit.get(unit.slug, [])) for unit in part.units))
-            for part in course().parts
-        )
+        tuple((part, tuple(_unit(unit, of_unit.get(unit.slug, [])) for unit in part.units)) for part in course().parts)
     )
 
 

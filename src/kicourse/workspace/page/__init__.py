@@ -1,7 +1,8 @@
 """The course map as a page of HTML."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -9,40 +10,34 @@ from markupsafe import Markup
 
 from kicourse.checks.render import inline
 from kicourse.language import _, translate
-from kicourse.syllabus import Unit, course
+from kicourse.syllabus import Part, Unit, course
 from kicourse.workspace import progress
 from kicourse.workspace.folder import Workspace
-from kicourse.workspace.progress import CORE, Progress, Total, is_on_route
+from kicourse.workspace.progress import CORE, Progress, Total, UnitProgress, is_on_route
 
 # Each language in its own words, for the button that switches to it.
 LANGUAGES = {"en": "English", "de": "Deutsch"}
 
 WORDS = {
     "progress": _("Your progress"),
-    "points": _("points"),
     "points_of": _("{points} of {max_points} points"),
     "tasks_of": _("{done} of {count} tasks solved"),
     "minutes": _("{minutes} min"),
-    "hours": _("{hours} h"),
     "route": _("Show the path of"),
     "everyone": _("Everyone"),
     "core": _("Core path"),
-    "core_hint": _("the six units for those in a hurry"),
     "route_summary": _("{units} units, {written} of them written, {hours} h in all"),
-    "off_route": _("not on this path"),
     "start_here": _("Start here"),
     "go_on": _("Go on here"),
-    "next_task": _("Next task: {task}"),
+    "next_task": _("Next task:"),
     "start": _("Start"),
     "continue": _("Continue"),
-    "open": _("Open"),
-    "open_unit": _("Open the notebook: {unit}"),
     "done": _("Done"),
     "all_done": _("Every unit that there is so far is done. Well done!"),
     "coming": _("coming"),
-    "builds_on": _("Builds on"),
-    "for_roles": _("For"),
-    "part": _("Part {number}"),
+    "builds_on": _("builds on"),
+    "for_roles": _("For:"),
+    "earlier": _("Your work on another edition of this unit:"),
     "files": _("All files"),
     "stopped": _("The course is not running any more. Start it again with:"),
     "passed": _("solved"),
@@ -75,11 +70,13 @@ def render(workspace: Workspace, links: Links, route: str = "") -> str:
             course=course(),
             headline=_headline(translate("syllabus", course().title, workspace.language)),
             titles={unit.slug: unit.title for unit in course().units},
-            state=state,
+            parts=_parts(state, route),
+            total=state.total(route),
             next=state.next_unit(route),
             route=route,
             routes=_routes(state),
-            on_route=partial(is_on_route, route=route),
+            on_route=state.on_route(route),
+            shown={unit.unit.slug for unit in state.on_route(route)},
             workspace=workspace,
             links=links,
             revision=progress.revision(workspace.root),
@@ -94,6 +91,12 @@ def _routes(state: Progress) -> list[str]:
     """The paths that can be shown: everyone's, the core, and each role that a unit names."""
     roles = [role for role in course().roles if any(role in unit.unit.roles for unit in state.units)]
     return ["", CORE, *roles]
+
+
+def _parts(state: Progress, route: str) -> list[tuple[Part, list[UnitProgress]]]:
+    """The parts that have units on the route, with these units."""
+    parts = [(part, [unit for unit in units if is_on_route(unit.unit, route)]) for part, units in state.parts]
+    return [(part, units) for part, units in parts if units]
 
 
 def _headline(title: str) -> str:
@@ -135,10 +138,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = _percent
-    environment.filters["hours"] = lambda minutes: round(minutes / 60)
-    environment.globals["minutes_of"] = lambda units: sum(unit.unit.minutes for unit in units)
+    environment.filters["hours"] = _hours
     return environment
 
 
 def _percent(share: Total) -> float:
     return round(100 * share.points / share.max_points, 1) if share.max_points else 0
+
+
+def _hours(units: Iterable[UnitProgress]) -> int:
+    return round(sum(unit.unit.minutes for unit in units) / 60)
