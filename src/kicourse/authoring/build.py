@@ -7,7 +7,22 @@ from kicourse import syllabus
 from kicourse.authoring import catalogues, contents, notebooks
 from kicourse.authoring.rules import problems
 from kicourse.authoring.source import RefusedError, find, read, unit_checks
+from kicourse.errors import UsageError
 from kicourse.syllabus import Unit
+
+
+def run(units: list[str] | None = None, check: bool = False, extract: bool = False) -> int:
+    """Build as `build` does, say what changed, and return the exit status: 1 if something was out of date."""
+    if check and extract:
+        raise UsageError("--check writes nothing and --extract writes catalogues: use one of them.")
+    for path in _extract(units) if extract else []:
+        print(f"updated {_relative(path)}")
+    changed = build(units, check)
+    for path in changed:
+        print(_outcome(path, check))
+    if check and changed:
+        print("Run `kicourse build` and commit what it writes.")
+    return int(check and bool(changed))
 
 
 def build(units: list[str] | None = None, check: bool = False) -> list[Path]:
@@ -44,6 +59,21 @@ def built(unit: Unit) -> dict[Path, str]:
         texts[unit.solution(code)] = notebooks.render(solved)
         texts[unit.exercise(code)] = notebooks.render(notebooks.exercise(solved))
     return texts
+
+
+def _extract(units: list[str] | None) -> list[Path]:
+    domains = units or [*catalogues.SHARED, *(unit.slug for unit in syllabus.course().finished)]
+    return [path for domain in domains for path in catalogues.extract(domain)]
+
+
+def _outcome(path: Path, check: bool) -> str:
+    if check:
+        return f"out of date: {_relative(path)}"
+    return f"built {_relative(path)}" if path.is_file() else f"removed {_relative(path)}"
+
+
+def _relative(path: Path) -> str:
+    return path.relative_to(syllabus.course_root()).as_posix()
 
 
 def _leftover() -> Iterator[Path]:
