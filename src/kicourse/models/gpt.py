@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kicourse.errors import UserError
-from kicourse.models import endpoints, weights
+from kicourse.models import endpoints, network, weights
 from kicourse.models.embedded import GPT
 from kicourse.models.endpoints import Endpoint
 
@@ -45,6 +45,7 @@ def ensure() -> str:
     A user's own provider is left alone. Otherwise a running server is used, or one is started that ends with this
     process. Raises UserError if the weights are missing or corrupt, or if the server does not start.
     """
+    network.offline_if_unreachable()
     if url := _reachable():
         return url
     endpoint = endpoints.find()

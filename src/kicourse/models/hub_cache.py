@@ -23,13 +23,8 @@ class WrongContentError(Exception):
 
 def cannot_store(error: Exception) -> bool:
     """Whether an error means that the disk is full or may not be written to."""
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return full or forbidden(error)
-
-
-def forbidden(error: Exception) -> bool:
-    """Whether an error means that the disk may not be written to."""
-    return isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    reasons = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+    return isinstance(error, OSError) and error.errno in reasons
 
 
 def home() -> Path:

