@@ -1,0 +1,128 @@
+"""What a trial of training hands to an answer: small torch models, optimizers that take notes.
+
+All of it is built on the answer's side with `answer.build("training", name, ...)`, and by the check itself where it
+needs the same model. What is noted there can be forged there: it may gate points, never earn them.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+
+class Bigram(nn.Module):
+    """Scores the next token by the last one alone: a table of logits, and a bias of its own for every token.
+
+    `seen` holds every batch of inputs. Raises ValueError for more than `context` tokens at once, as a model with
+    positions would.
+    """
+
+    def __init__(self, table: Float[Tensor, "vocabulary vocabulary"], context: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(table.clone())
+        self.bias = nn.Parameter(torch.zeros(len(table), dtype=table.dtype))
+        self.context = context
+        self.seen: list[Tensor] = []
+
+    def forward(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time vocabulary"]:
+        """Return the logits of the token after each one."""
+        if tokens.ndim != 2 or tokens.shape[1] > self.context:
+            raise ValueError(f"tokens of shape [batch, time], at most {self.context} in time; not {list(tokens.shape)}")
+        self.seen.append(tokens.clone())
+        return self.table[tokens] + self.bias
+
+
+class SmallGPT(nn.Module):
+    """A GPT of the usual kind: embeddings, pre-norm blocks, a final norm and a head."""
+
+    def __init__(self, vocabulary: int, width: int, layers: int, heads: int, context: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.position = nn.Embedding(context, width)
+        self.blocks = nn.Sequential(*(_Block(width, heads) for _ in range(layers)))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+        for parameter in self.parameters():
+            if parameter.ndim == 2:
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time vocabulary"]:
+        """Return the logits of the token after each one."""
+        x = self.embedding(tokens) + self.position(torch.arange(tokens.shape[1]))
+        logits: Tensor = self.head(self.norm(self.blocks(x)))
+        return logits
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.attention_norm, self.mlp_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query_key_value, self.projection = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Float[Tensor, "batch time width"]) -> Float[Tensor, "batch time width"]:
+        x = x + self._attention(self.attention_norm(x))
+        out: Tensor = x + self.mlp(self.mlp_norm(x))
+        return out
+
+    def _attention(self, x: Float[Tensor, "batch time width"]) -> Float[Tensor, "batch time width"]:
+        query, key, value = self.query_key_value(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = scaled_dot_product_attention(query, key, value, is_causal=True)
+        projected: Tensor = self.projection(mixed.transpose(1, 2).flatten(-2))
+        return projected
+
+
+class NotedSGD(torch.optim.SGD):
+    """Plain gradient descent that notes, at every step, its rate and the norm of its gradients."""
+
+    def __init__(self, parameters: list[nn.Parameter], lr: float) -> None:
+        super().__init__(parameters, lr=lr)
+        self.rates: list[float] = []
+        self.norms: list[float] = []
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Take notes, then the step."""
+        (group,) = self.param_groups
+        gradients = [parameter.grad.flatten() for parameter in group["params"] if parameter.grad is not None]
+        self.rates.append(float(group["lr"]))
+        self.norms.append(float(torch.cat(gradients).norm()) if gradients else 0.0)
+        super().step(closure)
+
+
+class ScriptedEvaluation:
+    """An `evaluate(model)` that returns the given values, one a call."""
+
+    def __init__(self, values: list[float]) -> None:
+        self.values = iter(values)
+
+    def __call__(self, model: nn.Module) -> float:
+        """Return the next value."""
+        return next(self.values, 0.0)
+
+
+def noted_sgd(model: nn.Module, rates: dict[str, float]) -> list[NotedSGD]:
+    """Return an optimizer for each named parameter, with that peak rate."""
+    parameters = dict(model.named_parameters())
+    return [NotedSGD([parameters[name]], rate) for name, rate in rates.items()]
+
+
+def muon_and_adamw(model: SmallGPT) -> list[torch.optim.Optimizer]:
+    """Return the optimizers of a SmallGPT: Muon for the matrices of its blocks, AdamW for everything else."""
+    matrices = [parameter for parameter in model.blocks.parameters() if parameter.ndim == 2]
+    chosen = {id(parameter) for parameter in matrices}
+    others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
+    return [torch.optim.Muon(matrices, lr=0.02), torch.optim.AdamW(others, lr=1e-2, betas=(0.9, 0.95))]
+
+
+def seeded(name: str, seed: int, **sizes: int) -> nn.Module:
+    """Build one of this module's models with weights that follow from `seed` alone."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model: nn.Module = globals()[name](**sizes)
+    return model
+
+
+def generator(seed: int) -> torch.Generator:
+    """Return a torch generator."""
+    return torch.Generator().manual_seed(seed)
