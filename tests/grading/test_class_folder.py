@@ -1,8 +1,15 @@
 import csv
+import json
 import os
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import Request, urlopen
 
 import nbformat
 import pytest
@@ -129,3 +136,48 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         class_folder.new(tmp_path / "file" / "class", "en", ["maintenance"])
+
+
+@pytest.fixture
+def formgrader(class_of_toys: Path) -> Iterator[str]:
+    """A Jupyter server in the class folder; yields the address of its formgrader."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("jupyter-server")), "--no-browser", "--allow-root", f"--port={port}"]
+    command += ["--IdentityProvider.token=secret", "--ServerApp.port_retries=0"]
+    environment = os.environ | {"JUPYTER_RUNTIME_DIR": str(class_of_toys.parent / "runtime"), "PATH": "/usr/bin:/bin"}
+    server = subprocess.Popen(command, cwd=class_of_toys, env=environment, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}/formgrader"
+    try:
+        wait_until_answering(f"{address}/api/assignments", server)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def wait_until_answering(address: str, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            ask(address)
+            return
+        except URLError:
+            assert server.poll() is None, "the server ended"
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.2)
+
+
+def ask(address: str, method: str = "GET") -> Any:
+    with urlopen(Request(address, method=method, headers={"Authorization": "token secret"}), timeout=120) as answer:
+        return json.load(answer)
+
+
+def test_the_formgrader_grades_at_the_press_of_its_button(class_of_toys: Path, formgrader: str) -> None:
+    submit(class_of_toys, "cy", HALF)
+    assert [assignment["name"] for assignment in ask(f"{formgrader}/api/assignments")] == ["maintenance"]
+    pressed = ask(f"{formgrader}/api/submission/maintenance/cy/autograde", "POST")
+    assert pressed["success"], pressed
+    (submission,) = ask(f"{formgrader}/api/submissions/maintenance")
+    assert (submission["score"], submission["max_score"]) == (7.5, 10)
