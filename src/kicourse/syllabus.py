@@ -88,9 +88,12 @@ class Course:
         return tuple(unit for unit in self.units if unit.finished)
 
     def unit(self, slug: str) -> Unit:
-        """Return the finished unit `slug`; raise UnknownUnitError, naming the nearest one, if there is none."""
-        for unit in self.finished:
-            if unit.slug == slug:
+        """Return the unit `slug`, finished or a draft with a source of its own.
+
+        Raises UnknownUnitError, naming the nearest one, if there is none.
+        """
+        for unit in self.units:
+            if unit.slug == slug and (unit.finished or unit.source.is_file()):
                 return unit
         if any(unit.slug == slug for unit in self.units):
             raise UnknownUnitError(f"The unit '{slug}' is announced but not written yet.")

@@ -13,7 +13,7 @@ from kicourse import syllabus
 from kicourse.authoring import forks
 from kicourse.authoring.results import Report, Survivor, TaskResult
 from kicourse.authoring.rules import problems
-from kicourse.authoring.source import RefusedError, find, read, unit_checks
+from kicourse.authoring.source import RefusedError, read, unit_checks
 from kicourse.errors import UserError
 
 _A_DAY = 86400.0
@@ -59,7 +59,7 @@ def _unit(slug: str, workers: int, progress: Callable[[TaskResult], None]) -> di
     from kicourse.authoring.rehearsal import Rehearsal
 
     try:
-        source, checks = read(find(slug)), unit_checks(slug)
+        source, checks = read(syllabus.course().unit(slug)), unit_checks(slug)
         if found := list(problems(source, checks)):
             raise RefusedError(found)
         results = []

@@ -6,7 +6,7 @@ from pathlib import Path
 from kicourse import syllabus
 from kicourse.authoring import catalogues, contents, notebooks
 from kicourse.authoring.rules import problems
-from kicourse.authoring.source import RefusedError, find, read, unit_checks
+from kicourse.authoring.source import RefusedError, read, unit_checks
 from kicourse.errors import UsageError
 from kicourse.syllabus import Unit
 
@@ -32,7 +32,7 @@ def build(units: list[str] | None = None, check: bool = False) -> list[Path]:
     nothing is written or removed, and the files returned are those that are out of date.
     Raises UnknownUnitError for a unit that does not exist and RefusedError for one that cannot be built.
     """
-    chosen = [find(slug) for slug in units or [unit.slug for unit in syllabus.course().finished]]
+    chosen = [syllabus.course().unit(slug) for slug in units or [unit.slug for unit in syllabus.course().finished]]
     wanted: dict[Path, str] = {}
     for unit in chosen:
         wanted |= built(unit)

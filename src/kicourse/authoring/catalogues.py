@@ -15,7 +15,7 @@ from babel.messages.pofile import read_po, write_po
 
 from kicourse import syllabus
 from kicourse.authoring import prose
-from kicourse.authoring.source import RefusedError, find, read
+from kicourse.authoring.source import RefusedError, read
 from kicourse.language import SOURCE
 
 SHARED = ("syllabus", "kicourse")
@@ -164,7 +164,7 @@ def _package_phrases() -> list[Phrase]:
 
 
 def _unit_phrases(slug: str) -> list[Phrase]:
-    source = read(find(slug))
+    source = read(syllabus.course().unit(slug))
     name = f"course/{slug}.py"
     found: list[Phrase] = []
     for cell in source.cells:

@@ -100,19 +100,15 @@ class Source:
         return tuple(cell for cell in self.cells if cell.kind == "code")
 
 
-def find(slug: str) -> Unit:
-    """The unit `slug`, if its source exists, finished or not. Raises UnknownUnitError or UsageError otherwise."""
-    for unit in syllabus.course().units:
-        if unit.slug == slug and unit.source.is_file():
-            return unit
-    unit = syllabus.course().unit(slug)
-    raise UsageError(f"The unit '{slug}' has no source: write {_relative(unit.source)} first.")
-
-
 def read(unit: Unit) -> Source:
-    """Read a unit's source. Raises RefusedError for an unknown cell option and for code that is not Python."""
-    text = unit.source.read_text(encoding="utf-8")
+    """Read a unit's source.
+
+    Raises UsageError if there is none, and RefusedError for an unknown cell option and for code that is not Python.
+    """
     name = _relative(unit.source)
+    if not unit.source.is_file():
+        raise UsageError(f"The unit '{unit.slug}' has no source: write {name} first.")
+    text = unit.source.read_text(encoding="utf-8")
     lines = [number for number, line in enumerate(text.splitlines(), 1) if _CELL_START.match(line)]
     cells = jupytext.reads(text, fmt="py:percent").cells
     if len(cells) != len(lines):
