@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import sys
 import sysconfig
@@ -9,6 +10,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
 
 import kicourse
 from kicourse.errors import UsageError, UserError
@@ -35,29 +38,36 @@ c.Execute.skip_cells_with_tag = "demo"
 c.Execute.timeout = {seconds}
 '''
 
+NEXT = """{folder} is a class folder with {count} assignment(s).
+  release/ holds what students get; collect into submitted/STUDENT/{first}/{first}.ipynb, then:
+  cd {folder} && nbgrader autograde {first} && nbgrader generate_feedback {first}"""
 
-def new(folder: Path, language: str | None = None, units: Sequence[str] = ()) -> Path:
-    """Lay out a class folder for the given units (default: every finished one) and return it.
+
+def new(folder: Path, language: str | None = None, units: Sequence[str] | None = None) -> Path:
+    """Lay out a class folder for the given units (default: every finished one), say what is next, and return it.
 
     nbgrader generates the release and registers the assignments, so that its commands work on the folder as it is.
     The folder appears complete or not at all. Raises UsageError for a folder that holds something already, for a
     unit or a language that does not exist; UserError where the folder cannot be written.
     """
     code = course().language(language or "en")
-    chosen = [course().unit(slug) for slug in dict.fromkeys(units)] or list(course().finished)
+    chosen = [course().unit(slug) for slug in dict.fromkeys(units or ())] or list(course().finished)
     folder = folder.expanduser().resolve()
     _require_free(folder)
+    console = Console(highlight=False)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
             made = Path(scratch) / "class"
             _write(made, folder.name, code, chosen)
-            _generate(made, chosen)
+            with console.status("nbgrader makes the release ..."):
+                _generate(made, chosen)
             if folder.exists():
                 folder.rmdir()
             made.rename(folder)
     except OSError as error:
         raise UserError(f"{folder} cannot be written ({error.strerror or error}). Choose another folder.") from error
+    console.print(NEXT.format(folder=shlex.quote(str(folder)), count=len(chosen), first=chosen[0].slug), soft_wrap=True)
     return folder
 
 
