@@ -56,6 +56,10 @@ class Report:
             for survivor in task.survivors:
                 console.print(f"\n[bold]{task.unit}.{task.task}[/bold]: the check does not notice", highlight=False)
                 console.print(Syntax(survivor.diff, "diff", background_color="default"))
+                if survivor.before:
+                    mark = f"{task.task}.equivalent({survivor.before!r}, {survivor.after!r}, reason=...)"
+                    line = f"If that is no fault, say why in the checks module: {mark}"
+                    console.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
             for mark in task.unused:
                 line = f"{task.unit}.{task.task}: nothing survives that needs this mark: {mark}"
                 console.print(line, highlight=False, markup=False)
