@@ -147,6 +147,8 @@ def _arguments(root: Path, port: int, open_browser: bool) -> list[str]:
         f"--ServerApp.open_browser={open_browser}",
         "--Application.log_level=ERROR",
         "--LabApp.default_url=/kicourse",
+        # What notebook and kernel say to each other is nobody else's on a shared machine.
+        "--KernelManager.transport_encryption=auto",
     ]
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     return arguments + ["--ServerApp.allow_root=True"] * is_root
