@@ -39,6 +39,8 @@ def changes(line: str) -> set[str]:
         ('x = "word"', {'x = ""', "pass"}),
         ('x = f"{a}"', {'x = ""', "pass"}),
         ("f(a, b)", {"f(b, a)", "pass"}),
+        ("a.transpose(b, c)", {"pass"}),
+        ("zip(a, b, strict=True)", {"zip(b, a, strict=True)", "pass"}),
         ("f(a, axis=b)", {"f(a)", "pass"}),
         ("f(axis=a, dim=b)", {"f(dim=b)", "f(axis=a)", "pass"}),
         ("return a", {"return None"}),

@@ -38,6 +38,9 @@ _SWAPPED: dict[type[cst.CSTNode], tuple[type[cst.CSTNode], ...]] = {
     cst.DivideAssign: (cst.MultiplyAssign,),
 }
 
+# Functions that give the same whichever way round they get two arguments.
+_SYMMETRIC = frozenset({"allclose", "isclose", "max", "min", "swapaxes", "swapdims", "transpose"})
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -56,7 +59,7 @@ class Mutant:
 def mutants(cell: str) -> list[Mutant]:
     """Return every mutant of a task cell: one small change each, only between its solution markers.
 
-    Docstrings, annotations, imports and the texts of exceptions stay as they are.
+    Docstrings, annotations, imports and the texts of exceptions stay as they are: no check should look at them.
     """
     wrapper = MetadataWrapper(cst.parse_module(cell), unsafe_skip_copy=True)
     positions = wrapper.resolve(PositionProvider)
@@ -113,10 +116,11 @@ def _(node: cst.UnaryOperation) -> Iterable[cst.CSTNode]:
 
 @variants.register
 def _(node: cst.Call) -> Iterable[cst.CSTNode]:
+    symmetric = len(node.args) == 2 and _called(node) in _SYMMETRIC
     for place, argument in enumerate(node.args):
-        if argument.keyword is not None:
+        if argument.keyword is not None and not _is_strict_zip(node, argument):
             yield node.with_changes(args=_without(node.args, place))
-        if place and _positional(argument) and _positional(node.args[place - 1]):
+        if place and not symmetric and _positional(argument) and _positional(node.args[place - 1]):
             yield node.with_changes(args=_swapped(node.args, place))
 
 
@@ -193,7 +197,8 @@ def _nodes(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     if isinstance(node, cst.SimpleStatementLine) and isinstance(node.body[0], cst.Raise):
         return
     for child in node.children:
-        yield from _nodes(child)
+        if not (isinstance(node, cst.Call) and isinstance(child, cst.Arg) and _is_strict_zip(node, child)):
+            yield from _nodes(child)
 
 
 def _is_text_alone(node: cst.CSTNode) -> bool:
@@ -202,6 +207,19 @@ def _is_text_alone(node: cst.CSTNode) -> bool:
         case cst.SimpleStatementLine(body=[cst.Expr(value=cst.SimpleString() | cst.ConcatenatedString())]):
             return True
     return False
+
+
+def _called(call: cst.Call) -> str:
+    """The name of the function or method that is called, or nothing."""
+    match call.func:
+        case cst.Name(value=name) | cst.Attribute(attr=cst.Name(value=name)):
+            return str(name)
+    return ""
+
+
+def _is_strict_zip(call: cst.Call, argument: cst.Arg) -> bool:
+    """Whether an argument only asserts what holds anyway: the `strict=True` of a zip."""
+    return _called(call) == "zip" and argument.keyword is not None and argument.keyword.value == "strict"
 
 
 def _regions(cell: str) -> list[tuple[int, int]]:
