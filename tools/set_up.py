@@ -46,7 +46,7 @@ def set_up(group: str, lock: int) -> None:
         print("Making .venv ...", flush=True)
         make_environment(lock)
     print("Installing packages; the first time takes a few minutes ...", flush=True)
-    if sys.platform == "linux" and "TORCH_INDEX" not in os.environ:
+    if sys.platform == "linux" and not os.environ.get("TORCH_INDEX"):
         print("(Does pip fetch gigabytes of CUDA? docs/learners.md says how to avoid that.)", flush=True)
     install(group, lock)
     print("Fetching the embedded models ...", flush=True)
