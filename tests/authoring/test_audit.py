@@ -64,7 +64,7 @@ def test_a_mark_covers_one_survivor_and_unused_marks_are_told(desk: Desk) -> Non
 
 def test_a_reference_that_fails_its_own_check_is_named(desk: Desk) -> None:
     desk.replace(desk.source, "return total / len(values)", "return total")
-    with pytest.raises(UserError, match=r"averages\.py:28: the reference solution of 'mean'"):
+    with pytest.raises(UserError, match=r"averages\.py:28: the reference solution of 'mean' fails .*: many\.$"):
         audit.audit()
 
 

@@ -13,7 +13,7 @@ from itertools import takewhile
 from typing import Any
 
 from kicourse.authoring import forks
-from kicourse.authoring.mutants import mutants
+from kicourse.authoring.mutants import Mutant, mutants
 from kicourse.authoring.results import Survivor, TaskResult
 from kicourse.authoring.source import Cell, Source
 from kicourse.checks import Check
@@ -54,40 +54,39 @@ class Rehearsal:
         start = time.monotonic()
         name, original = task.task or "", task.text
         check = self.checks[name]
-        call = partial(self._call, before=_before_check(following, name), check=_check_cell(following, name))
-        limit = self._reference_seconds(task, partial(call, original)) * 5 + _SLACK
-        changed = mutants(original)
-        jobs: list[Callable[[], bool]] = [partial(call, mutant.source) for mutant in changed]
-        jobs += [partial(_passes_wrongly, check, wrong) for wrong in check.misconceptions]
-        survived = {number for number, passed in forks.run(jobs, limit, self.workers) if passed}
-        alive = [mutant for number, mutant in enumerate(changed) if number in survived]
-        holes = [Survivor(mutant.before, mutant.after, mutant.diff(original)) for mutant in alive]
-        holes, marked, unused = _marked(holes, check.equivalents)
-        for number, wrong in enumerate(check.misconceptions, len(changed)):
-            if number in survived:
-                holes.append(Survivor("", wrong.name, f"the misconception {wrong.name}: {wrong.message}"))
-        seconds = time.monotonic() - start
-        return TaskResult(
-            self.source.unit.slug, name, len(jobs), len(jobs) - len(survived), marked, holes, unused, seconds
+        noticed = partial(self._noticed, before=_before_check(following, name), check=_check_cell(following, name))
+        limit = self._reference_seconds(task, partial(noticed, original)) * 5 + _SLACK
+        changed, wrong = mutants(original), list(check.misconceptions)
+        jobs: list[Callable[[], list[str]]] = [partial(noticed, mutant.source) for mutant in changed]
+        jobs += [partial(_noticed_in, check, misconception) for misconception in wrong]
+        alive = {number for number, criteria in forks.run(jobs, limit, self.workers) if criteria == []}
+        holes, marked, unused = _marked(
+            [_survivor(mutant, original) for number, mutant in enumerate(changed) if number in alive],
+            check.equivalents,
         )
+        holes += [_believed(one) for number, one in enumerate(wrong, len(changed)) if number in alive]
+        counts = len(jobs), len(jobs) - len(alive)
+        return TaskResult(check.unit, name, *counts, marked, holes, unused, time.monotonic() - start)
 
-    def _call(self, version: str, before: list[Cell], check: Cell) -> bool:
-        """Play a version of a task's cell and what stands before its check; return whether the check passes it."""
-        task = check.check or ""
-        # A failing answer would be compared with each misconception, which takes time and decides nothing.
-        self.checks[task].misconceptions.clear()
-        self._play(version, task)
+    def _noticed(self, version: str, before: list[Cell], check: Cell) -> list[str]:
+        """Play a version of a task's cell and what stands before its check; return the criteria that fail."""
+        _forget_misconceptions(self.checks[check.check or ""])
+        self._play(version, check.place)
         for cell in before:
             self._play(cell.text, cell.place)
-        return _passes(eval(_run_call(check), self.shell.user_ns))
+        return _failing(eval(_run_call(check), self.shell.user_ns))
 
-    def _reference_seconds(self, task: Cell, job: Callable[[], bool]) -> float:
+    def _reference_seconds(self, task: Cell, job: Callable[[], list[str]]) -> float:
         """How long the reference solution takes; raises UserError if it is not given full marks."""
         start = time.monotonic()
-        [(_, passed)] = forks.run([job], REFERENCE_SECONDS)
-        if not passed:
-            raise UserError(f"{task.place}: the reference solution of '{task.task}' does not pass its own check.")
-        return time.monotonic() - start
+        [(_, failing)] = forks.run([job], REFERENCE_SECONDS)
+        seconds = time.monotonic() - start
+        if failing is None:
+            raise UserError(f"{task.place}: the reference solution of '{task.task}' raises, or does not end.")
+        if failing:
+            criteria = ", ".join(failing)
+            raise UserError(f"{task.place}: the reference solution of '{task.task}' fails its own check: {criteria}.")
+        return seconds
 
     def _play(self, code: str, place: str) -> None:
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
@@ -117,8 +116,14 @@ def _before_check(following: tuple[Cell, ...], task: str) -> list[Cell]:
     return [cell for cell in between if not (cell.demo or cell.check or cell.task)]
 
 
-def _passes_wrongly(check: Check, wrong: Misconception) -> bool:
-    return _passes(check.run(wrong.build()))
+def _noticed_in(check: Check, wrong: Misconception) -> list[str]:
+    _forget_misconceptions(check)
+    return _failing(check.run(wrong.build()))
+
+
+def _forget_misconceptions(check: Check) -> None:
+    """A failing answer would be compared with each of them, which takes time and decides nothing here."""
+    check.misconceptions.clear()
 
 
 def _run_call(cell: Cell) -> str:
@@ -130,9 +135,17 @@ def _run_call(cell: Cell) -> str:
     return ast.unparse(ast.Call(ast.Attribute(call.func, "run", ast.Load()), call.args, call.keywords))
 
 
-def _passes(verdict: Verdict) -> bool:
-    """Whether a check noticed nothing, in any criterion, those that earn no points included."""
-    return verdict.status == "passed" and all(result.status == "passed" for result in verdict.criteria)
+def _failing(verdict: Verdict) -> list[str]:
+    """The criteria that a check does not see met, those that earn no points included."""
+    return [result.name for result in verdict.criteria if result.status == "failed"]
+
+
+def _survivor(mutant: Mutant, original: str) -> Survivor:
+    return Survivor(mutant.before, mutant.after, mutant.diff(original))
+
+
+def _believed(wrong: Misconception) -> Survivor:
+    return Survivor("", wrong.name, f"the misconception {wrong.name}: {wrong.message}")
 
 
 def _marked(holes: list[Survivor], equivalents: list[Equivalent]) -> tuple[list[Survivor], list[str], list[str]]:
