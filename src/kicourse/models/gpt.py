@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,8 @@ _URL, _KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"
 _EMBEDDED = "KICOURSE_GPT_URL"
 """Marks an OPENAI_BASE_URL in the environment as the course's own, for the processes that inherit it."""
 _OPENAI = "https://api.openai.com/v1"
+_START_SECONDS = 120
+"""A server that has not started by then is ended; half a second is usual."""
 
 
 def model() -> str:
@@ -135,8 +138,12 @@ def _start(port: int) -> "tuple[Endpoint, subprocess.Popen[str]]":
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
     assert process.stdout is not None
+    patience = threading.Timer(_START_SECONDS, process.kill)
+    patience.daemon = True
+    patience.start()
     with process.stdout as output:
         report = json.loads(output.read() or "{}")
+    patience.cancel()
     if "url" not in report:
         status = process.wait()
         reason = report.get("error", f"it ended with status {status}")

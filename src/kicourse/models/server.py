@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ CALLERS = 4
 CACHE_MIB = 256
 """What earlier prompts may keep in memory."""
 MOST_THREADS = 4
+OWNER_SECONDS = 0.5
+"""How often the server looks whether its owner lives."""
 
 
 def main() -> None:
@@ -98,10 +101,13 @@ def _take_standard_output() -> Any:
 
 
 def _wait_for_end(pid: int) -> None:
+    """Return when a process has ended, collected by its parent or not."""
     import psutil
 
     try:
-        psutil.Process(pid).wait()
+        process = psutil.Process(pid)
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(OWNER_SECONDS)
     except psutil.NoSuchProcess:
         return
 
