@@ -86,9 +86,7 @@ def can_import(module: str) -> bool:
     """Tell whether the environment has an interpreter that runs and can import a module."""
     if not PYTHON.exists():
         return False
-    return (
-        subprocess.run([PYTHON, "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
-    )
+    return subprocess.run([PYTHON, "-c", f"import {module}"], capture_output=True, check=False).returncode == 0
 
 
 def make_environment(lock: int) -> None:

@@ -140,7 +140,8 @@ def _part(table: dict[str, Any]) -> Part:
 
 
 def _unit(table: dict[str, Any], part: str) -> Unit:
-    lists = {name: tuple(table.get(name, ())) for name in ("prerequisites", "roles", "preload")}
-    flags = {name: table.get(name, False) for name in ("gpt", "finished")}
-    limits = Limits(**table.get("limits", {}))
-    return Unit(table["slug"], table["title"], table["minutes"], part, **lists, **flags, limits=limits)
+    known: dict[str, Any] = dict(table)
+    for name in ("prerequisites", "roles", "preload"):
+        known[name] = tuple(table.get(name, ()))
+    known["limits"] = Limits(**table.get("limits", {}))
+    return Unit(part=part, **known)
