@@ -1,0 +1,864 @@
+"""The checks of `maintenance`: predict failure before it happens."""
+
+from collections.abc import Callable, Iterator
+from itertools import cycle, product
+from typing import Any
+
+import lazy_loader
+
+from kicourse.checks import Check, Handle, Trial, _
+
+np = lazy_loader.load("numpy")
+pd = lazy_loader.load("pandas")
+
+# ---------------------------------------------------------------- window_features
+
+window_features = Check(
+    "maintenance",
+    "window_features",
+    title=_("Features that look back"),
+    hints=(
+        _("What may a feature of Tuesday know? Nothing of Wednesday, and nothing of another pump."),
+        _("pandas rolls within groups: `readings.groupby(...)[sensors].rolling(...)` has `mean()` and `std()`. Which "
+          "argument lets a window begin before it is full? The result is sorted by pump, so bring it back into the "
+          "order of `readings`."),
+        _("`windows = readings.groupby(\"pump\")[sensors].rolling(days, min_periods=1)`; then "
+          "`windows.mean().droplevel(\"pump\").add_suffix(\"_mean\")`, the same with `std()`, join the two and select "
+          "`.loc[readings.index]`."),
+    ),
+)  # fmt: skip
+
+
+def _readings(rng: Any, pumps: int, days: int = 24, sensors: int = 2) -> Any:
+    """Complete readings in the order of the days, the pumps by turns; the index is not 0, 1, 2, ..."""
+    count = pumps * days
+    names = rng.permutation([f"P{number:02d}" for number in range(1, pumps + 1)])
+    frame = pd.DataFrame({"pump": np.tile(names, days), "day": np.repeat(np.arange(days), pumps)})
+    level = np.tile(rng.uniform(5, 50, size=(pumps, sensors)), (days, 1))
+    for column, name in enumerate(("flow", "vibration", "noise_level")[:sensors]):
+        frame[name] = level[:, column] + rng.normal(size=count)
+    frame.index = pd.Index(np.sort(rng.choice(10 * count, size=count, replace=False)))
+    return frame
+
+
+def _window_oracle(readings: Any, sensors: list[str], days: int) -> Any:
+    """Mean and deviation of every window, one window at a time."""
+    values = {f"{sensor}_{kind}": np.full(len(readings), np.nan) for kind in ("mean", "std") for sensor in sensors}
+    for rows in readings.groupby("pump").indices.values():
+        for sensor in sensors:
+            own = readings[sensor].to_numpy()[rows]
+            for position, row in enumerate(rows):
+                window = own[max(0, position - days + 1) : position + 1]
+                window = window[~np.isnan(window)]
+                if len(window):
+                    values[f"{sensor}_mean"][row] = window.mean()
+                if len(window) > 1:
+                    values[f"{sensor}_std"][row] = window.std(ddof=1)
+    return pd.DataFrame(values, index=readings.index)
+
+
+def _features(trial: Trial, answer: Handle, readings: Any, sensors: list[str], days: int) -> Any:
+    """Call the answer; what it returns must be a table with the right columns and the rows of `readings`."""
+    got = answer.allowing_nonfinite()(readings, sensors, days)
+    trial.is_a(got, pd.DataFrame)
+    wanted = [f"{sensor}_{kind}" for kind in ("mean", "std") for sensor in sensors]
+    trial.require(
+        sorted(map(str, got.columns)) == sorted(wanted),
+        _("The columns are {found}."),
+        found=", ".join(map(str, got.columns)),
+        expected=", ".join(wanted),
+    )
+    trial.require(
+        len(got) == len(readings) and list(got.index) == list(readings.index),
+        _("The rows are not those of `readings`: the same index in the same order is needed, because row by row "
+          "the features will meet the labels."),
+        expected=f"{len(readings)} rows: {list(readings.index[:5])} …",
+    )  # fmt: skip
+    return got
+
+
+def _same_features(trial: Trial, got: Any, readings: Any, sensors: list[str], days: int, message: str) -> None:
+    expected = _window_oracle(readings, sensors, days)
+    for column in expected.columns:
+        found, wanted = got[column].to_numpy(dtype=float), expected[column].to_numpy()
+        near = (np.isnan(found) & np.isnan(wanted)) | (np.abs(found - wanted) <= 1e-6 + 1e-6 * np.abs(wanted))
+        row = int(np.argmin(near))
+        trial.require(
+            near.all(),
+            message,
+            column=column,
+            pump=str(readings["pump"].iloc[row]),
+            day=int(readings["day"].iloc[row]),
+            found=float(found[row]),
+            wanted=float(wanted[row]),
+            expected=float(wanted[row]),
+        )
+
+
+@window_features.criterion(
+    _("describes the last days of one pump"),
+    points=0.5,
+    why=_("One noisy reading says little; the mean of the last days shows a drift, their deviation an unsteady run."),
+)
+def one_pump(trial: Trial, answer: Handle) -> None:
+    for days in (3, 7):
+        readings = _readings(trial.rng, pumps=1, days=12)
+        got = _features(trial, answer, readings, ["flow", "vibration"], days)
+        _same_features(
+            trial, got, readings, ["flow", "vibration"], days,
+            _("`{column}` on day {day} is {found}, not {wanted}."),
+        )  # fmt: skip
+
+
+@window_features.criterion(
+    _("keeps the pumps apart, and the rows in their order"),
+    points=0.5,
+    why=_("A window that runs from one pump into another describes neither."),
+)
+def pumps_apart(trial: Trial, answer: Handle) -> None:
+    for pumps in (2, 4):
+        readings = _readings(trial.rng, pumps=pumps)
+        got = _features(trial, answer, readings, ["vibration", "flow"], 5)
+        _same_features(
+            trial, got, readings, ["vibration", "flow"], 5,
+            _("`{column}` of pump {pump} on day {day} is {found}, not {wanted}: does another pump take part?"),
+        )  # fmt: skip
+
+
+@window_features.criterion(
+    _("makes do with the readings that are there"),
+    points=0.5,
+    why=_("Lost readings are lost: a value that is filled in from later days was not known on the day itself."),
+)
+def gaps(trial: Trial, answer: Handle) -> None:
+    readings = _readings(trial.rng, pumps=3, sensors=3)
+    sensors = ["flow", "vibration", "noise_level"]
+    readings[sensors] = readings[sensors].mask(trial.rng.random((len(readings), 3)) < 0.4)
+    readings.loc[readings["day"] < 2, "flow"] = np.nan
+    got = _features(trial, answer, readings, sensors, 4)
+    _same_features(
+        trial, got, readings, sensors, 4,
+        _("Where readings are missing, `{column}` of pump {pump} on day {day} is {found}, not {wanted}."),
+    )  # fmt: skip
+
+
+@window_features.criterion(
+    _("knows nothing of the future"),
+    points=0.5,
+    why=_("On the day of the decision the future is not there yet. A feature that saw it in training promises a "
+          "quality that nobody will ever get."),
+)  # fmt: skip
+def past_only(trial: Trial, answer: Handle) -> None:
+    readings = _readings(trial.rng, pumps=3)
+    sensors = ["flow", "vibration"]
+    readings[sensors] = readings[sensors].mask(trial.rng.random((len(readings), 2)) < 0.2)
+    today = 11
+    later = readings["day"] > today
+    changed = readings.copy()
+    changed.loc[later, sensors] = trial.rng.uniform(500, 900, size=(int(later.sum()), 2))
+    before, after = (_features(trial, answer, table, sensors, 6)[~later] for table in (readings, changed))
+    same = before.fillna(-1).round(6).eq(after.fillna(-1).round(6))
+    row = int(np.argmin(same.all(axis=1).to_numpy()))
+    trial.require(
+        same.all(axis=None),
+        _("When only readings after day {today} change, the features of pump {pump} on day {day} change too."),
+        today=today,
+        pump=str(readings["pump"].iloc[row]),
+        day=int(readings["day"].iloc[row]),
+    )
+    _same_features(
+        trial, before, readings[~later], sensors, 6,
+        _("`{column}` of pump {pump} on day {day} is {found}, not {wanted}."),
+    )  # fmt: skip
+
+
+def _rolled(readings: Any, sensors: list[str], windows: Any) -> Any:
+    means = windows.mean().droplevel("pump").add_suffix("_mean")
+    return means.join(windows.std().droplevel("pump").add_suffix("_std")).loc[readings.index]
+
+
+@window_features.misconception(_("a centred window, half of which lies in the future"))
+def centred(readings: Any, sensors: list[str], days: int) -> Any:
+    return _rolled(readings, sensors, readings.groupby("pump")[sensors].rolling(days, min_periods=1, center=True))
+
+
+@window_features.misconception(_("gaps filled backwards, with values that came later"))
+def back_filled(readings: Any, sensors: list[str], days: int) -> Any:
+    filled = readings.assign(**readings.groupby("pump")[sensors].bfill())
+    return _rolled(readings, sensors, filled.groupby("pump")[sensors].rolling(days, min_periods=1))
+
+
+@window_features.misconception(_("windows over the whole table, across the pumps"))
+def across_pumps(readings: Any, sensors: list[str], days: int) -> Any:
+    windows = readings[sensors].rolling(days, min_periods=1)
+    return windows.mean().add_suffix("_mean").join(windows.std().add_suffix("_std"))
+
+
+@window_features.misconception(_("windows that stay empty until they are full (`min_periods` left out)"))
+def only_full(readings: Any, sensors: list[str], days: int) -> Any:
+    return _rolled(readings, sensors, readings.groupby("pump")[sensors].rolling(days))
+
+
+@window_features.misconception(_("features in the order of the pumps, set beside rows in the order of the days"))
+def out_of_order(readings: Any, sensors: list[str], days: int) -> Any:
+    features = _rolled(readings, sensors, readings.groupby("pump")[sensors].rolling(days, min_periods=1))
+    return features.loc[readings.sort_values(["pump", "day"]).index].set_axis(readings.index)
+
+
+@window_features.misconception(_("the mean of everything since the first day, not of the last `days`"))
+def since_the_start(readings: Any, sensors: list[str], days: int) -> Any:
+    return _rolled(readings, sensors, readings.groupby("pump")[sensors].expanding())
+
+
+# ---------------------------------------------------------------- split_by_pump
+
+split_by_pump = Check(
+    "maintenance",
+    "split_by_pump",
+    title=_("An honest split"),
+    hints=(
+        _("Tomorrow's readings of a pump look like today's. What, then, has to stay together?"),
+        _("Split the table of pumps, not the table of readings, with failed and censored pumps in proportion "
+          "(scikit-learn calls it `stratify`). Then ask of each reading on which side its pump is."),
+        _("`train_test_split(outcomes.index, test_size=test_share, stratify=outcomes[\"failed\"], random_state=seed)` "
+          "gives two sets of pumps; `readings[\"pump\"].isin(...)` gives the rows of the second."),
+    ),
+)  # fmt: skip
+
+
+def _history(rng: Any, pumps: int, failed: int) -> tuple[Any, Any]:
+    """Readings (only `pump` and `day` matter) and outcomes, the failed pumps anywhere in the table."""
+    names = [f"P{number:03d}" for number in rng.choice(900, size=pumps, replace=False)]
+    lengths = rng.integers(5, 15, size=pumps)
+    readings = pd.DataFrame({"pump": np.repeat(names, lengths), "day": np.concatenate([np.arange(n) for n in lengths])})
+    readings["vibration"] = rng.normal(2.5, 0.5, size=len(readings))
+    fate = rng.permutation(np.arange(pumps) < failed)
+    outcomes = pd.DataFrame({"last_day": lengths - 1, "failed": fate}, index=pd.Index(names, name="pump"))
+    return readings, outcomes
+
+
+def _test_rows(trial: Trial, answer: Handle, readings: Any, outcomes: Any, share: float, seed: int) -> Any:
+    """Call the answer; what it returns must be a Boolean for each row, with some rows on each side."""
+    got = answer(readings, outcomes, share, seed)
+    if type(got).__name__ == "Series":
+        got = got.to_numpy()
+    trial.array(got, shape=(len(readings),))
+    trial.require(
+        got.dtype == bool,
+        _("The array holds {found}, not Booleans: True for a row of the test side."),
+        found=str(got.dtype),
+        expected="bool",
+    )
+    trial.require(got.any() and not got.all(), _("All {count} rows are on one side."), count=len(got))
+    return got
+
+
+@split_by_pump.criterion(_("puts every row on one of two sides"))
+def two_sides(trial: Trial, answer: Handle) -> None:
+    _test_rows(trial, answer, *_history(trial.rng, 10, 5), 0.4, 1)
+
+
+@split_by_pump.criterion(
+    _("never splits a pump"),
+    points=1,
+    gate=True,
+    why=_("Two readings of one pump resemble each other. With one in training and one in the test, a model can "
+          "recognise the pump instead of its wear, and the test praises it for that."),
+)  # fmt: skip
+def pumps_whole(trial: Trial, answer: Handle) -> None:
+    for pumps, share in ((12, 0.4), (24, 0.3)):
+        readings, outcomes = _history(trial.rng, pumps, pumps // 3)
+        test = _test_rows(trial, answer, readings, outcomes, share, int(trial.rng.integers(1000)))
+        sides = pd.Series(test).groupby(readings["pump"].to_numpy()).nunique()
+        trial.require(
+            (sides == 1).all(),
+            _("Pump {pump} has rows on both sides."),
+            pump=str(sides.idxmax()),
+            expected=_("each pump on one side only"),
+        )
+
+
+@split_by_pump.criterion(
+    _("sends the right share of the failed pumps, and of the others, to the test side"),
+    points=0.5,
+    why=_("Failures are rare. Left to chance, one side may have none: then there is nothing to learn from, or "
+          "nothing to test with."),
+)  # fmt: skip
+def in_proportion(trial: Trial, answer: Handle) -> None:
+    for rng in trial.rng.spawn(12):
+        pumps, share = int(rng.integers(40, 70)), float(rng.choice([0.2, 0.25, 0.3, 0.4]))
+        failed = int(np.ceil(1.5 / share))
+        readings, outcomes = _history(rng, pumps, failed)
+        test = _test_rows(trial, answer, readings, outcomes, share, int(rng.integers(1000)))
+        chosen = outcomes.index.isin(readings["pump"][test])
+        for fate, message in (
+            (True, _("{count} of {total} failed pumps are on the test side; the share is {share}.")),
+            (False, _("{count} of {total} pumps that did not fail are on the test side; the share is {share}.")),
+        ):
+            total = int((outcomes["failed"] == fate).sum())
+            count = int((chosen & (outcomes["failed"] == fate)).sum())
+            ok = abs(count - share * total) <= 1 and 0 < count < total
+            expected = trial.text(_("about {wanted}, at least 1"), wanted=round(share * total, 1))
+            trial.require(ok, message, count=count, total=total, share=share, expected=expected)
+
+
+@split_by_pump.criterion(
+    _("gives the same split for the same seed, and another one for another"),
+    points=0.5,
+    why=_("A result that nobody can repeat convinces nobody; a split that never changes is a choice, not chance."),
+)
+def repeatable(trial: Trial, answer: Handle) -> None:
+    readings, outcomes = _history(trial.rng, 60, 30)
+    first, again, *others = (_test_rows(trial, answer, readings, outcomes, 0.3, seed) for seed in (5, 5, 6, 7, 8))
+    trial.require((first == again).all(), _("Two calls with the same seed gave two different splits."))
+    trial.require(
+        any((first != other).any() for other in others), _("The seeds 5, 6, 7 and 8 all gave the same split.")
+    )
+
+
+@split_by_pump.misconception(_("a split of the rows, not of the pumps"))
+def rows_split(readings: Any, outcomes: Any, test_share: float, seed: int) -> Any:
+    from sklearn.model_selection import train_test_split
+
+    _, test = train_test_split(np.arange(len(readings)), test_size=test_share, random_state=seed)
+    return np.isin(np.arange(len(readings)), test)
+
+
+@split_by_pump.misconception(_("a split by pump that leaves it to chance where the failures go"))
+def left_to_chance(readings: Any, outcomes: Any, test_share: float, seed: int) -> Any:
+    from sklearn.model_selection import train_test_split
+
+    _, test = train_test_split(outcomes.index, test_size=test_share, random_state=seed)
+    return readings["pump"].isin(test).to_numpy()
+
+
+@split_by_pump.misconception(_("one side without any failures: the failed pumps all go to training"))
+def failures_on_one_side(readings: Any, outcomes: Any, test_share: float, seed: int) -> Any:
+    healthy = outcomes.index[~outcomes["failed"]]
+    count = round(test_share * len(outcomes))
+    test = np.random.default_rng(seed).choice(healthy, size=min(count, len(healthy)), replace=False)
+    return readings["pump"].isin(test).to_numpy()
+
+
+@split_by_pump.misconception(_("training and test side swapped"))
+def swapped(readings: Any, outcomes: Any, test_share: float, seed: int) -> Any:
+    from sklearn.model_selection import train_test_split
+
+    fate = outcomes["failed"]
+    train, _test = train_test_split(outcomes.index, test_size=test_share, stratify=fate, random_state=seed)
+    return readings["pump"].isin(train).to_numpy()
+
+
+@split_by_pump.misconception(_("a split that ignores its seed"))
+def seedless(readings: Any, outcomes: Any, test_share: float, seed: int) -> Any:
+    from sklearn.model_selection import train_test_split
+
+    _, test = train_test_split(outcomes.index, test_size=test_share, stratify=outcomes["failed"], random_state=0)
+    return readings["pump"].isin(test).to_numpy()
+
+
+# ---------------------------------------------------------------- build_pipeline
+
+build_pipeline = Check(
+    "maintenance",
+    "build_pipeline",
+    title=_("Impute, scale, classify"),
+    hints=(
+        _("Three steps in one estimator: `make_pipeline`. What each of them learns comes from training rows only."),
+        _("Which rows may teach? Those of training pumps whose label is known. `labels.notna()` tells which those are; "
+          "a censored row is neither healthy nor failing."),
+        _("`known = train & labels.notna().to_numpy()`, then "
+          "`make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())`, fitted on `features[known]` and "
+          "`labels[known]`."),
+    ),
+    seconds=30,
+)  # fmt: skip
+
+_SIGNALS = 3  # the first columns tell something of failure, the others nothing
+_COLUMNS = ("vibration_mean", "flow_mean", "seal_leakage_mean", "noise_level_mean", "motor_current_mean")
+_ENOUGH = 0.55  # average precision that an honest pipeline reaches with room to spare; chance gives 0.1
+
+
+def _table(rng: Any, rows: int, shift: float = 0.0) -> tuple[Any, Any]:
+    """Features with gaps and levels far from zero, and labels; `shift` moves what tells of failure."""
+    labels = (np.arange(rows) < rows // 10).astype(float)
+    values = rng.normal(size=(rows, len(_COLUMNS)))
+    values[:, :_SIGNALS] += 2.0 * labels[:, None] + shift
+    values = 400 + 2 * values
+    values[rng.random(values.shape) < 0.15] = np.nan
+    order = rng.permutation(rows)
+    index = pd.Index(order + 100)
+    return pd.DataFrame(values[order], columns=list(_COLUMNS), index=index), pd.Series(labels[order], index=index)
+
+
+def _stacked(tables: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+    features = pd.concat([features for features, _ in tables], ignore_index=True)
+    return features, pd.concat([labels for _, labels in tables], ignore_index=True)
+
+
+def _quality(trial: Trial, model: Handle, features: Any, labels: Any) -> float:
+    """The average precision of a fitted pipeline on rows that it has not seen."""
+    from sklearn.metrics import average_precision_score
+
+    got = model.attribute("predict_proba")(features)
+    trial.array(got, shape=(len(features), 2))
+    return float(average_precision_score(labels.to_numpy(), got[:, 1].astype(float)))
+
+
+def _learns(trial: Trial, quality: float, message: str) -> None:
+    trial.require(quality >= _ENOUGH, message, quality=round(quality, 2), expected=f"≥ {_ENOUGH}")
+
+
+@build_pipeline.criterion(
+    _("ranks pumps that it has never seen, gaps and all"),
+    points=0.5,
+    why=_("What counts is what the fitted pipeline says of new rows; those have gaps too."),
+)
+def ranks_unseen(trial: Trial, answer: Handle) -> None:
+    features, labels = _table(trial.rng, 1000)
+    train = trial.rng.random(len(features)) < 0.7
+    model = answer.make(features, labels, train)
+    quality = _quality(trial, model, *_table(trial.rng, 600))
+    _learns(trial, quality, _("On unseen rows the average precision is {quality}; chance gives 0.1."))
+
+
+@build_pipeline.criterion(
+    _("learns from training rows only, in every step"),
+    points=0.5,
+    why=_("A median or a scale taken from test rows is knowledge of the test. The result looks better than it is, "
+          "or, as here, is spoilt by rows that should not have counted."),
+)  # fmt: skip
+def training_rows_only(trial: Trial, answer: Handle) -> None:
+    honest, misleading = _table(trial.rng, 600), _table(trial.rng, 900)
+    misleading[0].iloc[:, :_SIGNALS] *= -1e5
+    features, labels = _stacked([honest, (misleading[0], 1 - misleading[1])])
+    train = np.arange(len(features)) < len(honest[0])
+    model = answer.make(features, labels, train)
+    quality = _quality(trial, model, *_table(trial.rng, 600))
+    _learns(
+        trial, quality,
+        _("The rows outside `train` held absurd values and wrong labels, and the average precision fell to {quality}."),
+    )  # fmt: skip
+
+
+@build_pipeline.criterion(
+    _("leaves censored rows out"),
+    points=0.5,
+    why=_("Nobody knows whether a censored pump failed the day after. Called healthy, it teaches the model that late "
+          "signs of wear mean nothing; called failing, the reverse."),
+)  # fmt: skip
+def censored_left_out(trial: Trial, answer: Handle) -> None:
+    for shift in (4.0, -4.0):
+        censored, _labels = _table(trial.rng, 600, shift=shift)
+        unknown = pd.Series(np.nan, index=censored.index)
+        features, labels = _stacked([_table(trial.rng, 600), (censored, unknown)])
+        model = answer.make(features, labels, np.ones(len(features), dtype=bool))
+        quality = _quality(trial, model, *_table(trial.rng, 600))
+        _learns(
+            trial, quality,
+            _("Half of the labels were NaN, and the average precision fell to {quality}: what were those rows "
+              "taken for?"),
+        )  # fmt: skip
+
+
+@build_pipeline.criterion(
+    _("does not care about units"),
+    points=0.5,
+    why=_("Bar or pascal, the pump is the same. Without scaling, a feature counts for more when its unit is small."),
+)
+def units(trial: Trial, answer: Handle) -> None:
+    factors = pd.Series([1e-4, 1e-3, 1e-4, 1e4, 1e3], index=list(_COLUMNS))
+    features, labels = _table(trial.rng, 800)
+    model = answer.make(features * factors, labels, np.ones(len(features), dtype=bool))
+    unseen, truth = _table(trial.rng, 600)
+    quality = _quality(trial, model, unseen * factors, truth)
+    _learns(trial, quality, _("With every column in another unit, the average precision fell to {quality}."))
+
+
+def _fit(steps: Callable[[], list[Any]]) -> Any:
+    """Make a build_pipeline out of its steps, fitted on the right rows."""
+
+    def build(features: Any, labels: Any, train: Any) -> Any:
+        from sklearn.pipeline import make_pipeline
+
+        known = train & labels.notna().to_numpy()
+        return make_pipeline(*steps()).fit(features[known], labels[known])
+
+    return build
+
+
+def _steps() -> list[Any]:
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    return [SimpleImputer(), StandardScaler(), LogisticRegression()]
+
+
+@build_pipeline.misconception(_("a pipeline fitted on all rows, those of the test included"))
+def fitted_on_everything(features: Any, labels: Any, train: Any) -> Any:
+    return _fit(_steps)(features, labels, np.ones(len(features), dtype=bool))
+
+
+@build_pipeline.misconception(_("an imputer and a scaler fitted on all rows, and a classifier on the training rows"))
+def prepared_on_everything(features: Any, labels: Any, train: Any) -> Any:
+    from sklearn.pipeline import make_pipeline
+
+    imputer, scaler, classifier = _steps()
+    values = scaler.fit_transform(imputer.fit_transform(features))
+    known = train & labels.notna().to_numpy()
+    classifier.fit(values[known], labels[known])
+    return make_pipeline(imputer, scaler, classifier)
+
+
+@build_pipeline.misconception(_("censored rows taken for healthy ones"))
+def censored_as_healthy(features: Any, labels: Any, train: Any) -> Any:
+    return _fit(_steps)(features, labels.fillna(0.0), train)
+
+
+@build_pipeline.misconception(_("censored rows taken for failing ones"))
+def censored_as_failing(features: Any, labels: Any, train: Any) -> Any:
+    return _fit(_steps)(features, labels.fillna(1.0), train)
+
+
+@build_pipeline.misconception(_("gaps and scales mended outside the pipeline, so that new rows arrive unprepared"))
+def prepared_outside(features: Any, labels: Any, train: Any) -> Any:
+    known = train & labels.notna().to_numpy()
+    filled = features.fillna(features[known].mean())
+    scaled = (filled - filled[known].mean()) / filled[known].std()
+    return _steps()[2].fit(scaled[known], labels[known])
+
+
+@build_pipeline.misconception(_("a pipeline that does not scale"), factory=True)
+def unscaled() -> Any:
+    return _fit(lambda: [_steps()[0], _steps()[2].set_params(max_iter=1000)])
+
+
+@build_pipeline.misconception(_("gaps filled with zero"), factory=True)
+def filled_with_zero() -> Any:
+    return _fit(lambda: [_steps()[0].set_params(strategy="constant", fill_value=0.0), *_steps()[1:]])
+
+
+# ---------------------------------------------------------------- average_precision_interval
+
+average_precision_interval = Check(
+    "maintenance",
+    "average_precision_interval",
+    title=_("How sure are we?"),
+    hints=(
+        _("What would another fleet have shown? Imitate it: what was drawn independently, and can be drawn again?"),
+        _("Draw pumps, not rows: `draw(len(names))` for `names = np.unique(pumps)`. A pump drawn twice brings its rows "
+          "twice. A round without any failure has no average precision."),
+        _("Prepare `rows = [np.flatnonzero(pumps == name) for name in names]`. In each round, "
+          "`sample = np.concatenate([rows[number] for number in draw(len(names))])`; if `labels[sample].any()`, append "
+          "`average_precision_score(labels[sample], scores[sample])`. At the end, `np.quantile` at both tails."),
+    ),
+    seconds=20,
+)  # fmt: skip
+
+_EDGE = _("The interval is {found}, not {wanted}.")
+
+
+def _scored(rng: Any, failing_rows: list[int], rows: int = 12) -> tuple[Any, Any, Any]:
+    """Labels, scores and pumps: for each pump, how many of its rows come before a failure."""
+    names = [f"P{number:02d}" for number in np.sort(rng.choice(90, size=len(failing_rows), replace=False))]
+    lengths = [rows + int(extra) for extra in rng.integers(0, 5, size=len(failing_rows))]
+    pumps = np.repeat(names, lengths)
+    labels = np.concatenate([np.arange(n) >= n - failing for n, failing in zip(lengths, failing_rows, strict=True)])
+    skill = np.repeat(rng.uniform(-0.5, 2.5, size=len(failing_rows)), lengths)
+    scores = skill * labels + rng.normal(size=len(labels))
+    order = rng.permutation(len(labels))
+    return labels[order], scores[order], pumps[order]
+
+
+def _average_precision(labels: Any, scores: Any) -> float:
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(labels, scores))
+
+
+def _interval_oracle(labels: Any, scores: Any, pumps: Any, level: float) -> tuple[float, float]:
+    """The exact bootstrap interval: every way to draw the pumps, once."""
+    rows = [np.flatnonzero(pumps == name) for name in np.unique(pumps)]
+    samples = [np.concatenate([rows[i] for i in drawn]) for drawn in product(range(len(rows)), repeat=len(rows))]
+    values = [_average_precision(labels[s], scores[s]) for s in samples if labels[s].any()]
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _every_fleet(trial: Trial, pumps: int) -> tuple[Callable[[int], Any], Any, list[Any]]:
+    """Make a `draw` that runs once through every way to draw the pumps, the ways, and a list of what it was asked.
+
+    With every way drawn once the interval is exact, in whatever order an answer keeps the pumps.
+    """
+    ways = trial.rng.permutation(np.array(list(product(range(pumps), repeat=pumps))))
+    waiting: Iterator[Any] = cycle(ways)
+    generator = trial.rng.spawn(1)[0]
+    asked: list[Any] = []
+
+    def draw(size: int) -> Any:
+        asked.append(size)
+        return next(waiting) if size == pumps else generator.integers(size, size=min(size, 10_000))
+
+    return draw, ways, asked
+
+
+def _try_interval(trial: Trial, answer: Handle, failing_rows: list[int], level: float, message: str) -> None:
+    labels, scores, pumps = _scored(trial.rng, failing_rows)
+    count = len(failing_rows)
+    draw, ways, asked = _every_fleet(trial, count)
+    got = answer(labels, scores, pumps, draw, rounds=len(ways), level=level)
+    trial.require(asked, _("`draw` was never called: which fleets did you imitate?"))
+    for size in asked:
+        trial.require(
+            size == count,
+            _("You called `draw({found})`, and there are {count} pumps and {rows} rows."),
+            found=size, count=count, rows=len(labels), expected=f"draw({count})",
+        )  # fmt: skip
+    trial.require(
+        len(asked) == len(ways),
+        _("`draw` was called {found} times in {rounds} rounds."),
+        found=len(asked), rounds=len(ways), expected=len(ways),
+    )  # fmt: skip
+    trial.is_a(got, (tuple, list))
+    trial.require(len(got) == 2, _("An interval has two ends; you returned {count} values."), count=len(got))
+    for end in got:
+        trial.is_a(end, (float, int, np.float64))
+    wanted = _interval_oracle(labels, scores, pumps, level)
+    found, exact = (", ".join(f"{end:.4f}" for end in ends) for ends in (got, wanted))
+    near = all(abs(end - edge) <= 1e-6 for end, edge in zip(got, wanted, strict=True))
+    trial.require(near, message, found=found, wanted=exact, expected=f"({exact})")
+
+
+@average_precision_interval.criterion(
+    _("resamples pumps, each as often as it was drawn"),
+    points=1,
+    why=_("The rows of a pump stand or fall together: drawn one by one they pretend to be far more evidence than they "
+          "are, and the interval is too narrow."),
+)  # fmt: skip
+def pumps_resampled(trial: Trial, answer: Handle) -> None:
+    for failing_rows in ([4, 5, 3], [6, 2, 4]):
+        _try_interval(trial, answer, failing_rows, 0.9, _EDGE)
+
+
+@average_precision_interval.criterion(
+    _("leaves out rounds in which nothing failed"),
+    points=0.5,
+    why=_("Without a failure there is no average precision. Counting such a round as 0 drags the lower end down."),
+)
+def undefined_rounds(trial: Trial, answer: Handle) -> None:
+    _try_interval(
+        trial, answer, [5, 0, 0], 0.8,
+        _("Where two of three pumps never failed, the interval is {found}, not {wanted}."),
+    )  # fmt: skip
+
+
+@average_precision_interval.criterion(
+    _("cuts off half of what the level leaves at each end"),
+    points=0.5,
+    why=_("An interval of 80 % leaves 10 % below and 10 % above."),
+)
+def levels(trial: Trial, answer: Handle) -> None:
+    for level in (0.5, 0.8, 0.95):
+        _try_interval(
+            trial, answer, [3, 4, 5], level,
+            _("At another level the interval is {found}, not {wanted}."),
+        )  # fmt: skip
+
+
+def _bootstrap(labels: Any, scores: Any, samples: Iterator[Any], level: float, tail: float | None = None) -> Any:
+    values = [_average_precision(labels[s], scores[s]) for s in samples if labels[s].any()]
+    tail = (1 - level) / 2 if tail is None else tail
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _samples(pumps: Any, draw: Callable[[int], Any], rounds: int) -> Iterator[Any]:
+    rows = [np.flatnonzero(pumps == name) for name in np.unique(pumps)]
+    for _round in range(rounds):
+        yield np.concatenate([rows[number] for number in draw(len(rows))])
+
+
+@average_precision_interval.misconception(_("a bootstrap of rows, not of pumps"))
+def rows_drawn(labels: Any, scores: Any, pumps: Any, draw: Any, rounds: int = 1000, level: float = 0.95) -> Any:
+    return _bootstrap(labels, scores, (draw(len(labels)) for _round in range(rounds)), level)
+
+
+@average_precision_interval.misconception(_("`isin`, which takes a pump that was drawn twice only once"))
+def doubles_lost(labels: Any, scores: Any, pumps: Any, draw: Any, rounds: int = 1000, level: float = 0.95) -> Any:
+    names = np.unique(pumps)
+    samples = (np.flatnonzero(np.isin(pumps, names[draw(len(names))])) for _round in range(rounds))
+    return _bootstrap(labels, scores, samples, level)
+
+
+@average_precision_interval.misconception(_("rounds without a failure counted as an average precision of 0"))
+def undefined_as_zero(labels: Any, scores: Any, pumps: Any, draw: Any, rounds: int = 1000, level: float = 0.95) -> Any:
+    values = [
+        _average_precision(labels[s], scores[s]) if labels[s].any() else 0.0 for s in _samples(pumps, draw, rounds)
+    ]
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+@average_precision_interval.misconception(_("the whole of 1 − level cut off at each end"))
+def whole_tails(labels: Any, scores: Any, pumps: Any, draw: Any, rounds: int = 1000, level: float = 0.95) -> Any:
+    return _bootstrap(labels, scores, _samples(pumps, draw, rounds), level, tail=1 - level)
+
+
+@average_precision_interval.misconception(_("always 95 %, whatever level was asked for"))
+def level_ignored(labels: Any, scores: Any, pumps: Any, draw: Any, rounds: int = 1000, level: float = 0.95) -> Any:
+    return _bootstrap(labels, scores, _samples(pumps, draw, rounds), 0.95)
+
+
+# ---------------------------------------------------------------- best_threshold
+
+best_threshold = Check(
+    "maintenance",
+    "best_threshold",
+    title=_("What an alarm costs"),
+    hints=(
+        _("Put a price on one threshold first: which rows are alarms, and which failures are missed?"),
+        _("Only the scores that occur can change anything, so they are the candidates, and one more: a threshold above "
+          "all of them, which never gives an alarm. Use the rows of `tuning` alone."),
+        _("`candidates = np.append(np.unique(scores[tuning]), np.inf)`; the cost of each is `inspection * alarms.sum() "
+          "+ failure * (labels & ~alarms).sum()`; return the one of least cost."),
+    ),
+)  # fmt: skip
+
+
+def _decisions(rng: Any, rows: int) -> tuple[Any, Any]:
+    """Labels and scores of decisions; the scores help, and are not probabilities."""
+    labels = rng.random(rows) < 0.25
+    labels[:2] = (True, False)
+    return labels, 3 * rng.normal(size=rows) + 4 * labels + rng.uniform(-20, 20)
+
+
+def _cost(labels: Any, scores: Any, threshold: float, inspection: float, failure: float) -> float:
+    alarms = scores >= threshold
+    return float(inspection * alarms.sum() + failure * (labels & ~alarms).sum())
+
+
+def _try_threshold(
+    trial: Trial, answer: Handle, labels: Any, scores: Any, tuning: Any, inspection: float, failure: float
+) -> float:
+    """Call the answer and require the least possible cost on the rows for tuning; which threshold, does not matter."""
+    got = answer.allowing_nonfinite()(labels, scores, tuning, inspection, failure)
+    trial.require(
+        type(got) in (float, int, np.float64, np.float32, np.int64) and got == got,
+        _("You returned {found}, not a threshold: one number."),
+        found=got if got is None or isinstance(got, float) else type(got).__name__,
+    )
+    labels, scores = labels[tuning], scores[tuning]
+    candidates = [*scores, np.inf]
+    least = min(_cost(labels, scores, candidate, inspection, failure) for candidate in candidates)
+    cost = _cost(labels, scores, float(got), inspection, failure)
+    trial.require(
+        cost <= least * (1 + 1e-9),
+        _("With an inspection at {inspection:g} € and a failure at {failure:g} €, the threshold {threshold:g} costs "
+          "{cost:g} € on the {rows} rows for tuning; {least:g} € is possible."),
+        inspection=inspection, failure=failure, threshold=float(got), cost=cost, rows=len(labels), least=least,
+        expected=f"{least:g} €",
+    )  # fmt: skip
+    return float(got)
+
+
+@best_threshold.criterion(
+    _("finds the threshold of least cost"),
+    points=0.5,
+    why=_("A missed failure costs far more than an inspection for nothing; half a point on a scale knows neither."),
+)
+def least_cost(trial: Trial, answer: Handle) -> None:
+    for rng in trial.rng.spawn(15):
+        labels, scores = _decisions(rng, int(rng.integers(20, 60)))
+        inspection = float(rng.integers(2, 9) * 100)
+        _try_threshold(trial, answer, labels, scores, np.ones(len(labels), dtype=bool), inspection, 4 * inspection)
+
+
+@best_threshold.criterion(
+    _("looks at the rows for tuning alone"),
+    points=0.5,
+    why=_(
+        "A threshold that was chosen on the test rows has seen the exam. Its cost there says nothing about next year."
+    ),
+)
+def tuning_rows_only(trial: Trial, answer: Handle) -> None:
+    for rng in trial.rng.spawn(8):
+        labels, scores = _decisions(rng, 80)
+        tuning = rng.permutation(80) < 30
+        scores = np.where(tuning, scores, scores - 15)
+        _try_threshold(trial, answer, labels, scores, tuning, 300.0, 1500.0)
+
+
+@best_threshold.criterion(
+    _("never gives an alarm where that is cheapest"),
+    points=0.5,
+    why=_(
+        "If the scores are poor, or a failure is cheap, the best model is none. The numbers should be able to say so."
+    ),
+)
+def never(trial: Trial, answer: Handle) -> None:
+    for rng in trial.rng.spawn(4):
+        labels, scores = _decisions(rng, 40)
+        labels[np.argsort(scores)[-12:]] = False
+        labels[np.argsort(scores)[:3]] = True
+        threshold = _try_threshold(trial, answer, labels, scores, np.ones(40, dtype=bool), 500.0, 900.0)
+        trial.require(threshold > scores.max(), _("The threshold {threshold} still gives alarms."), threshold=threshold)
+
+
+@best_threshold.criterion(
+    _("always gives an alarm where that is cheapest"),
+    points=0.5,
+    why=_("If a failure is ruinous, every pump is looked at, whatever its score."),
+)
+def always(trial: Trial, answer: Handle) -> None:
+    for rng in trial.rng.spawn(4):
+        labels, scores = _decisions(rng, 40)
+        labels[np.argmin(scores)] = True
+        threshold = _try_threshold(trial, answer, labels, scores, np.ones(40, dtype=bool), 10.0, 50000.0)
+        trial.require(threshold <= scores.min(), _("The threshold {threshold} leaves pumps out."), threshold=threshold)
+
+
+def _cheapest(labels: Any, scores: Any, candidates: Any, inspection: float, failure: float) -> float:
+    costs = [_cost(labels, scores, candidate, inspection, failure) for candidate in candidates]
+    return float(candidates[int(np.argmin(costs))])
+
+
+@best_threshold.misconception(_("a threshold of 0.5, whatever a failure costs"))
+def one_half(labels: Any, scores: Any, tuning: Any, inspection: float, failure: float) -> float:
+    return 0.5
+
+
+@best_threshold.misconception(_("a threshold tuned on the test rows too"))
+def tuned_on_test(labels: Any, scores: Any, tuning: Any, inspection: float, failure: float) -> float:
+    return _cheapest(labels, scores, np.append(np.unique(scores), np.inf), inspection, failure)
+
+
+@best_threshold.misconception(_("a search that cannot choose to give no alarm at all"))
+def never_forgotten(labels: Any, scores: Any, tuning: Any, inspection: float, failure: float) -> float:
+    labels, scores = labels[tuning], scores[tuning]
+    return _cheapest(labels, scores, np.unique(scores), inspection, failure)
+
+
+@best_threshold.misconception(_("a search that cannot choose to alarm always"))
+def always_forgotten(labels: Any, scores: Any, tuning: Any, inspection: float, failure: float) -> float:
+    labels, scores = labels[tuning], scores[tuning]
+    return _cheapest(labels, scores, np.append(np.unique(scores)[1:], np.inf), inspection, failure)
+
+
+@best_threshold.misconception(_("the threshold of the best F1 score, which knows no prices"))
+def best_f1(labels: Any, scores: Any, tuning: Any, inspection: float, failure: float) -> float:
+    labels, scores = labels[tuning], scores[tuning]
+    candidates = np.unique(scores)
+    hits = np.array([(labels & (scores >= candidate)).sum() for candidate in candidates])
+    alarms = np.array([(scores >= candidate).sum() for candidate in candidates])
+    return float(candidates[np.argmax(2 * hits / (alarms + labels.sum()))])
+
+
+@best_threshold.misconception(_("the ratio of the costs, which is right only if scores are true probabilities"))
+def ratio(labels: Any, scores: Any, tuning: Any, inspection: float, failure: float) -> float:
+    return inspection / failure
+
+
+@best_threshold.misconception(_("a grid between 0 and 1, where these scores do not lie"))
+def grid(labels: Any, scores: Any, tuning: Any, inspection: float, failure: float) -> float:
+    return _cheapest(labels[tuning], scores[tuning], np.linspace(0, 1, 101), inspection, failure)
