@@ -73,9 +73,7 @@ def _html(figure: "Figure", alt: str) -> str:
     source = b64encode(png(figure)).decode("ascii")
     width = round(figure.get_figwidth() * CSS_PIXELS_PER_INCH)
     style = "max-width: 100%; height: auto; border-radius: 8px"
-    return (
-        f'<img src="data:image/png;base64,{source}" width="{width}" alt="{html.escape(alt)}" style="{style}">'
-    )
+    return f'<img src="data:image/png;base64,{source}" width="{width}" alt="{html.escape(alt)}" style="{style}">'
 
 
 def _use_house_style() -> None:
@@ -86,6 +84,8 @@ def _use_house_style() -> None:
     matplotlib.rcParams.update(
         {
             "figure.facecolor": PAPER,
+            "figure.constrained_layout.w_pad": 0.12,
+            "figure.constrained_layout.h_pad": 0.1,
             "savefig.facecolor": PAPER,
             "axes.facecolor": PAPER,
             "axes.prop_cycle": cycler(color=COLORS),
@@ -102,7 +102,7 @@ def _use_house_style() -> None:
             "axes.axisbelow": True,
             "grid.color": _GRID,
             "grid.linewidth": 0.8,
-            "font.family": "DejaVu Sans",  # comes with matplotlib, so a figure looks the same on every machine
+            "font.family": "DejaVu Sans",  # comes with matplotlib: figures look the same on every machine
             "font.size": 10,
             "text.color": INK,
             "xtick.color": INK,
