@@ -101,18 +101,14 @@ class ScriptedEvaluation:
         return next(self.values, 0.0)
 
 
-def noted_sgd(model: nn.Module, rates: dict[str, float]) -> list[NotedSGD]:
-    """Return an optimizer for each named parameter, with that peak rate."""
-    parameters = dict(model.named_parameters())
-    return [NotedSGD([parameters[name]], rate) for name, rate in rates.items()]
+def noted_sgd(model: nn.Module, name: str, rate: float) -> NotedSGD:
+    """Return an optimizer for one named parameter, with that peak rate."""
+    return NotedSGD([dict(model.named_parameters())[name]], rate)
 
 
-def muon_and_adamw(model: SmallGPT) -> list[torch.optim.Optimizer]:
-    """Return the optimizers of a SmallGPT: Muon for the matrices of its blocks, AdamW for everything else."""
-    matrices = [parameter for parameter in model.blocks.parameters() if parameter.ndim == 2]
-    chosen = {id(parameter) for parameter in matrices}
-    others = [parameter for parameter in model.parameters() if id(parameter) not in chosen]
-    return [torch.optim.Muon(matrices, lr=0.02), torch.optim.AdamW(others, lr=1e-2, betas=(0.9, 0.95))]
+def adamw(model: nn.Module, rate: float) -> torch.optim.Optimizer:
+    """Return AdamW for the whole model, with that peak rate."""
+    return torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95))
 
 
 def seeded(name: str, seed: int, **sizes: int) -> nn.Module:

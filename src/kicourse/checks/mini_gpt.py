@@ -1,0 +1,1108 @@
+"""Checks of the unit mini_gpt: attention, a block, a measure, training, sampling."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import lazy_loader
+
+from kicourse.checks import Check, Handle, Trial, _
+
+np = lazy_loader.load("numpy")
+torch = lazy_loader.load("torch")
+
+UNIT = "mini_gpt"
+
+
+def _normal(rng: Any, *shape: int) -> Any:
+    """Draw a tensor of standard normal numbers."""
+    return torch.from_numpy(rng.normal(size=shape)).float()
+
+
+# causal_attention
+
+causal_attention = Check(
+    UNIT,
+    "causal_attention",
+    title=_("Causal attention"),
+    hints=(
+        _("A position may look at itself and at what came before it. When must the others be ruled out?"),
+        _("Rule the future out before the softmax: a score of minus infinity becomes a weight of zero."),
+        _(
+            "`scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])`, then "
+            "`scores.masked_fill(future, -math.inf).softmax(dim=-1) @ value`, where `future` is "
+            "`torch.ones(time, time, dtype=torch.bool).triu(diagonal=1)`."
+        ),
+    ),
+)
+
+
+@causal_attention.criterion(
+    _("a token on its own attends to itself"),
+    why=_("The first position has no past: all that it can look at is itself."),
+)
+def sees_itself(trial: Trial, answer: Handle) -> None:
+    query, key, value = (_normal(trial.rng, 1, 1, 1, 4) for _part in range(3))
+    got = answer(query, key, value)
+    trial.array(got, (1, 1, 1, 4), "tensor")
+    trial.close(got, value, _("With one token there is one weight, 1, so its own value must come back."))
+
+
+@causal_attention.criterion(
+    _("nothing from the future"),
+    points=1,
+    why=_("A model that sees its own target learns to copy it, and then cannot write."),
+)
+def sees_no_future(trial: Trial, answer: Handle) -> None:
+    for time in (2, 3, 9):
+        query, value = _normal(trial.rng, 1, 1, time, 4), _normal(trial.rng, 1, 1, time, 4)
+        key = _normal(trial.rng, 1, 1, 1, 4).expand(-1, -1, time, -1).contiguous()
+        got = answer(query, key, value)
+        trial.array(got, value.shape, "tensor")
+        seen = torch.arange(1, time + 1).view(time, 1)
+        trial.close(
+            got,
+            value.cumsum(dim=-2) / seen,
+            _("All keys are equal here, so each position must get the mean of the values up to its own."),
+            atol=1e-5,
+        )
+
+
+@causal_attention.criterion(
+    _("equals PyTorch's own attention"),
+    points=1,
+    why=_("Scores grow with the width of a head; divided by its square root they stay where the softmax can choose."),
+)
+def equals_torch(trial: Trial, answer: Handle) -> None:
+    def draw(rng: Any, size: int) -> tuple[Any, ...]:
+        shape = (1 + size % 2, 1 + size % 4, 1 + size // 2, 2 + size % 3)
+        sharpness = rng.choice([1, 5, 30])
+        return sharpness * _normal(rng, *shape), _normal(rng, *shape), _normal(rng, *shape)
+
+    for query, key, value in trial.cases(draw, 16):
+        got = answer(query, key, value)
+        trial.array(got, value.shape, "tensor")
+        expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        trial.close(got, expected, rtol=1e-3, atol=1e-4)
+
+
+def _attention(
+    query: Any,
+    key: Any,
+    value: Any,
+    *,
+    scale: Callable[[Any], float] = lambda query: math.sqrt(query.shape[-1]),
+    hidden_from: int = 1,
+    after_softmax: bool = False,
+    over: int = -1,
+) -> Any:
+    """Causal attention with faults on demand."""
+    scores = query @ key.transpose(-2, -1) / scale(query)
+    hidden = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(diagonal=hidden_from)
+    if after_softmax:
+        return scores.softmax(dim=over).masked_fill(hidden, 0.0) @ value
+    return scores.masked_fill(hidden, -math.inf).softmax(dim=over) @ value
+
+
+@causal_attention.misconception(_("a mask that is applied after the softmax, so that the weights no longer sum to one"))
+def masked_after_softmax(query: Any, key: Any, value: Any) -> Any:
+    return _attention(query, key, value, after_softmax=True)
+
+
+@causal_attention.misconception(_("a mask that hides the diagonal too, so that a position cannot see itself"))
+def diagonal_hidden(query: Any, key: Any, value: Any) -> Any:
+    return _attention(query, key, value, hidden_from=0)
+
+
+@causal_attention.misconception(_("attention without a mask: every position sees the future"))
+def unmasked(query: Any, key: Any, value: Any) -> Any:
+    return _attention(query, key, value, hidden_from=query.shape[-2])
+
+
+@causal_attention.misconception(_("scores that are divided by the square root of the model's width, not of the head's"))
+def scaled_by_model_width(query: Any, key: Any, value: Any) -> Any:
+    return _attention(query, key, value, scale=lambda query: math.sqrt(query.shape[1] * query.shape[-1]))
+
+
+@causal_attention.misconception(_("scores that are not divided by the square root of the head's width"))
+def unscaled(query: Any, key: Any, value: Any) -> Any:
+    return _attention(query, key, value, scale=lambda _query: 1.0)
+
+
+@causal_attention.misconception(_("a softmax over the queries instead of over the keys"))
+def softmax_over_queries(query: Any, key: Any, value: Any) -> Any:
+    return _attention(query, key, value, over=-2)
+
+
+# transformer_block
+
+transformer_block = Check(
+    UNIT,
+    "transformer_block",
+    title=_("A transformer block"),
+    hints=(
+        _("A block changes its input twice, and each time what is computed is added to what was there."),
+        _(
+            "`x = x + attention(norm(x))`, then `x = x + mlp(other_norm(x))`. Inside the attention, one linear layer "
+            "gives queries, keys and values for all heads at once; the shapes have to become "
+            "[batch, heads, time, head width]."
+        ),
+        _(
+            "`self.query_key_value(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)` gives the three of "
+            "them; after the attention, `.transpose(1, 2).flatten(-2)` puts the heads side by side again."
+        ),
+    ),
+)
+
+WIDTH = 16
+FAR = 1_000.0
+"""Scales an input so far up that what a block adds to it hardly changes its direction."""
+
+
+def _block(trial: Trial, answer: Handle, heads: int = 2) -> Handle:
+    """Make a block whose matrices are drawn anew, so that nothing depends on how the answer initialises them."""
+    block = answer.make(WIDTH, heads)
+    parameters = block.probe("parameters")
+    trial.is_a(parameters, dict)
+    drawn = {
+        name: _normal(trial.rng, *value.shape) * 1.5 / math.sqrt(value.shape[-1])
+        for name, value in parameters.items()
+        if hasattr(value, "shape") and value.ndim >= 2 and value.numel() < 100 * WIDTH**2
+    }
+    block.probe("set_parameters", drawn)
+    return block
+
+
+def _run(trial: Trial, block: Handle, x: Any) -> Any:
+    got = block.probe("evaluate", x)
+    trial.array(got, x.shape, "tensor")
+    return got
+
+
+def _added(trial: Trial, block: Handle, x: Any) -> Any:
+    """What a block adds to an input that is far out, where a norm sees only the direction of x."""
+    return _run(trial, block, FAR * x) - FAR * x
+
+
+@transformer_block.criterion(
+    _("each sequence of a batch by itself"),
+    why=_("A batch is many texts side by side; what one says must not reach another."),
+)
+def keeps_sequences_apart(trial: Trial, answer: Handle) -> None:
+    block = _block(trial, answer)
+    x = _normal(trial.rng, 3, 5, WIDTH)
+    together = _run(trial, block, x)
+    backwards = _run(trial, block, x.flip(0))
+    message = _("The result of a sequence changes with its place in the batch, or with its neighbours.")
+    trial.close(backwards.flip(0), together, message, rtol=1e-3, atol=1e-3)
+    trial.close(_run(trial, block, x[:1]), together[:1], message, rtol=1e-3, atol=1e-3)
+
+
+@transformer_block.criterion(
+    _("as many parameters as a block has"),
+    gate=True,
+    why=_("Attention has four matrices of width × width, and the MLP two of width × 4 width."),
+)
+def counts_parameters(trial: Trial, answer: Handle) -> None:
+    parameters = answer.make(WIDTH, 2).probe("parameters")
+    trial.is_a(parameters, dict)
+    count = sum(value.numel() for value in parameters.values() if hasattr(value, "numel"))
+    trial.require(
+        12 * WIDTH**2 <= count <= 12 * WIDTH**2 + 16 * WIDTH,
+        _("With width {width} your block has {count} parameters; about {wanted} are expected."),
+        expected=f"{12 * WIDTH**2} … {12 * WIDTH**2 + 16 * WIDTH}",
+        width=WIDTH,
+        count=count,
+        wanted=12 * WIDTH**2 + 13 * WIDTH,
+    )
+
+
+@transformer_block.criterion(
+    _("a position knows its past and not its future"),
+    points=0.5,
+    why=_("In training every position of a text is a question at once: what comes next? None may see the answer."),
+)
+def is_causal(trial: Trial, answer: Handle) -> None:
+    block = _block(trial, answer)
+    x = _normal(trial.rng, 2, 6, WIDTH)
+    whole = _run(trial, block, x)
+    for time in (1, 3):
+        trial.close(
+            _run(trial, block, x[:, :time].contiguous()),
+            whole[:, :time],
+            _("A position's result changes when later positions are taken away."),
+            rtol=1e-3,
+            atol=1e-3,
+        )
+    other = torch.cat([_normal(trial.rng, 2, 1, WIDTH), x[:, 1:]], dim=1)
+    moved = (_run(trial, block, other) - whole)[:, -1].abs().max()
+    trial.require(moved > 1e-3, _("The last position's result does not depend on the first position."))
+
+
+@transformer_block.criterion(
+    _("adds to its input, twice, after a norm"),
+    points=0.5,
+    why=_("On the residual path gradients reach the first block undiminished; without it deep models do not train."),
+)
+def has_residual_path(trial: Trial, answer: Handle) -> None:
+    block = _block(trial, answer)
+    x = _normal(trial.rng, 2, 4, WIDTH)
+    message = _(
+        "A thousand times the input must come back with about as much added as for two thousand times the input: "
+        "what is added comes from a norm, which does not see the size. Here it does not."
+    )
+    trial.close(_added(trial, block, 2 * x), _added(trial, block, x), message, rtol=0.0, atol=0.5)
+
+
+@transformer_block.criterion(
+    _("the heads look at different things"),
+    points=0.5,
+    why=_("Each head has scores and weights of its own: one may look for the last token, another for a bracket."),
+)
+def has_heads(trial: Trial, answer: Handle) -> None:
+    seen = {heads: _directions(trial, _block(trial, answer, heads)) for heads in (1, 4)}
+    trial.require(
+        seen[1] < 0.02,
+        _("With one head, what a repeated token adds must only grow or shrink as it is repeated. Here it turns."),
+    )
+    trial.require(
+        seen[4] > 0.02,
+        _("With four heads, the block behaves like one with a single head: all of them use the same weights."),
+    )
+
+
+def _directions(trial: Trial, block: Handle) -> float:
+    """How far what a past of n equal tokens adds to the present turns as n grows: 0 if it keeps its direction.
+
+    A head mixes two values here, the past's and the present's. One head moves along a line; several turn, because
+    each weighs the past differently.
+    """
+    past, present = _normal(trial.rng, 1, 1, WIDTH), _normal(trial.rng, 1, 1, WIDTH)
+    alone = _added(trial, block, present)[0, -1]
+    added = [
+        _added(trial, block, torch.cat([past.expand(-1, times, -1), present], dim=1))[0, -1] - alone
+        for times in (1, 2, 4, 8, 16, 32, 64)
+    ]
+    singular = torch.linalg.svdvals(torch.stack(added))
+    return float(singular[1] / singular[0].clamp(min=1e-6))
+
+
+@transformer_block.criterion(
+    _("an MLP with its nonlinearity between two layers"),
+    points=0.5,
+    why=_("Two linear layers without a nonlinearity between them are one linear layer."),
+)
+def has_mlp(trial: Trial, answer: Handle) -> None:
+    block = _block(trial, answer)
+    signs = trial.rng.permuted(np.tile([-1.0, 1.0], (32, WIDTH // 2)), axis=1)
+    x = torch.from_numpy(signs).float().view(32, 1, WIDTH)  # every norm leaves such vectors as they are
+    both, first, second = x.flip(-1), x.clone(), x.clone()
+    half = WIDTH // 4
+    first[..., :half], first[..., -half:] = both[..., :half], both[..., -half:]
+    second[..., half:-half] = both[..., half:-half]
+    interaction = sum(
+        sign * _added(trial, block, part) for sign, part in ((1, both), (-1, first), (-1, second), (1, x))
+    )
+    trial.require(
+        interaction.abs().max() > 0.05,
+        _("What the block adds is a sum over the input's numbers one by one: nothing combines them nonlinearly."),
+    )
+    even = (_added(trial, block, x) + _added(trial, block, -x)) / 2
+    trial.require(even.min() < -0.7, _("The MLP cannot take away: its last layer must be linear."))
+
+
+def _block_class(
+    *,
+    residual: bool = True,
+    post_norm: bool = False,
+    causal: bool = True,
+    one_head: bool = False,
+    linear: bool = False,
+    mixes_batch: bool = False,
+) -> Any:
+    """Return a transformer block with faults on demand."""
+    from torch import nn
+
+    class TransformerBlock(nn.Module):
+        def __init__(self, width: int, heads: int) -> None:
+            super().__init__()
+            self.heads = 1 if one_head else heads
+            self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
+            self.query_key_value, self.projection = nn.Linear(width, 3 * width), nn.Linear(width, width)
+            between = nn.Identity() if linear else nn.GELU()
+            self.mlp = nn.Sequential(nn.Linear(width, 4 * width), between, nn.Linear(4 * width, width))
+
+        def forward(self, x: Any) -> Any:
+            layers: tuple[Callable[[Any], Any], ...] = (self.attention, self.mlp)
+            for norm, layer in zip(self.norms, layers, strict=True):
+                added = layer(x if post_norm else norm(x))
+                x = x + added if residual else added
+                x = norm(x) if post_norm else x
+            return x
+
+        def attention(self, x: Any) -> Any:
+            parts = self.query_key_value(x).unflatten(-1, (3, self.heads, -1))
+            query, key, value = parts.permute(2, 1, 3, 0, 4) if mixes_batch else parts.permute(2, 0, 3, 1, 4)
+            mixed = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=causal)
+            mixed = mixed.permute(2, 0, 1, 3) if mixes_batch else mixed.transpose(1, 2)
+            return self.projection(mixed.flatten(-2))
+
+    return TransformerBlock
+
+
+@transformer_block.misconception(_("a block without residual connections"), factory=True)
+def without_residual() -> Any:
+    return _block_class(residual=False)
+
+
+@transformer_block.misconception(_("a block whose attention sees the future"), factory=True)
+def leaking_future() -> Any:
+    return _block_class(causal=False)
+
+
+@transformer_block.misconception(_("a block that normalises after the addition, not before each layer"), factory=True)
+def normalising_afterwards() -> Any:
+    return _block_class(post_norm=True)
+
+
+@transformer_block.misconception(_("a block that never splits its width into heads"), factory=True)
+def with_one_head() -> Any:
+    return _block_class(one_head=True)
+
+
+@transformer_block.misconception(_("a block whose MLP has no nonlinearity"), factory=True)
+def with_linear_mlp() -> Any:
+    return _block_class(linear=True)
+
+
+@transformer_block.misconception(_("a block that attends along the batch instead of along time"), factory=True)
+def attending_along_the_batch() -> Any:
+    return _block_class(mixes_batch=True)
+
+
+# bits_per_character
+
+bits_per_character = Check(
+    UNIT,
+    "bits_per_character",
+    title=_("Bits per character"),
+    hints=(
+        _("Which tokens have something before them that the model can predict them from? Each of these counts once."),
+        _(
+            "Add up the losses of all windows (`reduction='sum'`), and divide once, at the end: by ln 2, because "
+            "PyTorch's losses are in nats, and by the number of characters."
+        ),
+        _(
+            "`for start in range(0, len(tokens) - 1, context)`: the window is `tokens[start : start + context + 1]`; "
+            "its inputs are all but the last token, its targets all but the first."
+        ),
+    ),
+)
+
+VOCABULARY = 12
+
+
+def _measure(trial: Trial, answer: Handle, length: int, characters: int, context: int) -> None:
+    table = 2 * _normal(trial.rng, VOCABULARY, VOCABULARY)
+    tokens = torch.from_numpy(trial.rng.integers(0, VOCABULARY, size=length))
+    model = answer.build("training", "Bigram", table, context)
+    got = answer(model, tokens, characters, context=context)
+    nats = torch.nn.functional.cross_entropy(table[tokens[:-1]].double(), tokens[1:], reduction="sum")
+    trial.close(got, float(nats) / math.log(2) / characters, rtol=1e-3)
+
+
+@bits_per_character.criterion(
+    _("counts in bits"),
+    points=0.25,
+    why=_("A bit is one yes-or-no question. PyTorch's loss is in nats, and 1 nat is 1.44 bits."),
+)
+def counts_bits(trial: Trial, answer: Handle) -> None:
+    _measure(trial, answer, length=9, characters=8, context=8)
+
+
+@bits_per_character.criterion(
+    _("per character, not per token"),
+    points=0.25,
+    why=_("Tokens differ from model to model, characters do not: only per character can models be compared."),
+)
+def counts_characters(trial: Trial, answer: Handle) -> None:
+    _measure(trial, answer, length=9, characters=int(trial.rng.integers(20, 40)), context=8)
+
+
+@bits_per_character.criterion(
+    _("every token but the first counts once"),
+    points=0.5,
+    why=_("A text rarely ends where a window does. What falls between two windows is part of the text too."),
+)
+def counts_every_token(trial: Trial, answer: Handle) -> None:
+    for length, context in ((17, 8), (24, 8), (18, 8), (2, 8), (200, 3)):
+        _measure(trial, answer, length, characters=3 * length, context=context)
+
+
+def _bits(
+    model: Any,
+    tokens: Any,
+    characters: int,
+    context: int = 64,
+    *,
+    unit: float = math.log(2),
+    per_token: bool = False,
+    stride: int = 0,
+    whole_windows: bool = False,
+    mean_of_means: bool = False,
+) -> float:
+    """Bits per character with faults on demand. `stride` is added to the context between two windows."""
+    losses = []
+    for start in range(0, len(tokens) - 1, context + stride):
+        window = tokens[start : start + context + 1]
+        if len(window) < 2 or (whole_windows and len(window) <= context and start):
+            continue
+        with torch.no_grad():
+            logits = model(window[None, :-1])[0]
+        losses.append(torch.nn.functional.cross_entropy(logits, window[1:], reduction="none"))
+    total = float(torch.cat(losses).sum())
+    if mean_of_means:
+        total = float(torch.stack([loss.mean() for loss in losses]).mean()) * (len(tokens) - 1)
+    return total / unit / (len(tokens) - 1 if per_token else characters)
+
+
+@bits_per_character.misconception(_("nats per character: the loss was not divided by ln 2"))
+def nats(model: Any, tokens: Any, characters: int, context: int = 64) -> float:
+    return _bits(model, tokens, characters, context, unit=1.0)
+
+
+@bits_per_character.misconception(_("bits per token"))
+def per_token(model: Any, tokens: Any, characters: int, context: int = 64) -> float:
+    return _bits(model, tokens, characters, context, per_token=True)
+
+
+@bits_per_character.misconception(
+    _("windows that do not overlap by one token, so that the first of each is not scored")
+)
+def between_windows(model: Any, tokens: Any, characters: int, context: int = 64) -> float:
+    return _bits(model, tokens, characters, context, stride=1)
+
+
+@bits_per_character.misconception(_("whole windows only, so that the end of the text is not scored"))
+def tail_lost(model: Any, tokens: Any, characters: int, context: int = 64) -> float:
+    return _bits(model, tokens, characters, context, whole_windows=True)
+
+
+@bits_per_character.misconception(_("a mean of the windows' means, in which a short last window weighs too much"))
+def mean_of_means(model: Any, tokens: Any, characters: int, context: int = 64) -> float:
+    return _bits(model, tokens, characters, context, mean_of_means=True)
+
+
+# train
+
+train = Check(
+    UNIT,
+    "train",
+    title=_("Training"),
+    hints=(
+        _(
+            "One step: draw windows, ask the model about all positions at once, compare with the token after each "
+            "one, improve. Print the shapes of inputs and targets, and look at one row of both."
+        ),
+        _(
+            "A window has `context + 1` tokens: the inputs are all but its last, the targets all but its first. Then "
+            "clear the gradients, go backward, clip, step. `torch.optim.lr_scheduler.LambdaLR` multiplies the rates "
+            "of an optimizer by a factor that depends on the step."
+        ),
+        _(
+            "`starts = torch.randint(len(tokens) - context, (batch_size, 1), generator=generator)`, "
+            "`windows = tokens[starts + torch.arange(context + 1)]`, "
+            "`loss = F.cross_entropy(model(windows[:, :-1]).flatten(0, 1), windows[:, 1:].flatten())`; "
+            "after `loss.backward()`, `nn.utils.clip_grad_norm_(model.parameters(), 1.0)`."
+        ),
+    ),
+    seconds=60,
+)
+
+SUBJECTS, WORDS, DOCUMENT = 8, 64, 128
+STEPS, CONTEXT, BATCH = 150, 64, 16
+SIZES = {"vocabulary": WORDS, "width": 32, "layers": 1, "heads": 2, "context": CONTEXT}
+ROOM = 0.1
+"""Bits per token by which a trained model must beat the trigram. The reference beats it by 0.4."""
+
+
+@train.criterion(
+    _("draws windows of the text, and evaluates on the way"),
+    why=_("Random windows show the model every place of the text; a curve shows in time that something goes wrong."),
+)
+def draws_windows(trial: Trial, answer: Handle) -> None:
+    tokens = torch.from_numpy(trial.rng.permutation(200))
+    for length, steps, batch_size, context in ((200, 6, 4, 8), (200, 8, 3, 5), (9, 4, 2, 8)):
+        part, values = tokens[:length], [float(value) for value in trial.rng.uniform(1, 5, size=2)]
+        runs = [_watched(answer, part, values, steps, batch_size, context) for _again in range(2)]
+        (curve, seen), (_curve, seen_again) = runs
+        wanted = [(min(4, steps), values[0]), (steps, values[1])][: 1 if steps == 4 else 2]
+        got = [tuple(point) for point in curve] if isinstance(curve, list) else curve
+        trial.equal(got, wanted, _("The curve must hold (step, evaluation) after every 4 steps and after the last."))
+        _require_windows(trial, seen, part, (batch_size, context), steps)
+        trial.require(
+            all(torch.equal(one, other) for one, other in zip(seen, seen_again, strict=True)),
+            _("Two runs with equal generators drew different windows: draw with `generator`."),
+        )
+
+
+def _watched(answer: Handle, tokens: Any, values: list[float], steps: int, batch_size: int, context: int) -> Any:
+    """Train a table; return the curve and every batch that it saw."""
+    model = answer.build("training", "Bigram", torch.zeros(200, 200), context)
+    optimizers = [answer.build("training", "noted_sgd", model, name, 0.1) for name in ("table", "bias")]
+    curve = answer(
+        model,
+        optimizers,
+        tokens,
+        answer.build("training", "ScriptedEvaluation", values),
+        steps=steps,
+        warm_up=2,
+        batch_size=batch_size,
+        context=context,
+        every=4,
+        generator=answer.build("training", "generator", 7),
+    )
+    return curve, model.attribute("seen").data()
+
+
+def _require_windows(trial: Trial, seen: Any, tokens: Any, shape: tuple[int, int], steps: int) -> None:
+    trial.require(
+        len(seen) == steps, _("The model was asked {count} times in {steps} steps."), count=len(seen), steps=steps
+    )
+    places = {int(token): place for place, token in enumerate(tokens)}  # no token comes twice
+    starts = []
+    for batch in seen:
+        trial.array(batch, shape, "tensor")
+        for row in batch:
+            start = places.get(int(row[0]), -1)
+            trial.require(
+                torch.equal(row, tokens[start : start + shape[1]]),
+                _("A row of the inputs must be {context} neighbouring tokens of the text."),
+                context=shape[1],
+            )
+            starts.append(start)
+    spread = len(tokens) > shape[1] + 1
+    trial.require(
+        len(set(starts)) > steps if spread else set(starts) == {0},
+        _("The windows must start at places drawn at random from the whole text; these started at {starts}."),
+        starts=str(sorted(set(starts))[:10]),
+    )
+
+
+@train.criterion(
+    _("takes the right gradient in every step"),
+    gate=True,
+    why=_(
+        "The target of each position is the token after it. Gradients add up in PyTorch until they are cleared, and "
+        "one wild batch must not throw the model off: clipping bounds the norm of all gradients together by 1."
+    ),
+)
+def takes_the_gradient(trial: Trial, answer: Handle) -> None:
+    size, context, steps = 6, 8, 5
+    calm = torch.from_numpy(trial.rng.integers(0, size, size=context + 1))
+    wild = torch.zeros(context + 1, dtype=torch.int64)
+    surprised = torch.zeros(size, size)
+    surprised[0, 1] = 20.0
+    for tokens, table in ((calm, 0.1 * _normal(trial.rng, size, size)), (wild, surprised)):
+        _rates, norms = _notes(answer, tokens, table, {"table": 0.0, "bias": 0.0}, steps, warm_up=2, context=context)
+        norm = _gradient_norm(table, tokens)
+        message = _(
+            "The text is one window, and the rates are zero, so the gradients that reach the optimizers must have "
+            "the same norm in each of the {steps} steps: {wanted} here ({norm} before clipping)."
+        )
+        total = [math.hypot(*pair) for pair in zip(*norms, strict=True)] if len(set(map(len, norms))) == 1 else []
+        trial.close(total, [min(norm, 1.0)] * steps, message, rtol=2e-3, steps=steps, wanted=min(norm, 1.0), norm=norm)
+
+
+def _notes(
+    answer: Handle, tokens: Any, table: Any, peaks: dict[str, float], steps: int, warm_up: int, context: int
+) -> tuple[list[list[float]], list[list[float]]]:
+    """Train a table with an optimizer for each of its two parameters; return their rates and gradient norms."""
+    model = answer.build("training", "Bigram", table, context)
+    watched = [answer.build("training", "noted_sgd", model, name, peak) for name, peak in peaks.items()]
+    answer(
+        model,
+        watched,
+        tokens,
+        answer.build("training", "ScriptedEvaluation", [1.0]),
+        steps=steps,
+        warm_up=warm_up,
+        batch_size=3,
+        context=context,
+        every=steps,
+        generator=answer.build("training", "generator", 7),
+    )
+    noted = [[optimizer.attribute(name).data() for optimizer in watched] for name in ("rates", "norms")]
+    return noted[0], noted[1]
+
+
+def _gradient_norm(table: Any, tokens: Any) -> float:
+    from kicourse.answers.training import Bigram
+
+    with torch.enable_grad():
+        model = Bigram(table, len(tokens))
+        torch.nn.functional.cross_entropy(model(tokens[None, :-1])[0], tokens[1:]).backward()
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    return float(torch.cat([gradient.flatten() for gradient in gradients]).norm())
+
+
+@train.criterion(
+    _("the model learns: it beats the bigram on new text"),
+    points=2,
+    why=_("Held-out text is the only proof that a model has learned a language and not a text."),
+)
+def learns(trial: Trial, answer: Handle) -> None:
+    bits = trial.once(_trained, answer)
+    _require_better(trial, bits, 2, 0.0)
+
+
+@train.criterion(
+    _("warms up, then follows a cosine to zero"),
+    gate=True,
+    why=_("Large steps early wreck what is still random; small steps at the end settle the details."),
+)
+def follows_the_schedule(trial: Trial, answer: Handle) -> None:
+    tokens = torch.from_numpy(trial.rng.integers(0, 6, size=40))
+    for steps, warm_up in ((12, 4), (9, 1)):
+        peaks = {"table": 0.5, "bias": 0.01}
+        rates, _norms = _notes(answer, tokens, torch.zeros(6, 6), peaks, steps, warm_up, context=8)
+        for got, peak in zip(rates, peaks.values(), strict=True):
+            wanted = [peak * _factor(step, steps, warm_up) for step in range(steps)]
+            message = _("These are the rates of one optimizer at each of {steps} steps, {warm_up} of them to warm up.")
+            trial.close(got, wanted, message, rtol=1e-3, atol=1e-9, steps=steps, warm_up=warm_up)
+
+
+@train.criterion(
+    _("beats the trigram on new text"),
+    points=1,
+    why=_("A trigram sees two tokens. Attention that was trained well sees what a whole text is about."),
+)
+def beats_the_trigram(trial: Trial, answer: Handle) -> None:
+    bits = trial.once(_trained, answer)
+    _require_better(trial, bits, 3, ROOM)
+
+
+def _require_better(trial: Trial, bits: dict[str, float], order: int, room: float) -> None:
+    trial.require(
+        bits["model"] <= bits[str(order)] - room,
+        _("After {steps} steps the model needs {got} bits a token on new text; the {order}-gram needs {baseline}."),
+        expected=f"<= {bits[str(order)] - room:.2f}",
+        steps=STEPS,
+        got=bits["model"],
+        order=order,
+        baseline=bits[str(order)],
+    )
+
+
+def _trained(trial: Trial, answer: Handle) -> dict[str, float]:
+    """Train a small GPT on a language made up a moment ago; measure its weights here, on text that it never met."""
+    from kicourse.data.ngram import NGram
+
+    text = _made_up_language(trial.rng, 1_100)
+    training, held_out = text[: 1_000 * DOCUMENT], text[1_000 * DOCUMENT :]
+    seed = int(trial.rng.integers(2**31))
+    model = answer.build("training", "seeded", "SmallGPT", seed, **SIZES)
+    answer(
+        model,
+        [answer.build("training", "adamw", model, 1e-2)],
+        torch.from_numpy(training),
+        answer.build("training", "ScriptedEvaluation", [1.0]),
+        steps=STEPS,
+        warm_up=15,
+        batch_size=BATCH,
+        context=CONTEXT,
+        every=STEPS,
+        generator=answer.build("training", "generator", seed),
+    )
+    bits = {str(order): float(NGram.fit(training, order, WORDS).bits(held_out).mean()) for order in (2, 3)}
+    bits["model"] = _bits_per_token(trial, model.probe("state_dict"), torch.from_numpy(held_out))
+    return bits
+
+
+def _made_up_language(rng: Any, documents: int) -> Any:
+    """Write documents, each about one of a few subjects that have their own favourite words.
+
+    A few tokens hardly tell the subject; a whole window does.
+    """
+    favourites = rng.dirichlet(np.full(WORDS, 0.2), size=SUBJECTS)
+    subjects = rng.integers(SUBJECTS, size=documents)
+    return np.concatenate([rng.choice(WORDS, size=DOCUMENT, p=favourites[subject]) for subject in subjects])
+
+
+def _bits_per_token(trial: Trial, weights: Any, tokens: Any) -> float:
+    from kicourse.answers.training import SmallGPT
+
+    model = SmallGPT(**SIZES)
+    try:
+        model.load_state_dict(weights)
+    except (AttributeError, RuntimeError, TypeError) as error:
+        trial.require(False, _("The model that came back is not the one that was sent: {error}"), error=str(error))
+    windows = tokens[: len(tokens) // (CONTEXT + 1) * (CONTEXT + 1)].view(-1, CONTEXT + 1)
+    with torch.no_grad():
+        logits = model(windows[:, :-1])
+        return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())) / math.log(2)
+
+
+def _factor(step: int, steps: int, warm_up: int) -> float:
+    """The share of the peak rate that a step has."""
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
+
+
+def _training(
+    model: Any,
+    optimizers: Any,
+    tokens: Any,
+    evaluate: Any,
+    *,
+    steps: int,
+    warm_up: int,
+    batch_size: int = 16,
+    context: int = 64,
+    every: int = 100,
+    generator: Any,
+    shift: int = 1,
+    clears: bool = True,
+    clips: bool = True,
+    factor: Callable[[int, int, int], float] = _factor,
+) -> list[tuple[int, float]]:
+    """Training with faults on demand."""
+    peaks = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    curve = []
+    for step in range(steps):
+        starts = torch.randint(len(tokens) - context, (batch_size, 1), generator=generator)
+        windows = tokens[starts + torch.arange(context + 1)]
+        inputs, targets = windows[:, :-1], windows[:, shift : shift + context]
+        loss = torch.nn.functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+        if clears:
+            model.zero_grad()
+        loss.backward()
+        if clips:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer, rates in zip(optimizers, peaks, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor(step, steps, warm_up)
+            optimizer.step()
+        if (step + 1) % every == 0 or step + 1 == steps:
+            curve.append((step + 1, evaluate(model)))
+    return curve
+
+
+@train.misconception(
+    _("training in which each token is its own target: the loss falls impossibly low, and the model learns to copy"),
+    factory=True,
+)
+def targets_not_shifted() -> Any:
+    return partial(_training, shift=0)
+
+
+@train.misconception(
+    _("training in which the gradients of all steps add up, because they are not cleared"), factory=True
+)
+def gradients_not_cleared() -> Any:
+    return partial(_training, clears=False)
+
+
+@train.misconception(_("training without clipping of the gradients"), factory=True)
+def gradients_not_clipped() -> Any:
+    return partial(_training, clips=False)
+
+
+@train.misconception(_("training at a constant rate"), factory=True)
+def constant_rate() -> Any:
+    return partial(_training, factor=lambda _step, _steps, _warm_up: 1.0)
+
+
+@train.misconception(_("a cosine without a warm-up"), factory=True)
+def without_warm_up() -> Any:
+    return partial(_training, factor=lambda step, steps, _warm_up: _factor(step, steps, 0))
+
+
+# sample
+
+sample = Check(
+    UNIT,
+    "sample",
+    title=_("Sampling"),
+    hints=(
+        _(
+            "Two loops in one: the model scores, one token is drawn, it joins the others. What is drawn from changes "
+            "with temperature, top-k and top-p, one after the other."
+        ),
+        _(
+            "For top-p, sort the probabilities from high to low. A token stays if those before it do not yet sum to "
+            "`top_p`; so the one that crosses the line stays too. Decode all new tokens together, every time."
+        ),
+        _(
+            "`ordered, order = probabilities.sort(descending=True)`, `before = ordered.cumsum(0) - ordered`, "
+            "`probabilities[order[before >= top_p]] = 0`, then divide by the sum. For the stop string: "
+            "`if stop is not None and stop in text: return text.split(stop)[0]`."
+        ),
+    ),
+)
+
+PIECES = ("x", " = ", "pump", "\n", "\n\n", "def ", "(", "):", "    ", "re", "turn", " tur", "n\n", "\nre", "1")
+
+
+def _sampled(trial: Trial, answer: Handle, logits: list[Any], drawn: list[int], **settings: Any) -> Any:
+    """Let the answer write, with scripted scores and draws; return its text, what it asked, what it drew from."""
+    asked: list[list[int]] = []
+    distributions: list[Any] = []
+
+    def next_logits(tokens: Any) -> Any:
+        asked.append([int(token) for token in tokens])
+        return logits[(len(asked) - 1) % len(logits)]
+
+    def draw(probabilities: Any) -> int:
+        distributions.append(_as_distribution(probabilities))
+        return drawn[len(distributions) - 1] if len(distributions) <= len(drawn) else 0
+
+    decode = settings.pop("decode", _joined)
+    prompt = settings.pop("prompt", [0, 1])
+    return answer(next_logits, draw, decode, prompt, **settings), asked, distributions
+
+
+def _as_distribution(probabilities: Any) -> Any:
+    if not hasattr(probabilities, "shape") or tuple(probabilities.shape) != (len(PIECES),):
+        raise TypeError(f"draw takes one probability for each of the {len(PIECES)} tokens, in their order, as a tensor")
+    return probabilities
+
+
+def _joined(tokens: Any) -> str:
+    return "".join(PIECES[int(token)] for token in tokens)
+
+
+def _scores(trial: Trial) -> Any:
+    """Draw scores whose probabilities are clearly apart, so that no rank and no sum is a matter of rounding."""
+    gaps = trial.rng.uniform(0.3, 1.0, size=len(PIECES)).cumsum()
+    return torch.from_numpy(trial.rng.permutation(gaps)).float()
+
+
+def _distribution(logits: Any, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None) -> Any:
+    """The oracle: temperature, then top-k, then top-p."""
+    probabilities = np.exp((logits.double().numpy() - float(logits.max())) / temperature)
+    order = np.argsort(-probabilities)
+    probabilities[order[len(order) if top_k is None else top_k :]] = 0
+    probabilities /= probabilities.sum()
+    if top_p is not None:
+        before = np.concatenate([[0.0], probabilities[order].cumsum()[:-1]])
+        probabilities[order[before >= top_p]] = 0
+    return probabilities / probabilities.sum()
+
+
+def _require_distributions(trial: Trial, answer: Handle, message: str, settings: list[dict[str, Any]]) -> None:
+    """Require that one token is drawn from the right distribution, for each of the settings."""
+    for kept in settings:
+        logits = _scores(trial)
+        _text, _asked, distributions = _sampled(trial, answer, [logits], [2], max_tokens=1, **kept)
+        trial.require(len(distributions) == 1, _("`draw` must be called once for each token."))
+        expected = _distribution(logits, **kept)
+        named = ", ".join(f"{name}={value}" for name, value in kept.items())
+        trial.close(distributions[0], expected, message, rtol=1e-3, atol=1e-5, settings=named)
+
+
+@sample.criterion(
+    _("writes token by token"),
+    points=0.5,
+    why=_("A GPT only ever answers one question: what comes next? Its own answer is part of the next question."),
+)
+def writes(trial: Trial, answer: Handle) -> None:
+    for count in (1, 0, 4):
+        drawn = [int(token) for token in trial.rng.integers(0, len(PIECES), size=count)]
+        logits = [_scores(trial) for _token in range(max(count, 1))]
+        prompt = [int(token) for token in trial.rng.integers(0, len(PIECES), size=3)]
+        text, asked, distributions = _sampled(trial, answer, logits, drawn, prompt=prompt, max_tokens=count)
+        wanted = [prompt + drawn[:place] for place in range(count)]
+        trial.equal(asked, wanted, _("`next_logits` must be asked with the prompt and everything drawn so far."))
+        for got, scores in zip(distributions, logits, strict=False):
+            trial.close(got, _distribution(scores), _("Draw from the softmax of the scores."), rtol=1e-3)
+        trial.require(len(distributions) == count, _("`draw` must be called once for each token."))
+        trial.equal(text, _joined(drawn), _("Return the new text, without the prompt."))
+    umlaut = list("Größe".encode())
+    text, _asked, _distributions = _sampled(
+        trial,
+        answer,
+        [_scores(trial)],
+        umlaut,
+        max_tokens=len(umlaut),
+        decode=lambda tokens: bytes(int(token) for token in tokens).decode(errors="replace"),
+    )
+    trial.equal(text, "Größe", _("A character can be spread over two tokens: decode the new tokens together."))
+
+
+@sample.criterion(
+    _("temperature"),
+    points=0.25,
+    why=_("The scores are divided by the temperature: below 1 the model is surer than it was, above 1 bolder."),
+)
+def uses_temperature(trial: Trial, answer: Handle) -> None:
+    message = _("With {settings} the token was drawn from another distribution.")
+    _require_distributions(trial, answer, message, [{"temperature": 0.5}, {"temperature": 2.0}, {"temperature": 0.1}])
+
+
+@sample.criterion(
+    _("top-k"),
+    points=0.25,
+    why=_("Thousands of unlikely tokens are together likely enough to spoil a text. Top-k cuts them off."),
+)
+def uses_top_k(trial: Trial, answer: Handle) -> None:
+    message = _("With {settings} the token was drawn from another distribution.")
+    _require_distributions(trial, answer, message, [{"top_k": count} for count in (1, 2, 5, len(PIECES), 99)])
+
+
+@sample.criterion(
+    _("top-p"),
+    points=0.5,
+    why=_(
+        "Top-p keeps the fewest tokens that together are at least that likely, so the one that crosses the line too."
+    ),
+)
+def uses_top_p(trial: Trial, answer: Handle) -> None:
+    message = _("With {settings} the token was drawn from another distribution.")
+    _require_distributions(trial, answer, message, [{"top_p": share} for share in (0.01, 0.3, 0.55, 0.8, 0.97, 1.0)])
+
+
+@sample.criterion(
+    _("first temperature, then top-k, then top-p"),
+    points=0.25,
+    why=_("Top-p sums probabilities, so it matters what was scaled and cut off before."),
+)
+def keeps_the_order(trial: Trial, answer: Handle) -> None:
+    message = _("With {settings} the token was drawn from another distribution.")
+    settings: list[dict[str, Any]] = [
+        {"temperature": 3.0, "top_p": 0.5},
+        {"top_k": 3, "top_p": 0.75},
+        {"temperature": 4.0, "top_k": 4, "top_p": 0.6},
+        {"temperature": 0.7, "top_k": 6, "top_p": 0.9},
+    ]
+    _require_distributions(trial, answer, message, settings)
+
+
+@sample.criterion(
+    _("ends before the stop string"),
+    points=0.25,
+    why=_(
+        "A stop string rarely begins where a token does. And every token drawn after it is paid for and thrown away."
+    ),
+)
+def stops(trial: Trial, answer: Handle) -> None:
+    # (stop string, drawn tokens, how many are needed, the text)
+    cases = (
+        ("\n\n", "x| = |1|\n\n|pump", 4, "x = 1"),
+        ("\n\n", "x|\n|\n|pump", 3, "x"),
+        ("return", "pump|re|turn|x", 3, "pump"),
+        ("turn\nre", "(| tur|n\n|\nre|):", 5, "( turn\n\nre):"),
+        ("\n\nre", "(| tur|n\n|\nre|):", 4, "( turn"),
+        (None, "x|\n\n|pump", 3, "x\n\npump"),
+        ("return", "re|pump|turn", 3, "repumpturn"),
+    )
+    for stop, pieces, needed, wanted in cases:
+        drawn = [PIECES.index(piece) for piece in pieces.split("|")]
+        prompt = [PIECES.index("x"), PIECES.index("\n\n"), PIECES.index("re"), PIECES.index("turn"), PIECES.index("(")]
+        text, _asked, distributions = _sampled(
+            trial, answer, [_scores(trial)], drawn, prompt=prompt, max_tokens=len(drawn), stop=stop
+        )
+        trial.equal(text, wanted, _("The text must end before the first {stop}."), stop=repr(stop))
+        trial.require(
+            len(distributions) == needed,
+            _("{count} tokens were drawn; {needed} are enough to see {stop}."),
+            count=len(distributions),
+            needed=needed,
+            stop=repr(stop),
+        )
+
+
+def _sampling(
+    next_logits: Any,
+    draw: Any,
+    decode: Any,
+    prompt: list[int],
+    *,
+    max_tokens: int = 64,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    stop: str | None = None,
+    distribution: Callable[[Any, float, int | None, float | None], Any] = _distribution,
+    decodes_one_by_one: bool = False,
+    stops_at_tokens: bool = False,
+    with_prompt: bool = False,
+    keeps_stop: bool = False,
+) -> str:
+    """Sampling with faults on demand."""
+    new: list[int] = []
+    text = ""
+    for _token in range(max_tokens):
+        probabilities = distribution(next_logits(prompt + new), temperature, top_k, top_p)
+        new.append(draw(torch.as_tensor(probabilities)))
+        text = "".join(decode([token]) for token in new) if decodes_one_by_one else decode(new)
+        if stop is not None and stop in (decode(new[-1:]) if stops_at_tokens else text):
+            return text if keeps_stop else text.split(stop)[0]
+    return decode(prompt + new) if with_prompt else text
+
+
+def _without_crossing_token(logits: Any, temperature: float, top_k: int | None, top_p: float | None) -> Any:
+    probabilities = _distribution(logits, temperature, top_k)
+    if top_p is not None:
+        order = np.argsort(-probabilities)
+        late = probabilities[order].cumsum() > top_p
+        late[0] = False
+        probabilities[order[late]] = 0
+    return probabilities / probabilities.sum()
+
+
+def _top_p_first(logits: Any, temperature: float, top_k: int | None, top_p: float | None) -> Any:
+    kept = _distribution(logits, temperature, None, top_p)
+    probabilities = _distribution(logits, temperature, top_k)
+    return np.where(kept > 0, probabilities, 0) / probabilities[kept > 0].sum()
+
+
+def _temperature_last(logits: Any, temperature: float, top_k: int | None, top_p: float | None) -> Any:
+    probabilities = _distribution(logits, 1.0, top_k, top_p) ** (1 / temperature)
+    return probabilities / probabilities.sum()
+
+
+@sample.misconception(_("a top-p that drops the token that crosses the line"), factory=True)
+def crossing_token_dropped() -> Any:
+    return partial(_sampling, distribution=_without_crossing_token)
+
+
+@sample.misconception(
+    _("a top-p that is applied before top-k, to probabilities that top-k has not cut yet"), factory=True
+)
+def top_p_first() -> Any:
+    return partial(_sampling, distribution=_top_p_first)
+
+
+@sample.misconception(_("a temperature that is applied last, to the tokens that were kept"), factory=True)
+def temperature_last() -> Any:
+    return partial(_sampling, distribution=_temperature_last)
+
+
+@sample.misconception(_("scores that are multiplied by the temperature"), factory=True)
+def temperature_upside_down() -> Any:
+    return partial(_sampling, distribution=lambda logits, warmth, *cut: _distribution(logits, 1 / warmth, *cut))
+
+
+@sample.misconception(_("a stop string that is looked for in each token by itself"), factory=True)
+def stop_within_one_token() -> Any:
+    return partial(_sampling, stops_at_tokens=True)
+
+
+@sample.misconception(_("a text that still holds the stop string"), factory=True)
+def stop_string_kept() -> Any:
+    return partial(_sampling, keeps_stop=True)
+
+
+@sample.misconception(
+    _("tokens that are decoded one by one, which breaks characters that two of them share"), factory=True
+)
+def decoded_one_by_one() -> Any:
+    return partial(_sampling, decodes_one_by_one=True)
+
+
+@sample.misconception(_("a text that begins with the prompt"), factory=True)
+def prompt_returned() -> Any:
+    return partial(_sampling, with_prompt=True)
