@@ -38,7 +38,7 @@ class Desk:
         text = file.read_text(encoding="utf-8")
         assert old in text
         file.write_text(text.replace(old, new), encoding="utf-8")
-        _forget()
+        forget()
 
     def translate(self, translations: dict[str, str]) -> None:
         """Bring the catalogue up to date and fill it in."""
@@ -68,13 +68,13 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     monkeypatch.setattr(kicourse.syllabus, "course_root", lambda: desk.root)
     monkeypatch.setattr(kicourse.language, "course_root", lambda: desk.root)
     monkeypatch.setattr(kicourse.checks, "__path__", [*kicourse.checks.__path__, str(desk.checks.parent)])
-    _forget()
+    forget()
     desk.translate(example.GERMAN)
     yield desk
-    _forget()
+    forget()
 
 
-def _forget() -> None:
+def forget() -> None:
     kicourse.syllabus.course.cache_clear()
     kicourse.language.catalogue.cache_clear()
     sys.modules.pop("kicourse.checks.averages", None)

@@ -3,6 +3,7 @@
 import pytest
 
 from kicourse.authoring import catalogues, prose
+from kicourse.authoring.source import RefusedError
 
 from .conftest import Desk
 
@@ -55,7 +56,15 @@ def test_a_catalogue_holds_no_dates_and_no_line_numbers(desk: Desk) -> None:
     text = desk.catalogue.read_text(encoding="utf-8")
     assert "Date" not in text
     places = {line for line in text.splitlines() if line.startswith("#:")}
-    assert places == {"#: course/averages.py", "#: src/kicourse/checks/averages.py"}
+    assert places == {"#: course/averages.py", "#: checks/averages.py"}
+
+
+def test_a_broken_catalogue_is_named_with_its_line(desk: Desk) -> None:
+    desk.replace(desk.catalogue, 'msgstr "Bar"', "Bar")
+    with pytest.raises(
+        RefusedError, match=r"course/locale/de/averages\.po: this is not a gettext catalogue: .* on \d+"
+    ):
+        catalogues.extract("averages")
 
 
 def test_titles_are_the_syllabus_domain(desk: Desk) -> None:

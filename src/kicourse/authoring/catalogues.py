@@ -11,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 
 from babel.messages.catalog import Catalog
-from babel.messages.pofile import read_po, write_po
+from babel.messages.pofile import PoFileError, read_po, write_po
 
 from kicourse import syllabus
 from kicourse.authoring import prose
@@ -95,7 +95,7 @@ def mismatched(domain: str, language: str = "de") -> list[str]:
 def problems(domain: str) -> Iterator[str]:
     """Every fault of a domain's catalogues, as lines for its author."""
     for code in languages():
-        name = _path(domain, code).relative_to(syllabus.course_root()).as_posix()
+        name = _place(_path(domain, code))
         for fault, messages in (
             ("not translated, or unsure (kicourse build --extract brings them in)", untranslated(domain, code)),
             ("no longer used (kicourse build --extract removes them)", stale(domain, code)),
@@ -114,7 +114,10 @@ def _read(domain: str, language: str) -> Catalog:
     if not path.is_file():
         return Catalog(locale=language)
     with path.open("rb") as file:
-        return read_po(file, locale=language)
+        try:
+            return read_po(file, locale=language, abort_invalid=True)
+        except PoFileError as error:
+            raise RefusedError([f"{_place(path)}: this is not a gettext catalogue: {error}."]) from None
 
 
 def _update(domain: str, language: str, wanted: list[Phrase]) -> Path | None:
@@ -211,7 +214,10 @@ def _checks_file(slug: str) -> Path:
 
 
 def _place(path: Path) -> str:
-    return f"src/kicourse/{path.parent.name}/{path.name}" if path.parent != _package() else f"src/kicourse/{path.name}"
+    """A file's name in the repository, wherever the package is installed."""
+    if path.is_relative_to(_package()):
+        return f"src/kicourse/{path.relative_to(_package()).as_posix()}"
+    return path.relative_to(syllabus.course_root()).as_posix()
 
 
 def _placeholders(text: str) -> set[str] | None:
