@@ -10,7 +10,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from kicourse.authoring.build import build
+from kicourse.authoring.build import build, run
 from kicourse.authoring.source import RefusedError
 from kicourse.errors import UsageError
 from kicourse.syllabus import UnknownUnitError
@@ -226,3 +226,30 @@ def test_an_unfinished_unit_is_built_without_its_translation(desk: Desk) -> None
     desk.catalogue.unlink()
     build(["averages"])
     assert source(notebook(desk, "exercises", "de")["cells"][0]).startswith("# Averages")
+
+
+def test_the_command_says_what_it_did(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    assert "built exercises/de/averages.ipynb\n" in capsys.readouterr().out
+    assert run(check=True) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_the_command_fails_where_something_is_out_of_date(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    run()
+    desk.replace(desk.source, 'print("done")', 'print("ready")')
+    capsys.readouterr()
+    assert run(check=True) == 1
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "out of date: solutions/en/averages.ipynb",
+        "out of date: exercises/en/averages.ipynb",
+    ]
+
+
+def test_the_command_extracts_first(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    desk.replace(desk.source, "# Now the largest ones.", "# Now the largest ones.\n#\n# Quite another matter.")
+    with pytest.raises(RefusedError, match="1 not translated.*: Quite another matter"):
+        run(["averages"], extract=True)
+    assert capsys.readouterr().out == "updated course/locale/de/averages.po\n"
+    with pytest.raises(UsageError, match="use one of them"):
+        run(check=True, extract=True)
