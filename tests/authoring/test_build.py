@@ -248,7 +248,7 @@ def test_the_command_fails_where_something_is_out_of_date(desk: Desk, capsys: py
 
 def test_the_command_extracts_first(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     desk.replace(desk.source, "# Now the largest ones.", "# Now the largest ones.\n#\n# Quite another matter.")
-    with pytest.raises(RefusedError, match="1 not translated.*: Quite another matter"):
+    with pytest.raises(RefusedError, match=r"1 not translated.*: Quite another matter"):
         run(["averages"], extract=True)
     assert capsys.readouterr().out == "updated course/locale/de/averages.po\n"
     with pytest.raises(UsageError, match="use one of them"):

@@ -1,6 +1,7 @@
 """The audit's stage: a unit's solution is played cell by cell, and each task is tried with other code in its place."""
 
 import ast
+import importlib
 import io
 import os
 import sys
@@ -38,6 +39,9 @@ class Rehearsal:
         os.environ.update(_ONE_THREAD)
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)
+        for module in source.unit.preload:
+            # Once here, instead of once in each fork.
+            importlib.import_module(module)
         self.source, self.checks, self.workers = source, checks, workers
         self.shell = _shell()
 
