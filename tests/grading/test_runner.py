@@ -160,6 +160,16 @@ def test_a_kernel_that_dies_costs_its_own_notebook_only(tmp_path: Path) -> None:
     assert passed.has_full_marks
 
 
+def test_a_kernel_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "ipykernel_launcher.py").write_text("raise SystemExit(1)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
+    report = run_one(write(tmp_path / "a.ipynb", unit(SOLVED)))
+    assert "kernel does not start" in report.error
+    assert "kicourse doctor" in report.error
+    assert not report.has_full_marks
+
+
 def bad_notebooks() -> dict[str, tuple[str, str]]:
     old = {"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}
     anonymous = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}

@@ -12,6 +12,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 
+from kicourse.errors import UserError
 from kicourse.grading.opening import OpenNotebook
 from kicourse.language import VARIABLE
 
@@ -20,12 +21,16 @@ TIMED_OUT = "CellTimeoutError"
 KERNEL_DIED = "KernelDied"
 
 
+class KernelError(UserError):
+    """A kernel does not start, so nothing could be run."""
+
+
 async def execute(notebook: OpenNotebook) -> float:
     """Run every cell that is not a demonstration, errors or not, and return the seconds it took.
 
     Each cell may take as long as the unit's limits say. The outputs are put into `notebook.node`; its file is not
     touched, and no progress is recorded. When the kernel dies or cannot be interrupted, the cell at fault gets an
-    error as its output and the cells after it none.
+    error as its output and the cells after it none. Raises KernelError if there is no kernel to begin with.
     """
     start = time.monotonic()
     for cell in _code(notebook.node):
@@ -77,14 +82,20 @@ async def _client(notebook: OpenNotebook) -> AsyncIterator[NotebookClient]:
         log=_silent(),
     )
     try:
-        folder = str(notebook.path.resolve().parent)
-        await manager.start_kernel(cwd=folder, env=environment, stdout=DEVNULL, stderr=DEVNULL)
-        await client.async_start_new_kernel_client()
+        await _start(client, str(notebook.path.resolve().parent), environment)
         yield client
     finally:
         if client.kc is not None:
             client.kc.stop_channels()
         await manager.shutdown_kernel(now=True)
+
+
+async def _start(client: NotebookClient, folder: str, environment: dict[str, str]) -> None:
+    try:
+        await client.km.start_kernel(cwd=folder, env=environment, stdout=DEVNULL, stderr=DEVNULL)
+        await client.async_start_new_kernel_client()
+    except (OSError, RuntimeError) as error:
+        raise KernelError(f"Its kernel does not start ({error}). Run `kicourse doctor`.") from error
 
 
 def _use_this_interpreter(manager: AsyncKernelManager) -> None:

@@ -68,11 +68,14 @@ async def _run_all(paths: Sequence[Path], opened: Sequence[OpenNotebook | UsageE
 async def _run(name: str, notebook: OpenNotebook | UsageError, slots: asyncio.Semaphore) -> NotebookReport:
     if isinstance(notebook, UsageError):
         return NotebookReport(name, "", error=str(notebook))
-    from kicourse.grading.execution import execute
+    from kicourse.grading.execution import KernelError, execute
     from kicourse.grading.reading import report_of
 
     async with slots:
-        seconds = await execute(notebook)
+        try:
+            seconds = await execute(notebook)
+        except KernelError as error:
+            return NotebookReport(name, notebook.unit.slug, error=str(error))
     return report_of(notebook, name, seconds)
 
 
