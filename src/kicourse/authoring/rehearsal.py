@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from functools import partial
 from itertools import takewhile
 from typing import Any
@@ -74,7 +75,7 @@ class Rehearsal:
 
     def _noticed(self, version: str, before: list[Cell], check: Cell) -> list[str]:
         """Play a version of a task's cell and what stands before its check; return the criteria that fail."""
-        _forget_misconceptions(self.checks[check.check or ""])
+        _stop_at_the_first_failure(self.checks[check.check or ""])
         self._play(version, check.place)
         for cell in before:
             self._play(cell.text, cell.place)
@@ -121,12 +122,13 @@ def _before_check(following: tuple[Cell, ...], task: str) -> list[Cell]:
 
 
 def _noticed_in(check: Check, wrong: Misconception) -> list[str]:
-    _forget_misconceptions(check)
+    _stop_at_the_first_failure(check)
     return _failing(check.run(wrong.build()))
 
 
-def _forget_misconceptions(check: Check) -> None:
-    """A failing answer would be compared with each of them, which takes time and decides nothing here."""
+def _stop_at_the_first_failure(check: Check) -> None:
+    """Leave out what only explains a failure: further criteria, and the comparison with each misconception."""
+    check.criteria[:] = [replace(criterion, gate=True) for criterion in check.criteria]
     check.misconceptions.clear()
 
 
