@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field
 
+from rich import box
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
@@ -55,7 +56,7 @@ class Report:
         for task in self.tasks:
             for survivor in task.survivors:
                 console.print(f"\n[bold]{task.unit}.{task.task}[/bold]: the check does not notice", highlight=False)
-                console.print(Syntax(survivor.diff, "diff", background_color="default"))
+                console.print(Syntax(survivor.diff, "diff", background_color="default", word_wrap=True))
                 if survivor.before:
                     mark = f"{task.task}.equivalent({survivor.before!r}, {survivor.after!r}, reason=...)"
                     line = f"If that is no fault, say why in the checks module: {mark}"
@@ -65,11 +66,12 @@ class Report:
                 console.print(line, highlight=False, markup=False)
 
     def _table(self) -> Table:
-        table = Table("unit", "task")
-        for heading in ("tried", "killed", "equivalent", "survived", "seconds"):
+        table = Table(box=box.SIMPLE)
+        table.add_column("task", no_wrap=True)
+        for heading in ("tried", "killed", "equivalent", "survived"):
             table.add_column(heading, justify="right")
         for task in self.tasks:
             survived = f"[red]{len(task.survivors)}[/red]" if task.survivors else "[green]0[/green]"
-            counts = str(task.tried), str(task.killed), str(len(task.equivalents)), survived, f"{task.seconds:.0f}"
-            table.add_row(task.unit, task.task, *counts)
+            counts = str(task.tried), str(task.killed), str(len(task.equivalents)), survived
+            table.add_row(f"{task.unit}.{task.task}", *counts)
         return table
