@@ -1,5 +1,6 @@
 """`kicourse lab`: the workspace in JupyterLab, opened at the course map, with the embedded GPT beside it."""
 
+import asyncio
 import json
 import logging
 import os
@@ -70,6 +71,7 @@ class _Desk:
             server = _server(self.workspace.root, port, open_browser)
             with self._announced(server.display_url.splitlines()[0].strip()):
                 server.start()
+                _finish(server.io_loop.asyncio_loop)
         self._say(ENDED, folder=self.folder)
         return 0
 
@@ -135,6 +137,15 @@ def _server(root: Path, port: int, open_browser: bool) -> Any:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), stop)
     return server
+
+
+def _finish(loop: asyncio.AbstractEventLoop) -> None:
+    """Let go of what the server left undone; threads that wait for it would keep the process alive."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())
 
 
 def _arguments(root: Path, port: int, open_browser: bool) -> list[str]:
