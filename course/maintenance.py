@@ -34,14 +34,21 @@ own, wear = (table[table["pump"] == name] for table in (readings, fleet.wear))
 figure = plots.figure(height=4.4)
 upper, lower = figure.subplots(2, sharex=True, height_ratios=(2, 1))
 upper.plot(own["day"], own["vibration"], ".", color=plots.GREY, label=text("a day's reading"))
-upper.plot(own["day"], own["vibration"].rolling(14, min_periods=1).mean(), color=plots.BLUE, label=text("mean of 14 days"))
+upper.plot(
+    own["day"], own["vibration"].rolling(14, min_periods=1).mean(), color=plots.BLUE, label=text("mean of 14 days")
+)
 upper.set(ylabel=text("vibration (mm/s)"), ylim=(0, 8), title=text("What the service desk sees"))
 lower.plot(wear["day"], wear["bearing"], color=plots.RED)
 lower.set(xlabel=text("days since installation"), ylabel=text("wear"), ylim=(0, 1.1), title=text("What happens inside"))
 for axes in (upper, lower):
     axes.axvspan(own["day"].max() - 13, own["day"].max(), color=plots.ORANGE, alpha=0.25, label=text("last 14 days"))
 upper.legend(loc="upper left", ncols=3)
-plots.show(figure, alt=text("Noisy vibration readings of one pump: only in the last weeks does their mean rise, while hidden wear grows steadily to 1."))
+plots.show(
+    figure,
+    alt=text(
+        "Noisy vibration readings of one pump: only in the last weeks does their mean rise, while hidden wear grows steadily to 1."
+    ),
+)
 
 # %% [markdown]
 # In the orange strip an alarm would be worth 5,550 €. Your eye has it easy: it knows how the story ends. The model must decide on each day with what was known on that day. Keep this sentence; half of the mistakes in this field break it.
@@ -96,7 +103,7 @@ known = labels.notna().to_numpy()
 figure = plots.figure(height=3.8)
 axes = figure.subplots()
 shown = outcomes.iloc[20:34].sort_values("last_day")
-for row, (last_day, failed) in enumerate(zip(shown["last_day"], shown["failed"])):
+for row, (last_day, failed) in enumerate(zip(shown["last_day"], shown["failed"], strict=True)):
     start = max(0, last_day - HORIZON + 1)
     axes.barh(row, start, color=plots.BLUE, height=0.55, label=text("0: lasts longer") if row == 0 else None)
     color, meaning = (plots.ORANGE, text("1: fails within 14 days")) if failed else (plots.GREY, text("nobody knows"))
@@ -108,7 +115,12 @@ axes.set(yticks=range(len(shown)), yticklabels=shown.index, xlabel=text("days si
 axes.set_title(text("Three kinds of days (× = failure)"))
 axes.grid(axis="y", visible=False)
 axes.legend(loc="lower right")
-plots.show(figure, alt=text("A bar for each of 14 pumps: long blue stretches of healthy days, then 14 orange days before a failure, or 14 grey days of which nobody knows."))
+plots.show(
+    figure,
+    alt=text(
+        "A bar for each of 14 pumps: long blue stretches of healthy days, then 14 orange days before a failure, or 14 grey days of which nobody knows."
+    ),
+)
 
 # %% [markdown]
 # The grey days are the trap. Most programs have room for two labels only, so grey becomes "healthy". But a pump that was sold three days before it would have broken *was* about to break. Grey rows teach nothing, so they must not teach.
@@ -148,7 +160,7 @@ print(f"scikit-learn says         : {average_precision_score(ranked, -np.arange(
 # %% tags=["demo"]
 figure = plots.figure(height=3.2)
 panels = figure.subplots(1, 3, sharey=True)
-for axes, days in zip(panels, (3, 14, 42)):
+for axes, days in zip(panels, (3, 14, 42), strict=True):
     axes.plot(own["day"], own["vibration"], ".", color=plots.GREY, alpha=0.5, markersize=4)
     axes.plot(own["day"], own["vibration"].rolling(days, min_periods=1).mean(), color=plots.BLUE)
     axes.set(title=text("{days} days").format(days=days), xlabel=text("days since installation"))
@@ -167,6 +179,7 @@ plots.show(figure, alt=text("The same readings averaged over 3, 14 and 42 days: 
 # - At the beginning the window holds fewer days: use those. Missing readings are left out. With nothing to average, the feature is `NaN`; a deviation (pandas' own `std`) needs two readings.
 # - Columns: `vibration_mean`, `vibration_std` and so on, for the given sensors.
 
+
 # %% task="window_features"
 def window_features(readings: pd.DataFrame, sensors: list[str], days: int) -> pd.DataFrame:
     """Return the mean and the standard deviation of each sensor over the pump's last `days` readings."""
@@ -176,6 +189,7 @@ def window_features(readings: pd.DataFrame, sensors: list[str], days: int) -> pd
     deviations = windows.std().droplevel("pump").add_suffix("_std")
     return means.join(deviations).loc[readings.index]
     ### END SOLUTION
+
 
 # %% check="window_features"
 check.window_features(window_features)
@@ -192,11 +206,15 @@ signs = np.where(np.isin(sensors, ["flow", "discharge_pressure"]), -1, 1)  # the
 
 def alone(table: pd.DataFrame) -> list[float]:
     filled = table.fillna(table.median())
-    return [average_precision_score(labels[known], sign * filled[column][known]) for column, sign in zip(filled, signs)]
+    return [
+        average_precision_score(labels[known], sign * filled[column][known])
+        for column, sign in zip(filled, signs, strict=True)
+    ]
 
 
 pd.DataFrame(
-    {"today": alone(readings[sensors]), "mean of 14 days": alone(features[[f"{sensor}_mean" for sensor in sensors]])}, index=sensors
+    {"today": alone(readings[sensors]), "mean of 14 days": alone(features[[f"{sensor}_mean" for sensor in sensors]])},
+    index=sensors,
 ).round(3)
 
 # %% [markdown]
@@ -237,7 +255,6 @@ print("risk:", small.predict_proba([[57.0], [np.nan]])[:, 1].round(2))
 
 # %% tags=["demo"]
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.model_selection import train_test_split
 
 
 def forest_quality(train: NDArray[np.bool_], test: NDArray[np.bool_]) -> float:
@@ -265,9 +282,7 @@ print(f"average precision on rows drawn at random: {lucky:.2f}")
 from sklearn.model_selection import train_test_split
 
 
-def split_by_pump(
-    readings: pd.DataFrame, outcomes: pd.DataFrame, test_share: float, seed: int
-) -> NDArray[np.bool_]:
+def split_by_pump(readings: pd.DataFrame, outcomes: pd.DataFrame, test_share: float, seed: int) -> NDArray[np.bool_]:
     """Return an array with True for each row of `readings` whose pump is on the test side."""
     ### BEGIN SOLUTION
     _, test_pumps = train_test_split(
@@ -275,6 +290,7 @@ def split_by_pump(
     )
     return readings["pump"].isin(test_pumps).to_numpy()
     ### END SOLUTION
+
 
 # %% check="split_by_pump"
 check.split_by_pump(split_by_pump)
@@ -298,7 +314,12 @@ bars = axes.barh(list(tests), list(tests.values()), color=[plots.ORANGE, plots.B
 axes.bar_label(bars, fmt="%.2f", padding=4)
 axes.set(xlim=(0, 1), xlabel=text("average precision"), title=text("The same forest, tested in two ways"))
 axes.grid(axis="y", visible=False)
-plots.show(figure, alt=text("The forest's average precision: 0.8 on rows drawn at random, less than 0.5 on new pumps, 0.03 by chance."))
+plots.show(
+    figure,
+    alt=text(
+        "The forest's average precision: 0.8 on rows drawn at random, less than 0.5 on new pumps, 0.03 by chance."
+    ),
+)
 
 # %% [markdown]
 # Nothing about the forest has changed, only the question. The grey bar is how models get bought that then disappoint.
@@ -333,12 +354,11 @@ def build_pipeline(features: pd.DataFrame, labels: pd.Series, train: NDArray[np.
     return pipeline.fit(features[rows], labels[rows])
     ### END SOLUTION
 
+
 # %% check="build_pipeline"
 check.build_pipeline(build_pipeline)
 
 # %%
-from sklearn.metrics import average_precision_score
-
 model = build_pipeline(features, labels, train)
 risk = model.predict_proba(features)[:, 1]
 scored = test & known  # the rows on which the model can be judged
@@ -350,15 +370,30 @@ from sklearn.metrics import precision_recall_curve
 single = build_pipeline(readings[sensors], labels, train).predict_proba(readings[sensors])[:, 1]
 figure = plots.figure(width=6, height=3.6)
 axes = figure.subplots()
-for scores, label, color in ((risk, text("windows of 14 days"), plots.BLUE), (single, text("today's reading"), plots.GREY)):
+for scores, label, color in (
+    (risk, text("windows of 14 days"), plots.BLUE),
+    (single, text("today's reading"), plots.GREY),
+):
     precision, recall, _ = precision_recall_curve(failing[scored], scores[scored])
     quality = average_precision_score(failing[scored], scores[scored])
     axes.plot(recall, precision, color=color, label=f"{label}: {quality:.2f}")
-axes.axhline(failing[scored].mean(), color=plots.ORANGE, linestyle="--", label=f"{text('chance')}: {failing[scored].mean():.2f}")
-axes.set(xlabel=text("recall: failing days found"), ylabel=text("precision: alarms that are right"), xlim=(0, 1), ylim=(0, 1.02))
+axes.axhline(
+    failing[scored].mean(), color=plots.ORANGE, linestyle="--", label=f"{text('chance')}: {failing[scored].mean():.2f}"
+)
+axes.set(
+    xlabel=text("recall: failing days found"),
+    ylabel=text("precision: alarms that are right"),
+    xlim=(0, 1),
+    ylim=(0, 1.02),
+)
 axes.set_title(text("On pumps that the model has never met"))
 axes.legend(title=text("average precision"))
-plots.show(figure, alt=text("Precision against recall on the test pumps: windows of 14 days are well above today's reading, and both far above chance."))
+plots.show(
+    figure,
+    alt=text(
+        "Precision against recall on the test pumps: windows of 14 days are well above today's reading, and both far above chance."
+    ),
+)
 
 # %% [markdown]
 # Ten times better than chance, and far from perfect: that is what honest results look like here. It cannot become perfect. When a pump reaches its limit depends on loads and shocks that have not happened yet.
@@ -374,7 +409,9 @@ plots.show(figure, alt=text("Precision against recall on the test pumps: windows
 for seed in (11, 12, 13):
     chosen = split_by_pump(readings, outcomes, test_share=0.3, seed=seed)
     again = build_pipeline(features, labels, ~chosen).predict_proba(features)[:, 1]
-    print(f"seed {seed}: average precision {average_precision_score(failing[chosen & known], again[chosen & known]):.2f}")
+    print(
+        f"seed {seed}: average precision {average_precision_score(failing[chosen & known], again[chosen & known]):.2f}"
+    )
 
 # %% [markdown]
 # The same method, the same data, and quite another figure each time. Whoever reports one of them without a range reports luck.
@@ -390,6 +427,9 @@ for seed in (11, 12, 13):
 # Chance comes in through `draw`, so that anybody can repeat your result, and a check can look over its shoulder.
 
 # %% task="average_precision_interval"
+from sklearn.metrics import average_precision_score
+
+
 def average_precision_interval(
     labels: NDArray[np.bool_],
     scores: NDArray[np.float64],
@@ -412,6 +452,7 @@ def average_precision_interval(
     return float(low), float(high)
     ### END SOLUTION
 
+
 # %% check="average_precision_interval"
 check.average_precision_interval(average_precision_interval)
 
@@ -431,12 +472,26 @@ one_row = average_precision_interval(failing[scored], risk[scored], each_row, dr
 figure = plots.figure(width=6.5, height=2.1)
 axes = figure.subplots()
 found = average_precision_score(failing[scored], risk[scored])
-for height, (low, high), label, color in ((1, one_pump, text("pumps drawn"), plots.BLUE), (0, one_row, text("rows drawn (wrong)"), plots.GREY)):
+for height, (low, high), label, color in (
+    (1, one_pump, text("pumps drawn"), plots.BLUE),
+    (0, one_row, text("rows drawn (wrong)"), plots.GREY),
+):
     axes.plot([low, high], [height, height], color=color, linewidth=8)
     axes.text(high + 0.02, height, f"{label}: {low:.2f} – {high:.2f}", va="center")
 axes.axvline(found, color=plots.INK, linewidth=1, linestyle=":")
-axes.set(xlim=(0, 0.8), ylim=(-0.5, 1.5), yticks=[], xlabel=text("average precision"), title=text("How sure are we? 95 % intervals"))
-plots.show(figure, alt=text("Two intervals around the same value: drawing rows gives a narrow one, drawing pumps one about twice as wide."))
+axes.set(
+    xlim=(0, 0.8),
+    ylim=(-0.5, 1.5),
+    yticks=[],
+    xlabel=text("average precision"),
+    title=text("How sure are we? 95 % intervals"),
+)
+plots.show(
+    figure,
+    alt=text(
+        "Two intervals around the same value: drawing rows gives a narrow one, drawing pumps one about twice as wide."
+    ),
+)
 
 # %% [markdown]
 # The rows of a pump rise and fall together, so thirteen thousand of them are worth far less than they look. The wide interval is the true one. It still lies far above chance: the model has learned something, that much is certain. *How much*, sixty pumps cannot say better.
@@ -458,6 +513,7 @@ plots.show(figure, alt=text("Two intervals around the same value: drawing rows g
 # - Scores are any real numbers, not necessarily probabilities.
 # - To give no alarm at all (a threshold above every score, `np.inf` for instance) and to alarm always are both allowed, and sometimes best.
 
+
 # %% task="best_threshold"
 def best_threshold(
     labels: NDArray[np.bool_],
@@ -476,6 +532,7 @@ def best_threshold(
     return float(min(costs, key=costs.__getitem__))
     ### END SOLUTION
 
+
 # %% check="best_threshold"
 check.best_threshold(best_threshold)
 
@@ -484,6 +541,7 @@ INSPECTION, FAILURE = 450.0, 6000.0
 decisions = known & (readings["day"] % HORIZON == 0).to_numpy()  # every 14 days, where the outcome is known
 judged = decisions & (tuning | test)
 threshold = best_threshold(failing[judged], risk[judged], tuning[judged], INSPECTION, FAILURE)
+
 
 # %% tags=["demo"]
 def cost(rows: NDArray[np.bool_], threshold: float) -> float:
@@ -500,17 +558,35 @@ for rows, label, color in ((tuning, text("tuning pumps"), plots.GREY), (test, te
     axes.plot(grid, [100 * cost(rows, value) / never for value in grid], color=color, label=label)
 axes.axhline(100, color=plots.ORANGE, linestyle="--", label=text("never an alarm"))
 axes.axvline(threshold, color=plots.INK, linewidth=1, linestyle=":", label=text("threshold chosen on the tuning pumps"))
-axes.set(xscale="log", ylim=(0, 300), xlabel=text("threshold"), ylabel=text("cost in % of never"), title=text("Too many visits on the left, too many failures on the right"))
+axes.set(
+    xscale="log",
+    ylim=(0, 300),
+    xlabel=text("threshold"),
+    ylabel=text("cost in % of never"),
+    title=text("Too many visits on the left, too many failures on the right"),
+)
 axes.xaxis.set_major_formatter("{x:g}")
 axes.legend()
-plots.show(figure, alt=text("Cost against threshold: high on the left, a broad valley near 0.1, and back to the cost of no alarms on the right; both groups of pumps agree roughly."))
+plots.show(
+    figure,
+    alt=text(
+        "Cost against threshold: high on the left, a broad valley near 0.1, and back to the cost of no alarms on the right; both groups of pumps agree roughly."
+    ),
+)
 
 # %% tags=["demo"]
 final = test & decisions
 alarms = risk[final] >= threshold
-print(f"threshold {threshold:.3f}: {alarms.sum()} visits at {final.sum()} decisions, {(failing[final] & alarms).sum()} of {failing[final].sum()} failures prevented")
+print(
+    f"threshold {threshold:.3f}: {alarms.sum()} visits at {final.sum()} decisions, {(failing[final] & alarms).sum()} of {failing[final].sum()} failures prevented"
+)
 pd.Series(
-    {"never": cost(final, np.inf), "always": cost(final, -np.inf), "threshold 0.5": cost(final, 0.5), "your threshold": cost(final, threshold)},
+    {
+        "never": cost(final, np.inf),
+        "always": cost(final, -np.inf),
+        "threshold 0.5": cost(final, 0.5),
+        "your threshold": cost(final, threshold),
+    },
     name="€",
 ).to_frame()
 
@@ -526,7 +602,7 @@ pd.Series(
 figure = plots.figure(height=4.6)
 panels = figure.subplots(3, sharex=True, sharey=True)
 ended = outcomes.index[outcomes["failed"] & outcomes.index.isin(names[test]) & outcomes["last_day"].between(150, 300)]
-for axes, pump in zip(panels, ended[:3]):
+for axes, pump in zip(panels, ended[:3], strict=True):
     rows = names == pump
     day = readings["day"].to_numpy()[rows]
     axes.plot(day, risk[rows], color=plots.BLUE, linewidth=1.2)
@@ -539,7 +615,12 @@ panels[0].set(ylim=(0, 1), title=text("The risk that the model sees, day by day"
 figure.legend(*panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=2)
 panels[2].set_xlabel(text("days since installation"))
 figure.supylabel(text("risk"), fontsize=10)
-plots.show(figure, alt=text("The risk of three test pumps over time: low for months, then rising before the failure; dots mark the visits that the model asks for."))
+plots.show(
+    figure,
+    alt=text(
+        "The risk of three test pumps over time: low for months, then rising before the failure; dots mark the visits that the model asks for."
+    ),
+)
 
 # %% [markdown]
 # ## 10. What does the model look at?
@@ -549,7 +630,10 @@ plots.show(figure, alt=text("The risk of three test pumps over time: low for mon
 # %% tags=["demo"]
 shuffle = np.random.default_rng(0)
 table, truth = features[scored], failing[scored]
-groups = {sensor: [sensor] for sensor in sensors} | {"both: vibration + temperature": ["vibration", "bearing_temperature"], "both: flow + leakage": ["flow", "seal_leakage"]}
+groups = {sensor: [sensor] for sensor in sensors} | {
+    "both: vibration + temperature": ["vibration", "bearing_temperature"],
+    "both: flow + leakage": ["flow", "seal_leakage"],
+}
 losses = {}
 for label, members in groups.items():
     columns = [f"{sensor}_{kind}" for sensor in members for kind in ("mean", "std")]
