@@ -158,6 +158,8 @@ transformer_block = Check(
 WIDTH = 16
 FAR = 1_000.0
 """Scales an input so far up that what a block adds to it hardly changes its direction."""
+TURN = 0.2
+"""Above what rounding and the finite FAR can do to one head, and far below what four heads do."""
 
 
 def _block(trial: Trial, answer: Handle, heads: int = 2) -> Handle:
@@ -261,31 +263,30 @@ def has_residual_path(trial: Trial, answer: Handle) -> None:
     why=_("Each head has scores and weights of its own: one may look for the last token, another for a bracket."),
 )
 def has_heads(trial: Trial, answer: Handle) -> None:
-    seen = {heads: _directions(trial, _block(trial, answer, heads)) for heads in (1, 4)}
+    turned = {heads: _turn(trial, _block(trial, answer, heads)) for heads in (1, 4)}
     trial.require(
-        seen[1] < 0.02,
+        turned[1] < TURN,
         _("With one head, what a repeated token adds must only grow or shrink as it is repeated. Here it turns."),
     )
     trial.require(
-        seen[4] > 0.02,
+        turned[4] > TURN,
         _("With four heads, the block behaves like one with a single head: all of them use the same weights."),
     )
 
 
-def _directions(trial: Trial, block: Handle) -> float:
+def _turn(trial: Trial, block: Handle) -> float:
     """How far what a past of n equal tokens adds to the present turns as n grows: 0 if it keeps its direction.
 
     A head mixes two values here, the past's and the present's. One head moves along a line; several turn, because
-    each weighs the past differently.
+    each weighs the past differently. The largest turn of several pairs of tokens counts.
     """
-    past, present = _normal(trial.rng, 1, 1, WIDTH), _normal(trial.rng, 1, 1, WIDTH)
-    alone = _added(trial, block, present)[0, -1]
+    past, present = _normal(trial.rng, 12, 1, WIDTH), _normal(trial.rng, 12, 1, WIDTH)
+    alone = _added(trial, block, present)[:, -1]
     added = [
-        _added(trial, block, torch.cat([past.expand(-1, times, -1), present], dim=1))[0, -1] - alone
+        _added(trial, block, torch.cat([past.expand(-1, times, -1), present], dim=1))[:, -1] - alone
         for times in (1, 2, 4, 8, 16, 32, 64)
     ]
-    singular = torch.linalg.svdvals(torch.stack(added))
-    return float(singular[1] / singular[0].clamp(min=1e-6))
+    return float(torch.linalg.svdvals(torch.stack(added, dim=1))[:, 1].max())
 
 
 @transformer_block.criterion(
