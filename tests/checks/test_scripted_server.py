@@ -1,0 +1,126 @@
+import threading
+from collections.abc import Callable, Iterator
+
+import httpx
+import openai
+import pytest
+
+from kicourse.checks.scripted_server import Completion, Failure, ScriptedServer
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+
+
+def client_of(server: ScriptedServer) -> openai.OpenAI:
+    return openai.OpenAI(base_url=server.url, api_key="k", max_retries=0, timeout=5)
+
+
+def ask(client: openai.OpenAI, question: str = "Hi") -> str | None:
+    reply = client.chat.completions.create(model="m", messages=[{"role": "user", "content": question}])
+    return reply.choices[0].message.content
+
+
+def pieces(client: openai.OpenAI) -> openai.Stream[openai.types.chat.ChatCompletionChunk]:
+    return client.chat.completions.create(model="m", messages=[{"role": "user", "content": "Hi"}], stream=True)
+
+
+def test_replies_come_in_turn_and_requests_are_recorded() -> None:
+    with ScriptedServer([Completion("Hel", "lo", usage=USAGE), Completion("again")]) as server:
+        client = client_of(server)
+        assert [ask(client, "one"), ask(client, "two")] == ["Hello", "again"]
+    assert [request.body["messages"][0]["content"] for request in server.requests if request.body] == ["one", "two"]
+    assert server.requests[0].headers["authorization"] == "Bearer k"
+    assert server.observed()[0] == [
+        "POST",
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": "one"}]},
+    ]
+
+
+def test_a_request_too_many_fails_and_is_recorded() -> None:
+    with ScriptedServer([]) as server, pytest.raises(openai.InternalServerError, match="no reply is left"):
+        ask(client_of(server))
+    assert len(server.requests) == 1
+
+
+def test_a_failure_carries_status_and_retry_after() -> None:
+    raised = pytest.raises(openai.RateLimitError, match="slow down")
+    with ScriptedServer([Failure(429, "slow down", retry_after=2)]) as server, raised as caught:
+        ask(client_of(server))
+    assert caught.value.response.headers["Retry-After"] == "2"
+
+
+def test_a_stream_ends_with_a_usage_chunk_that_has_no_choices() -> None:
+    with ScriptedServer([Completion("a", "b", usage=USAGE)]) as server:
+        chunks = list(pieces(client_of(server)))
+    assert [chunk.choices[0].delta.content for chunk in chunks[:-1]] == ["", "a", "b", None]
+    assert chunks[-2].choices[0].finish_reason == "stop"
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.total_tokens == 5
+
+
+def test_a_held_piece_arrives_only_after_its_release() -> None:
+    arrived: list[str] = []
+    with ScriptedServer([Completion("a", "b", "c", held=True)], patience=20) as server:
+        reader = threading.Thread(target=lambda: arrived.extend(texts(client_of(server))))
+        reader.start()
+        for expected in ("a", "b"):
+            server.release()
+            wait_until(lambda expected=expected: arrived[-1:] == [expected])  # type: ignore[misc]
+        reader.join(0.2)
+        assert arrived == ["a", "b"]
+        server.release()
+        reader.join(5)
+    assert arrived == ["a", "b", "c"]
+    assert not server.overdue
+
+
+def texts(client: openai.OpenAI) -> Iterator[str]:
+    for chunk in pieces(client):
+        if chunk.choices and chunk.choices[0].delta.content:
+            yield chunk.choices[0].delta.content
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = threading.Event()
+    for _ in range(500):
+        if condition():
+            return
+        deadline.wait(0.01)
+    raise AssertionError("waited for five seconds")
+
+
+def test_a_held_stream_loses_patience_and_says_so() -> None:
+    with ScriptedServer([Completion("a", "b", held=True)], patience=0.05) as server:
+        assert list(texts(client_of(server))) == ["a", "b"]
+    assert server.overdue
+
+
+def test_the_end_of_the_server_ends_a_held_stream() -> None:
+    with ScriptedServer([Completion("a", held=True)], patience=60) as server:
+        stream = pieces(client_of(server))
+        next(stream)
+    with pytest.raises((openai.APIError, httpx.HTTPError)):
+        list(stream)
+
+
+def test_a_cut_stream_breaks_off() -> None:
+    with ScriptedServer([Completion("a", "b", cut_after=1)]) as server:
+        arriving = texts(client_of(server))
+        assert next(arriving) == "a"
+        with pytest.raises((openai.APIError, httpx.HTTPError)):
+            next(arriving)
+
+
+@pytest.mark.parametrize("body", [b"", b"[1]", b"{", b"[" * 100_000])
+def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
+    with ScriptedServer([Completion("never")]) as server:
+        reply = httpx.post(f"{server.url}/chat/completions", content=body)
+    assert reply.status_code == 400
+    assert server.requests[0].body is None
+
+
+def test_there_is_nothing_else_to_ask_for() -> None:
+    with ScriptedServer([Completion("never")]) as server:
+        assert httpx.get(f"{server.url}/models").status_code == 404
+        assert httpx.post(f"{server.url}/release", json={}).status_code == 404
