@@ -51,7 +51,7 @@ plots.show(
 )
 
 # %% [markdown]
-# In the orange strip an alarm would be worth 5,550 €. Your eye has it easy: it knows how the story ends. The model must decide on each day with what was known on that day. Keep this sentence; half of the mistakes in this field break it.
+# In the orange strip an alarm would be worth 5,550 €. Your eye has it easy: it knows how the story ends. The model must decide on each day with what was known on that day. Keep this sentence: the costliest mistakes in this field break it.
 
 # %% [markdown]
 # ## 1. Where the data come from
@@ -169,7 +169,7 @@ panels[0].set_ylabel(text("vibration (mm/s)"))
 plots.show(figure, alt=text("The same readings averaged over 3, 14 and 42 days: nervous, clear, and too late."))
 
 # %% [markdown]
-# **Predict:** `rolling(14, center=True)` gives a smoother picture still, and every notebook on the web with it a better score. Why must you not use it? (What does the value on the day of the decision contain?)
+# **Predict:** `rolling(14, center=True)` follows the wear without a lag, and gives a better score in the test. Why must you not use it? (What does the value on the day of the decision contain?)
 #
 # ### Task: `window_features`
 #
@@ -218,7 +218,7 @@ pd.DataFrame(
 ).round(3)
 
 # %% [markdown]
-# The mean is better everywhere, twice as good for vibration. Even so, vibration hears bearings only, and nearly half of the failures are seals. `suction_pressure` knows nothing at all; real data have such columns too, and nobody tells you which.
+# For every sensor that knows anything, the mean is better, for vibration twice as good. Even so, vibration hears bearings only, and nearly half of the failures are seals. `suction_pressure` knows nothing at all; real data have such columns too, and nobody tells you which.
 
 # %% [markdown]
 # ## 5. Refresher: the pipeline of scikit-learn
@@ -324,12 +324,12 @@ plots.show(
 # %% [markdown]
 # Nothing about the forest has changed, only the question. The grey bar is how models get bought that then disappoint.
 #
-# **Change:** put `min_samples_leaf=100` into the forest. The lie gets smaller. Why?
+# **Change:** put `min_samples_leaf=100` into the forest and run both tests again. The lie disappears, and the honest bar grows. What can a leaf of a hundred rows not remember?
 
 # %% [markdown]
 # ## 7. Impute, scale, classify
 #
-# We go on with a simple model, a logistic regression: with some forty failures to learn from it keeps up with the forest, and one can explain it to the people in the van.
+# We go on with a simple model, a logistic regression. A careful forest ranks better here; the regression is fitted in the blink of an eye, one can explain it to the people in the van, and nothing that follows depends on the model.
 #
 # ### Task: `build_pipeline`
 #
@@ -398,7 +398,7 @@ plots.show(
 # %% [markdown]
 # Ten times better than chance, and far from perfect: that is what honest results look like here. It cannot become perfect. When a pump reaches its limit depends on loads and shocks that have not happened yet.
 #
-# **Change:** compute the features with `days=7` and `days=28`, or write `HistGradientBoostingClassifier()` in place of the regression and compare its average precision on `train & known` with the one on `scored`. What does the gap tell you?
+# **Change:** write `HistGradientBoostingClassifier()` (from `sklearn.ensemble`) in place of the regression, and compare its average precision on `train & known` with the one on `scored`. What does the gap tell you? Then give back the regression, and compute the features with `days=7` and `days=28`.
 
 # %% [markdown]
 # ## 8. How sure are we?
@@ -414,7 +414,7 @@ for seed in (11, 12, 13):
     )
 
 # %% [markdown]
-# The same method, the same data, and quite another figure each time. Whoever reports one of them without a range reports luck.
+# The same method, the same data, and another figure each time. Whoever reports one of them without a range reports luck.
 #
 # The **bootstrap** asks: what if the test fleet had been another one of the same kind? It draws, with replacement, as many pumps as there are, some twice, some not at all, computes the average precision, and repeats. The middle 95 % of the results are the interval.
 #
@@ -489,7 +489,7 @@ axes.set(
 plots.show(
     figure,
     alt=text(
-        "Two intervals around the same value: drawing rows gives a narrow one, drawing pumps one about twice as wide."
+        "Two intervals around the same value: drawing rows gives a narrow one, drawing pumps one three times as wide."
     ),
 )
 
@@ -650,7 +650,7 @@ pd.Series(losses, name="average precision lost").sort_values(ascending=False).ro
 #
 # There is a famous real set: sensor readings of NASA's space shuttle (the *Statlog Shuttle* data; in Python `river.datasets.Shuttle`), 49,097 rows with 9 measurements, 7.2 % of them anomalies. A ready-made model needs 0.6 seconds to reach an area under the ROC curve of 0.998.
 #
-# Wonderful, and that is the warning. On such data every method shines, a wrong split and a future-reading window included. A benchmark that everybody passes tells nothing about you. When you judge a method, ask first how hard the question was.
+# Wonderful, and that is the warning. On data this easy, careless work looks as good as careful work. A benchmark that everybody passes tells nothing about you. When you judge a method, ask first how hard the question was.
 
 # %% [markdown]
 # ## What you can do now

