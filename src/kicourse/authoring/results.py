@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass, field
 
 from rich import box
 from rich.console import Console
-from rich.syntax import Syntax
 from rich.table import Table
+
+_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Report:
         for task in self.tasks:
             for survivor in task.survivors:
                 console.print(f"\n[bold]{task.unit}.{task.task}[/bold]: the check does not notice", highlight=False)
-                console.print(Syntax(survivor.diff, "diff", background_color="default", word_wrap=True))
+                for row in survivor.diff.splitlines():
+                    console.print(row, style=_COLOURS.get(row[:1]), highlight=False, markup=False, soft_wrap=True)
                 if survivor.before:
                     mark = f"{task.task}.equivalent({survivor.before!r}, {survivor.after!r}, reason=...)"
                     line = f"If that is no fault, say why in the checks module: {mark}"
