@@ -278,7 +278,7 @@ check.transformer_block(TransformerBlock)
 class GPT(nn.Module):
     """Scores, for each position of a text, every token of the vocabulary as the next one."""
 
-    def __init__(self, vocabulary: int, width: int = 128, layers: int = 2, heads: int = 4, context: int = 64) -> None:
+    def __init__(self, vocabulary: int, width: int = 96, layers: int = 2, heads: int = 4, context: int = 64) -> None:
         super().__init__()
         self.context = context
         self.embedding = nn.Embedding(vocabulary, width)
@@ -391,11 +391,12 @@ def rate_factor(step: int, steps: int, warm_up: int) -> float:
 # %% tags=["demo"]
 figure = plots.figure(height=2.4)
 axes = figure.subplots()
-axes.plot([rate_factor(step, 800, 40) for step in range(800)], color=plots.BLUE)
+axes.plot([rate_factor(step, 1_000, 50) for step in range(1_000)], color=plots.BLUE)
 axes.set_xlabel(text("training step"))
 axes.set_ylabel(text("share of the peak rate"))
 plots.show(
-    figure, alt=text("The rate rises steeply in the first 40 of 800 steps and then falls along half a cosine to zero.")
+    figure,
+    alt=text("The rate rises steeply in the first 50 of 1,000 steps and then falls along half a cosine to zero."),
 )
 
 # %% [markdown]
@@ -499,7 +500,7 @@ def optimizers_for(model: GPT) -> list[torch.optim.Optimizer]:
     matrices = [parameter for parameter in model.blocks.parameters() if parameter.ndim == 2]
     inside = {id(parameter) for parameter in matrices}
     others = [parameter for parameter in model.parameters() if id(parameter) not in inside]
-    return [Muon(matrices, lr=0.02), torch.optim.AdamW(others, lr=0.01, betas=(0.9, 0.95), weight_decay=0.1)]
+    return [Muon(matrices, lr=0.02), torch.optim.AdamW(others, lr=0.015, betas=(0.9, 0.95), weight_decay=0.1)]
 
 
 # %% [markdown]
@@ -507,10 +508,10 @@ def optimizers_for(model: GPT) -> list[torch.optim.Optimizer]:
 #
 # Now the real thing, with your own parts. The curve below is drawn while the model trains. It is measured on the first 25,000 characters or so of the held-out files; the number at the end is for all of them.
 #
-# > **Predict.** After how many of the 800 steps will it pass the 2-gram? And where will the curve fall fastest, now that you know the schedule?
+# > **Predict.** After how many of the 1,000 steps will it pass the 2-gram? And where will the curve fall fastest, now that you know the schedule?
 
 # %% tags=["demo"]
-STEPS = 800
+STEPS = 1_000
 sample_tokens = held_out_tokens[:8_001]
 sample_characters = len(tokenizer.decode(sample_tokens[1:].tolist()))
 
@@ -549,16 +550,16 @@ curve = train(
     training_tokens,
     LiveCurve(),
     steps=STEPS,
-    warm_up=40,
+    warm_up=50,
     generator=torch.Generator().manual_seed(0),
 )
 measured = bits_per_character(gpt, held_out_tokens, held_out_characters)
 print(f"{measured:.2f} bits per character on all held-out files")
 
 # %% [markdown]
-# Two things are worth a second look. The curve is measured on files that were never trained on, and it never turns up: in 800 steps the model has not even read the whole corpus once, so there was nothing to learn by heart. And it falls steadily until the rate is nearly zero. If you stop a run half-way, you do not get half of it: the last, small steps are worth a lot.
+# Two things are worth a second look. The curve is measured on files that were never trained on, and it never turns up: in 1,000 steps the model has not even read the whole corpus once, so there was nothing to learn by heart. And it falls steadily until the rate is nearly zero. If you stop a run half-way, you do not get half of it: the last, small steps are worth a lot.
 #
-# > **Change it.** Try `optimizers = [torch.optim.AdamW(gpt.parameters(), lr=6e-3)]`, a width of 64, four layers, or twice the steps. Write down your guess first. One honest rule: compare at equal *time*, not at equal steps.
+# > **Change it.** Try `optimizers = [torch.optim.AdamW(gpt.parameters(), lr=6e-3)]`, a width of 128, four layers, or twice the steps. Write down your guess first. One honest rule: compare at equal *time*, not at equal steps.
 
 # %% [markdown]
 # ## Sampling
