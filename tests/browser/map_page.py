@@ -104,7 +104,10 @@ class MapPage:
         return float(str(bar.get_attribute("aria-valuenow")))
 
     def open_unit(self, unit: str) -> "NotebookPage":
+        """Click on a unit; JupyterLab opens in a tab of its own."""
         self.browser.find_element(By.CSS_SELECTOR, f"#unit-{unit} h3 a").click()
+        wait(self.browser, lambda browser: len(browser.window_handles) == 2)
+        self.browser.switch_to.window(self.browser.window_handles[1])
         return NotebookPage(self.browser)
 
 
@@ -117,6 +120,18 @@ class NotebookPage:
         self.browser = browser
         wait(browser, lambda _: browser.find_elements(By.CSS_SELECTOR, self.ACTIVE), 90)
         self.wait_for_kernel()
+
+    def back_to_the_map(self) -> MapPage:
+        """Click on the course's name in JupyterLab; its tab is the one that shows the map already."""
+        self.browser.find_element(By.CSS_SELECTOR, "#kicourse-map-link").click()
+        assert len(self.browser.window_handles) == 2
+        self.browser.switch_to.window(self.browser.window_handles[0])
+        return MapPage(self.browser)
+
+    def go_on(self) -> None:
+        """Come back from the map, and click on the cell that was worked on."""
+        self.browser.switch_to.window(self.browser.window_handles[1])
+        self.browser.find_element(By.CSS_SELECTOR, f"{self.ACTIVE} .jp-InputPrompt").click()
 
     def wait_for_kernel(self, seconds: float = 120) -> None:
         """Wait until the status bar says that the kernel is there, and has nothing to do."""

@@ -24,31 +24,27 @@ def test_a_task_failed_then_solved_moves_the_map(page: MapPage, lab: Lab, browse
     check = load(UNIT)[TASK]
     answer = reference(course().unit(UNIT).solution("en"), TASK)
     assert page.task(UNIT, TASK) == "not_started"
-    the_map = browser.current_window_handle
 
-    browser.switch_to.new_window("tab")
-    notebook = MapPage(browser).open(lab.url).open_unit(UNIT)
-    in_the_notebook = browser.current_window_handle
+    notebook = page.open_unit(UNIT)
     notebook.run_until(f"check.{TASK}(")
     assert "not started" in notebook.verdict()
 
-    notebook.go_up_to(f"{TASK}(")
     notebook.go_up_to("NotImplementedError")
     notebook.write(f"def {TASK}(*arguments, **options):\n    return None")
     notebook.run()
     notebook.run_until(f"check.{TASK}(")
     assert f"0/{check.points:g}" in notebook.verdict()
-    browser.switch_to.window(the_map)
+    notebook.back_to_the_map()
     wait(browser, lambda _: page.task(UNIT, TASK) == "failed")
 
-    browser.switch_to.window(in_the_notebook)
+    notebook.go_on()
     notebook.go_up_to("return None")
     notebook.write(answer)
     notebook.run()
     notebook.run_until(f"check.{TASK}(")
     assert f"{check.points:g}/{check.points:g}" in notebook.verdict()
-    browser.switch_to.window(the_map)
-    wait(browser, lambda _: page.task(UNIT, TASK) == "passed")
+    browser.switch_to.window(browser.window_handles[0])
+    wait(browser, lambda _: page.task(UNIT, TASK) == "passed")  # the page was not loaded again
     assert page.unit_points(UNIT) == check.points
 
 
@@ -80,6 +76,8 @@ def test_the_keyboard_alone_opens_a_notebook(page: MapPage, browser: Chrome) -> 
         if "lab/tree/maintenance" in str(focused.get_attribute("href")):
             break
     focused.send_keys(Keys.ENTER)
+    wait(browser, lambda _: len(browser.window_handles) == 2)
+    browser.switch_to.window(browser.window_handles[1])
     wait(browser, lambda _: "/lab/tree/maintenance.ipynb" in browser.current_url)
 
 

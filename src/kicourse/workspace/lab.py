@@ -158,6 +158,7 @@ def _arguments(root: Path, port: int, open_browser: bool) -> list[str]:
         f"--ServerApp.open_browser={open_browser}",
         "--Application.log_level=ERROR",
         "--LabApp.default_url=/kicourse",
+        f"--LabApp.extra_labextensions_path={JUPYTER_SETTINGS / 'labextensions'}",
         # What notebook and kernel say to each other is nobody else's on a shared machine.
         "--KernelManager.transport_encryption=auto",
     ]

@@ -1,6 +1,8 @@
-// Keeps the map up to date while a notebook in another tab earns points.
+// The map and JupyterLab live in two tabs that find each other by name.
+window.name = "kicourse-map";
 const base = document.body.dataset.base;
 
+// Keeps the map up to date while a notebook in the other tab earns points.
 async function refresh() {
   if (document.hidden) return;
   try {
