@@ -11,7 +11,7 @@ import pytest
 
 from kicourse.authoring import audit, forks
 from kicourse.authoring.results import Survivor, TaskResult
-from kicourse.errors import UserError
+from kicourse.errors import UsageError, UserError
 
 from .conftest import Desk
 
@@ -91,6 +91,11 @@ def test_the_command_reports_and_says_whether_all_is_well(
         ("averages", "largest", 3),
     ]
     assert Survivor(**tasks[1]["survivors"][0]).before == "return sorted(values, reverse=True)[:count]"
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(desk: Desk, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="make the folder"):
+        audit.run(["averages"], tmp_path / "missing" / "audit.json")
 
 
 def test_a_fork_that_hangs_ends_with_everything_it_started(tmp_path: Path) -> None:

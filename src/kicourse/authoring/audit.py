@@ -14,13 +14,15 @@ from kicourse.authoring import forks
 from kicourse.authoring.results import Report, Survivor, TaskResult
 from kicourse.authoring.rules import problems
 from kicourse.authoring.source import RefusedError, read, unit_checks
-from kicourse.errors import UserError
+from kicourse.errors import UsageError, UserError
 
 _A_DAY = 86400.0
 
 
 def run(units: list[str] | None = None, json: Path | None = None) -> int:
     """Audit, print what was found, write it to `json`, and return the exit status: 1 if a check has a hole."""
+    if json is not None and not json.parent.is_dir():
+        raise UsageError(f"{json} cannot be written: make the folder {json.parent} first.")
     notes = Console(stderr=True, highlight=False)
     report = audit(units, progress=lambda result: notes.print(_line(result)))
     report.show(Console())
