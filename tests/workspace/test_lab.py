@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 import stat
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -116,6 +117,28 @@ def test_a_closed_terminal_ends_it_too(tmp_path: Path) -> None:
     lab = Lab(tmp_path / "work", settings=tmp_path, **OWN_PROVIDER)
     assert lab.url
     assert lab.end(signal.SIGHUP) == 0
+
+
+def test_after_a_kill_nothing_is_left_and_the_workspace_opens_again(tmp_path: Path) -> None:
+    first = Lab(tmp_path / "work", settings=tmp_path)
+    start_kernel(first)
+    family = psutil.Process(first.process.pid).children(recursive=True)
+    first.end(signal.SIGKILL)
+    assert psutil.wait_procs(family, timeout=20)[1] == []
+    second = Lab(tmp_path / "work", settings=tmp_path, **OWN_PROVIDER)
+    try:
+        assert second.url != first.url
+    finally:
+        second.end()
+
+
+def test_ctrl_c_while_it_starts(tmp_path: Path) -> None:
+    lab = Lab(tmp_path / "work", settings=tmp_path)
+    while "JupyterLab" not in lab.output:
+        time.sleep(0.05)
+    lab.end()
+    assert "Traceback" not in lab.output
+    assert not (tmp_path / "work" / ".kicourse" / "lab.json").exists()
 
 
 def start_kernel(lab: Lab) -> None:

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from kicourse.checks import load
-from kicourse.checks.record import manifest, record
+from kicourse.checks.record import journal, manifest, record
 from kicourse.workspace import progress, status
 from kicourse.workspace.progress import UnitProgress
 
@@ -108,3 +108,15 @@ def test_status_is_a_table_in_the_workspaces_language(workspace: Path, language:
     assert word in text
     assert "✓" in text
     assert "2 / 10" in text or f"{load(UNIT)['sample'].points:g} / 10" in text
+
+
+def test_status_tells_of_a_broken_progress_file(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    say("sample", load(UNIT)["sample"].points)
+    with journal(workspace).open("ab") as file:
+        file.write(b"broken\n")
+    status.show(workspace)
+    assert "progress.corrupt-1.jsonl" in capsys.readouterr().out
+    status.show(workspace)
+    told_again = capsys.readouterr().out
+    assert "corrupt" not in told_again
+    assert "✓" in told_again

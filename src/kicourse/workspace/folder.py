@@ -90,11 +90,13 @@ def _language(root: Path) -> str:
 
 
 def _refuse_foreign(root: Path, named: Path) -> None:
-    if manifest(root).is_file() or not root.exists():
+    if not root.exists():
         return
     if not root.is_dir():
         raise UsageError(f"{named} is a file. Name a folder: kicourse lab DIR")
-    if any(not entry.name.lower().startswith(HARMLESS) for entry in root.iterdir()):
+    is_foreign = any(not entry.name.lower().startswith(HARMLESS) for entry in root.iterdir())
+    # In this order: another kicourse that makes a workspace here writes the manifest before anything else.
+    if is_foreign and not manifest(root).is_file():
         raise UsageError(
             f"{named} holds other files and is not a workspace, so it was left alone. "
             "Name a new or an empty folder: kicourse lab DIR"

@@ -30,12 +30,18 @@ def read(root: Path) -> list[Entry]:
     A last line without its end was being written, or its writer was killed: it is passed over. A file with
     broken lines is kept aside as `progress.corrupt-N.jsonl` and goes on with its good lines.
     """
-    path = journal(root)
-    good, broken = _lines(path)
-    if broken:
-        with suppress(OSError):  # where nothing can be written, reading still works
-            _set_aside(path)
+    mend(root)
+    good, _broken = _lines(journal(root))
     return [entry for line in good if (entry := _entry(line))]
+
+
+def mend(root: Path) -> Path | None:
+    """Keep a file with broken lines aside and go on with its good ones; return what was kept, None if all is well."""
+    path = journal(root)
+    if _lines(path)[1]:
+        with suppress(OSError):  # where nothing can be written, reading still works
+            return _set_aside(path)
+    return None
 
 
 def _lines(path: Path) -> tuple[list[bytes], list[bytes]]:
@@ -56,11 +62,11 @@ def _entry(line: bytes) -> Entry | None:
         return None
 
 
-def _set_aside(path: Path) -> None:
+def _set_aside(path: Path) -> Path | None:
     with locked(path):
         good, broken = _lines(path)
         if not broken:  # another process was faster
-            return
+            return None
         number = 1
         while (aside := path.with_name(f"progress.corrupt-{number}.jsonl")).exists():
             number += 1
@@ -69,3 +75,4 @@ def _set_aside(path: Path) -> None:
         mended = path.with_suffix(".mended")
         mended.write_bytes(b"\n".join([*good, torn]))
         os.replace(mended, path)
+        return aside

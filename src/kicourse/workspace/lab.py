@@ -17,6 +17,7 @@ from rich.console import Console
 
 from kicourse.errors import UserError
 from kicourse.language import _, translate
+from kicourse.workspace import journal, status
 from kicourse.workspace.editions import News
 from kicourse.workspace.folder import Workspace
 
@@ -104,6 +105,8 @@ class _Desk:
 
     def _tell_news(self) -> None:
         self._say(MADE, folder=self.folder)
+        if aside := journal.mend(self.workspace.root):
+            self._say(status.MENDED, name=aside.name)
         for news in self.workspace.news:
             self._tell(news)
 

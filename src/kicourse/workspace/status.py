@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kicourse.language import _, translate
-from kicourse.workspace import progress
+from kicourse.workspace import journal, progress
 from kicourse.workspace.folder import Workspace
 from kicourse.workspace.progress import TaskProgress, UnitProgress
 
@@ -18,12 +18,21 @@ COLOURS = {"passed": "green", "partial": "yellow", "failed": "red", "not_started
 UNIT, POINTS = _("unit and task"), _("points")
 GIVEN_UP = _("given up")
 NEXT = _("Next: {unit}, {task}")
+MENDED = _("The progress file had broken lines. It is kept as {name}; everything that could be read goes on.")
 ALL_DONE = _("Every unit that there is so far is done. Well done!")
 
 
 def show(folder: Path) -> None:
     """Print the progress of a workspace. Raises UsageError if `folder` is not one."""
+    workspace = Workspace.open(folder)
+    if aside := journal.mend(workspace.root):
+        Console().print(mended(aside, workspace.language), soft_wrap=True)
     Console().print(table(folder))
+
+
+def mended(aside: Path, language: str) -> str:
+    """Say that a broken progress file was kept aside."""
+    return translate("kicourse", MENDED, language).format(name=aside.name)
 
 
 def table(folder: Path) -> RenderableType:
