@@ -33,11 +33,14 @@ def test_show_carries_the_alternative_text(monkeypatch: pytest.MonkeyPatch) -> N
 
     InteractiveShell.instance()
     with capture_output() as captured:
-        handle = plots.show(plots.figure(3, 2), alt='Cost < "budget"')
-        plots.show(plots.figure(3, 2), alt="later", update=handle)
-    first, second = captured.outputs
-    assert 'alt="Cost &lt; &quot;budget&quot;"' in first.data["text/html"]
-    assert first.data["text/plain"] == 'Cost < "budget"'
+        plots.show(plots.figure(3, 2), alt='Cost < "budget"')
+        live = plots.Live()
+        live.show(plots.figure(3, 2), alt="soon")
+        live.show(plots.figure(3, 2), alt="later")
+    alone, first, second = captured.outputs
+    assert 'alt="Cost &lt; &quot;budget&quot;"' in alone.data["text/html"]
+    assert alone.data["text/plain"] == 'Cost < "budget"'
+    assert 'alt="soon"' in first.data["text/html"]
     assert 'alt="later"' in second.data["text/html"]
     assert second.transient == first.transient
     assert second.update

@@ -47,18 +47,27 @@ def figure(width: float = 7.5, height: float = 3.6) -> "Figure":
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def show(figure: "Figure", alt: str, update: "DisplayHandle | None" = None) -> "DisplayHandle | None":
-    """Show `figure` below the cell; `alt` says in words what there is to see.
-
-    Returns a handle; given back as `update`, the next call draws in the same place, as a live curve does.
-    """
+def show(figure: "Figure", alt: str) -> None:
+    """Show `figure` below the cell; `alt` says in words what there is to see."""
     from IPython.display import display
 
-    bundle = {"text/html": _html(figure, alt), "text/plain": alt}
-    if update is not None:
-        update.update(bundle, raw=True)
-        return update
-    return display(bundle, raw=True, display_id=True)
+    display(_bundle(figure, alt), raw=True)
+
+
+class Live:
+    """A place below a cell where each figure replaces the one before, as a live curve needs it."""
+
+    def __init__(self) -> None:
+        self._handle: DisplayHandle | None = None
+
+    def show(self, figure: "Figure", alt: str) -> None:
+        """Show `figure` in this place, the first time below the cell that runs."""
+        from IPython.display import display
+
+        if self._handle is None:
+            self._handle = display(_bundle(figure, alt), raw=True, display_id=True)
+        else:
+            self._handle.update(_bundle(figure, alt), raw=True)
 
 
 def png(figure: "Figure") -> bytes:
@@ -66,6 +75,10 @@ def png(figure: "Figure") -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=CSS_PIXELS_PER_INCH * SHARPNESS)
     return buffer.getvalue()
+
+
+def _bundle(figure: "Figure", alt: str) -> dict[str, str]:
+    return {"text/html": _html(figure, alt), "text/plain": alt}
 
 
 def _html(figure: "Figure", alt: str) -> str:
