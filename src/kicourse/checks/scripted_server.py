@@ -8,15 +8,12 @@
 Each request gets the next reply. There is no way to steer the server over HTTP: only its owner holds the script.
 """
 
-import json
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any
 
-_LARGEST_BODY = 1_000_000
 # How a request may be worded without being another request: it is left out when behaviours are compared.
 _TASTE = frozenset(
     ("model", "temperature", "top_p", "seed", "user", "max_tokens", "max_completion_tokens", "stream_options")
@@ -57,6 +54,10 @@ class Completion:
         """Return the first chunk of a stream: whose turn it is, and no text yet."""
         return _chunk({"role": "assistant", "content": ""})
 
+    def chunks(self) -> list[dict[str, Any]]:
+        """Return the chunks that carry text, one a piece."""
+        return [_chunk({"content": piece}) for piece in self.pieces]
+
     def closing(self) -> Iterator[dict[str, Any]]:
         """Yield the last chunks of a stream: why it ends, and the usage if there is one."""
         yield _chunk({}, self.finish_reason)
@@ -90,8 +91,8 @@ class Request:
 class ScriptedServer:
     """Serves `replies`, one a request, on 127.0.0.1 while the context lasts; a request too many gets status 500.
 
-    `patience` is how many seconds a held stream waits for each release. After that it sends the piece all the same, so
-    that nobody waits for ever, and `overdue` becomes true.
+    `patience` is how many seconds a held stream waits for each release. After that `overdue` becomes true, and all that
+    is left is sent at once, so that nobody waits for ever.
     """
 
     replies: Sequence[Reply]
@@ -101,13 +102,12 @@ class ScriptedServer:
 
     def __enter__(self) -> "ScriptedServer":
         """Start serving."""
+        from kicourse.checks.scripted_http import HttpServer  # here, so that importing a checks module stays instant
+
         self._lock = threading.Lock()
         self._released = threading.Semaphore(0)
         self._closed = False
-        handler = type("Handler", (_Handler,), {"script": self})
-        self._http = _Server(("127.0.0.1", 0), handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
+        self._http = HttpServer(self)
         return self
 
     def __exit__(
@@ -116,14 +116,12 @@ class ScriptedServer:
         """End the server; a stream that still waits breaks off."""
         self._closed = True
         self._released.release(len(self.requests) + 1)
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
+        self._http.end()
 
     @property
     def url(self) -> str:
         """What a client takes as its `base_url`."""
-        return f"http://127.0.0.1:{self._http.server_port}/v1"
+        return self._http.url
 
     def release(self, pieces: int = 1) -> None:
         """Let a held stream send its next pieces."""
@@ -153,87 +151,9 @@ class ScriptedServer:
 
     def wait_for_release(self) -> bool:
         """Wait until a held stream may send its next piece; return whether the server still serves."""
-        if not self._released.acquire(timeout=self.patience):
+        if not self.overdue and not self._released.acquire(timeout=self.patience):
             self.overdue = True
         return not self._closed
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client that leaves in the middle of a stream is no fault."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    script: ClassVar[ScriptedServer]
-
-    def do_POST(self) -> None:
-        self._serve(self._read_body())
-
-    def do_GET(self) -> None:
-        self._serve(None)
-
-    def _serve(self, body: dict[str, Any] | None) -> None:
-        self.close_connection = True
-        request = Request(self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body)
-        reply = self.script.next_reply(request)
-        if isinstance(reply, Failure):
-            self._send_failure(reply)
-        elif body is not None and body.get("stream") is True:
-            self._send_stream(reply)
-        else:
-            self._send_json(200, reply.whole())
-
-    def _read_body(self) -> dict[str, Any] | None:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > _LARGEST_BODY:
-            return None
-        try:
-            body = json.loads(self.rfile.read(int(length)))
-        except (ValueError, RecursionError):
-            return None
-        return body if isinstance(body, dict) else None
-
-    def _send_failure(self, failure: Failure) -> None:
-        headers = {} if failure.retry_after is None else {"Retry-After": f"{failure.retry_after:g}"}
-        error = {"message": failure.message, "type": "scripted", "param": None, "code": None}
-        self._send_json(failure.status, {"error": error}, headers)
-
-    def _send_json(self, status: int, data: Any, headers: dict[str, str] | None = None) -> None:
-        content = json.dumps(data).encode()
-        fixed = {"Content-Type": "application/json", "Content-Length": str(len(content))}
-        self._send_head(status, fixed | (headers or {}))
-        self.wfile.write(content)
-
-    def _send_stream(self, completion: Completion) -> None:
-        self._send_head(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
-        self._send_event(json.dumps(completion.opening()))
-        for number, piece in enumerate(completion.pieces):
-            if number == completion.cut_after or (completion.held and not self.script.wait_for_release()):
-                return
-            self._send_event(json.dumps(_chunk({"content": piece})))
-        if completion.cut_after is not None:
-            return
-        for chunk in completion.closing():
-            self._send_event(json.dumps(chunk))
-        self._send_event("[DONE]")
-        self.wfile.write(b"0\r\n\r\n")
-
-    def _send_event(self, data: str) -> None:
-        event = f"data: {data}\n\n".encode()
-        self.wfile.write(f"{len(event):x}\r\n".encode() + event + b"\r\n")
-
-    def _send_head(self, status: int, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in (headers | {"Connection": "close"}).items():
-            self.send_header(name, value)
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Print nothing: what was asked is in `requests`."""
 
 
 def _chunk(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:

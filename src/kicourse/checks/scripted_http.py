@@ -1,0 +1,110 @@
+"""The HTTP side of the scripted server (see scripted_server.py): reads requests, writes replies and streams."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+from kicourse.checks.scripted_server import Completion, Failure, Request
+
+if TYPE_CHECKING:
+    from kicourse.checks.scripted_server import ScriptedServer
+
+_LARGEST_BODY = 1_000_000
+
+
+class HttpServer(ThreadingHTTPServer):
+    """Serves a script on a free port of 127.0.0.1 from the moment it is made until `end`."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, script: "ScriptedServer") -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.script = script
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """What a client takes as its `base_url`."""
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def end(self) -> None:
+        """Stop serving and close the port."""
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a client that leaves in the middle of a stream is no fault."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: HttpServer
+
+    def do_POST(self) -> None:
+        self._serve(self._read_body())
+
+    def do_GET(self) -> None:
+        self._serve(None)
+
+    def _serve(self, body: dict[str, Any] | None) -> None:
+        self.close_connection = True
+        request = Request(self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+        reply = self.server.script.next_reply(request)
+        if isinstance(reply, Failure):
+            self._send_failure(reply)
+        elif body is not None and body.get("stream") is True:
+            self._send_stream(reply)
+        else:
+            self._send_json(200, reply.whole())
+
+    def _read_body(self) -> dict[str, Any] | None:
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal() or int(length) > _LARGEST_BODY:
+            return None
+        try:
+            body = json.loads(self.rfile.read(int(length)))
+        except (ValueError, RecursionError):
+            return None
+        return body if isinstance(body, dict) else None
+
+    def _send_failure(self, failure: Failure) -> None:
+        headers = {} if failure.retry_after is None else {"Retry-After": f"{failure.retry_after:g}"}
+        error = {"message": failure.message, "type": "scripted", "param": None, "code": None}
+        self._send_json(failure.status, {"error": error}, headers)
+
+    def _send_json(self, status: int, data: Any, headers: dict[str, str] | None = None) -> None:
+        content = json.dumps(data).encode()
+        fixed = {"Content-Type": "application/json", "Content-Length": str(len(content))}
+        self._send_head(status, fixed | (headers or {}))
+        self.wfile.write(content)
+
+    def _send_stream(self, completion: Completion) -> None:
+        self._send_head(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
+        self._send_event(json.dumps(completion.opening()))
+        for number, chunk in enumerate(completion.chunks()):
+            if number == completion.cut_after or (completion.held and not self.server.script.wait_for_release()):
+                return
+            self._send_event(json.dumps(chunk))
+        if completion.cut_after is not None:
+            return
+        for chunk in completion.closing():
+            self._send_event(json.dumps(chunk))
+        self._send_event("[DONE]")
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _send_event(self, data: str) -> None:
+        event = f"data: {data}\n\n".encode()
+        self.wfile.write(f"{len(event):x}\r\n".encode() + event + b"\r\n")
+
+    def _send_head(self, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in (headers | {"Connection": "close"}).items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Print nothing: what was asked is in `requests`."""
