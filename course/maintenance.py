@@ -194,7 +194,7 @@ def window_features(readings: pd.DataFrame, sensors: list[str], days: int) -> pd
 # %% check="window_features"
 check.window_features(window_features)
 
-# %%
+# %% tags=["demo"]
 features = window_features(readings, sensors, days=14)
 
 # %% [markdown]
@@ -298,7 +298,7 @@ check.split_by_pump(split_by_pump)
 # %% [markdown]
 # Three sides are needed, because later there will be a threshold to choose: pumps to **train** with, pumps for **tuning**, and pumps for the **test**, which nothing and nobody looks at before the end.
 
-# %%
+# %% tags=["demo"]
 test = split_by_pump(readings, outcomes, test_share=0.3, seed=1)
 others = readings[~test]
 tuning = np.zeros(len(readings), dtype=bool)
@@ -358,7 +358,7 @@ def build_pipeline(features: pd.DataFrame, labels: pd.Series, train: NDArray[np.
 # %% check="build_pipeline"
 check.build_pipeline(build_pipeline)
 
-# %%
+# %% tags=["demo"]
 model = build_pipeline(features, labels, train)
 risk = model.predict_proba(features)[:, 1]
 scored = test & known  # the rows on which the model can be judged
@@ -480,7 +480,7 @@ for height, (low, high), label, color in (
     axes.text(high + 0.02, height, f"{label}: {low:.2f} – {high:.2f}", va="center")
 axes.axvline(found, color=plots.INK, linewidth=1, linestyle=":")
 axes.set(
-    xlim=(0, 0.8),
+    xlim=(0, 0.9),
     ylim=(-0.5, 1.5),
     yticks=[],
     xlabel=text("average precision"),
@@ -536,7 +536,7 @@ def best_threshold(
 # %% check="best_threshold"
 check.best_threshold(best_threshold)
 
-# %%
+# %% tags=["demo"]
 INSPECTION, FAILURE = 450.0, 6000.0
 decisions = known & (readings["day"] % HORIZON == 0).to_numpy()  # every 14 days, where the outcome is known
 judged = decisions & (tuning | test)
