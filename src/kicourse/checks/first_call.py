@@ -107,9 +107,7 @@ def sends_instructions(trial: Trial, answer: Handle) -> None:
     messages = _asked(trial, answer, question, instructions)
     trial.require(
         ("system", instructions) in messages[:-1],
-        _(
-            "No message before the question has the instructions in the role of the system. The messages were: {messages}"
-        ),
+        _("No message before the question has the instructions as the system's words. The messages were: {messages}"),
         messages=_said(messages),
         expected=_said([("system", instructions)]),
     )
