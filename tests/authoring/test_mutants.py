@@ -34,6 +34,7 @@ def changes(line: str) -> set[str]:
         ("x = a - b", {"x = a + b", "pass"}),
         ("x += a", {"x -= a", "pass"}),
         ("x = 3", {"x = 4", "x = 2", "x = 0", "x = 1", "pass"}),
+        ("x = 1_000", {"x = 2000", "x = 500", "x = 0", "x = 1", "pass"}),
         ("x = 0.5", {"x = 1.5", "x = 0.0", "pass"}),
         ("x = True", {"x = False", "pass"}),
         ('x = "word"', {'x = ""', "pass"}),

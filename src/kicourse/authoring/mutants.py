@@ -87,7 +87,9 @@ def variants(node: cst.CSTNode) -> Iterable[cst.CSTNode]:
 @variants.register
 def _(node: cst.Integer) -> Iterable[cst.CSTNode]:
     number = int(node.value, 0)
-    numbers = dict.fromkeys([number + 1, abs(number - 1), 0, 1])
+    # A million and one is nobody's mistake.
+    near = [number + 1, abs(number - 1)] if number < 1000 else [number * 2, number // 2]
+    numbers = dict.fromkeys([*near, 0, 1])
     return [cst.Integer(str(other)) for other in numbers if other != number]
 
 
