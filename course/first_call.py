@@ -29,7 +29,7 @@ from openai.types import CompletionUsage
 # %% [markdown]
 # ## A map of the job
 #
-# Many people work with AI, and their titles overlap. What tells them apart is where they spend their days.
+# Many people work with AI, and their titles overlap. What tells them apart is where they spend their days (dashed: with one foot).
 
 # %% tags=["demo"]
 stages = [
@@ -138,7 +138,7 @@ for question in (
     print(f"Q: {question}\nA: {ask(client, question)}\n")
 
 # %% [markdown]
-# Wrong, wrong, wrong, and loyal. Fluent is not the same as right, and larger models only make the mistakes rarer and harder to spot. Change `INSTRUCTIONS` above (let it answer like a pirate), run `ask` again and see what a system message can do, and what it cannot.
+# Most likely: wrong, wrong, wrong, and loyal. Fluent is not the same as right, and larger models only make the mistakes rarer and harder to spot. Change `INSTRUCTIONS` above (let it answer like a pirate), run `ask` again and see what a system message can do, and what it cannot.
 
 # %% [markdown]
 # ## One token at a time
@@ -160,10 +160,10 @@ reply = client.chat.completions.create(
     top_logprobs=10,
 )
 tokens = reply.choices[0].logprobs.content
-unsure = min(range(len(tokens)), key=lambda index: tokens[index].logprob)
-so_far = "".join(token.token for token in tokens[:unsure])
-candidates = [candidate.token for candidate in tokens[unsure].top_logprobs]
-logprobs = [candidate.logprob for candidate in tokens[unsure].top_logprobs]
+wavers = min(range(1, len(tokens)), key=lambda place: abs(tokens[place].logprob - math.log(0.4)))
+so_far = "".join(token.token for token in tokens[:wavers])
+candidates = [candidate.token for candidate in tokens[wavers].top_logprobs]
+logprobs = [candidate.logprob for candidate in tokens[wavers].top_logprobs]
 
 print(" | ".join(token.token for token in tokens))
 
@@ -173,16 +173,16 @@ axes.barh([repr(candidate) for candidate in candidates], [math.exp(logprob) for 
 axes.invert_yaxis()
 axes.grid(False, axis="y")
 axes.set_xlabel(text("probability"))
-axes.set_title(f"{so_far[-50:]} …")
+axes.set_title(" ".join(so_far.split()[-7:]) + " …")
 plots.show(
     figure,
     alt=text(
-        "Bars: the ten likeliest next tokens and their probabilities, at the place where the model was least sure. No token reaches one half."
+        "Bars: the ten likeliest next tokens and their probabilities, at a place where the model wavers. The first has about 40 percent, the others much less."
     ),
 )
 
 # %% [markdown]
-# These are the ten favourites at the place where the model was least sure of its next token. Many of them would have led to another answer, and the model would have defended that one just as smoothly.
+# These are the ten favourites for the next token, at a place where the model wavers: its first choice has about 40 percent. Each of the others would have led to another sentence, and the model would have carried on just as smoothly.
 #
 # ### Temperature
 #
@@ -245,7 +245,7 @@ for name, sentence in {"(nothing)": "", **sentences}.items():
     print(f"{name:10} {len(sentence.split()):3} words {reply.usage.prompt_tokens:4} tokens")
 
 # %% [markdown]
-# The first line is what the chat format itself needs. A model that read mostly English has short codes for English words and spells German ones out: the same message costs about twice as much.
+# The first line is what the chat format itself needs (this model's adds a system message of its own); take it off the others. A model that read mostly English has short codes for English words and spells German ones out: the same message has nearly twice as many tokens.
 #
 # A bill has more to it than two numbers:
 #
@@ -309,7 +309,7 @@ cents = [[100 * float(dialogue_cost(count, budget)) for count in turns] for budg
 axes.plot(turns, cents[0], color=plots.ORANGE)
 axes.plot(turns, cents[1], color=plots.BLUE)
 axes.text(40, cents[0][-1], text("everything sent again") + " ", ha="right", va="bottom", color=plots.ORANGE)
-axes.text(40, cents[1][-1] - 0.4, text("at most 1,500 tokens sent"), ha="right", va="top", color=plots.BLUE)
+axes.text(40, cents[1][-1] - 1.5, text("at most 1,500 tokens sent"), ha="right", va="top", color=plots.BLUE)
 axes.set_xlabel(text("questions in the dialogue"))
 axes.set_ylabel(text("cents for the dialogue"))
 plots.show(
@@ -368,7 +368,7 @@ def stream(client: OpenAI, question: str, instructions: str = INSTRUCTIONS) -> I
 check.stream(stream)
 
 # %% [markdown]
-# At work it looks like this. The picture below compares it with `ask`: the **time to first token** is what the reader feels.
+# At work it looks like this. The picture below shows each token's arrival, and how long `ask` would have let the reader wait for the same answer. The **time to first token** is what a reader feels.
 
 # %% tags=["demo"]
 import time
@@ -380,17 +380,13 @@ for piece in stream(client, QUESTION):
     arrivals.append(time.perf_counter() - start)
     print(piece, end="", flush=True)
 
-start = time.perf_counter()
-ask(client, QUESTION)
-whole = time.perf_counter() - start
-
 figure = plots.figure(height=2.4)
 axes = figure.subplots()
-axes.barh(["ask"], [whole], color=plots.GREY, height=0.4)
+axes.barh(["ask"], [arrivals[-1]], color=plots.GREY, height=0.4)
 axes.barh(["stream"], [arrivals[0]], color=plots.GREY, height=0.4)
 axes.barh(["stream"], [arrivals[-1] - arrivals[0]], left=arrivals[0], color=plots.BLUE, alpha=0.25, height=0.4)
 axes.vlines(arrivals, 0.8, 1.2, color=plots.BLUE, linewidth=1)
-axes.text(whole, -0.32, text("first word"), ha="right", va="bottom", fontsize=9)
+axes.text(arrivals[-1], -0.32, text("first word"), ha="right", va="bottom", fontsize=9)
 axes.text(arrivals[0], 0.72, text("first word"), va="bottom", fontsize=9)
 axes.set_ylim(1.5, -0.75)
 axes.grid(False, axis="y")
@@ -408,8 +404,8 @@ plots.show(
 # One last surprise. **Predict** the second answer:
 
 # %% tags=["demo"]
-print(ask(client, "My name is Petra Vogel and my pump has the number 4711."))
-print(ask(client, "What is my name?"))
+print(ask(client, "Hello, I am Petra. My pump is called Bertha."))
+print(ask(client, "What is my pump called?"))
 
 # %% [markdown]
 # The model remembers nothing: each request stands alone. A dialogue is an illusion that *you* create by sending all of it again, each text in its role. That costs more with every turn, as you have seen, and at some point it no longer fits into what the model can read, its context window. So a dialogue needs a budget.
@@ -469,18 +465,34 @@ class Conversation:
 check.conversation(Conversation)
 
 # %% [markdown]
-# Does it remember Petra now? A token counter that is good enough for a budget: four characters a token.
+# Does it remember Bertha now? For a budget it is enough to count a token for four characters. And this client has a hook that shows what really goes over the wire, a good habit when a dialogue goes astray.
 
 
 # %% tags=["demo"]
+import json
+from typing import Any
+
+from openai import DefaultHttpxClient
+
+
 def estimate_tokens(text: str) -> int:
     """Return roughly how many tokens an English text has."""
     return math.ceil(len(text) / 4)
 
 
-dialogue = Conversation(client, INSTRUCTIONS, budget=500, count_tokens=estimate_tokens)
-for question in ("My name is Petra Vogel and my pump has the number 4711.", "What is my name?"):
-    print(f"Petra: {question}\nDesk:  {dialogue.ask(question)}\n")
+def show_messages(request: Any) -> None:
+    """Print the messages of a chat request."""
+    for message in json.loads(request.content)["messages"]:
+        print(f"    {message['role']:>9}: {message['content']}")
+
+
+watched = OpenAI(http_client=DefaultHttpxClient(event_hooks={"request": [show_messages]}))
+dialogue = Conversation(watched, INSTRUCTIONS, budget=500, count_tokens=estimate_tokens)
+for question in ("Hello, I am Petra. My pump is called Bertha.", "What is my pump called?"):
+    print(f"{dialogue.ask(question)}\n")
+
+# %% [markdown]
+# The second request has the first exchange in it: your code has done its part. Whether SmolLM2 makes something of it is another matter; with its 135 million parameters it finds Bertha perhaps every other time. Run the cell a few times. Then you know two things that do not go away with larger models: memory is your job, and one good answer proves nothing.
 
 # %% [markdown]
 # ## The same code, another model
