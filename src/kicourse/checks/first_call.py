@@ -193,8 +193,8 @@ _MILLION = Decimal(1_000_000)
 
 
 def _prices(rng: "np.random.Generator") -> dict[str, Decimal]:
-    """Dollars for a million tokens; what is cached costs less, what is written costs more."""
-    fresh = Decimal(int(rng.integers(40, 400))) / 100
+    """Dollars for a million tokens, so many that a single token shows in the fourth decimal place."""
+    fresh = Decimal(int(rng.integers(30_000, 90_000))) / 100
     return {"input": fresh, "cached_input": fresh / 4, "output": fresh * int(rng.integers(3, 7))}
 
 
@@ -255,6 +255,8 @@ def cached_once(trial: Trial, answer: Handle) -> None:
     for share in (0.0, 0.3, 0.9, 1.0):
         prompt, completion = (int(count) for count in trial.rng.integers(5_000, 90_000, size=2))
         _charge(trial, answer, _usage(prompt, completion, cached=int(share * prompt)), _prices(trial.rng), _WRONG_COST)
+    unknown = _usage(prompt, completion) | {"prompt_tokens_details": {"cached_tokens": None}}
+    _charge(trial, answer, unknown, _prices(trial.rng), _WRONG_COST)
 
 
 @cost.criterion(
@@ -832,3 +834,10 @@ class MakesRoomTooEarly(_Memory):
     def kept(self, room: int) -> Exchanges:
         self.exchanges = super().kept(room)
         return list(self.exchanges)
+
+
+conversation.equivalent(
+    "break",
+    "continue",
+    reason="once the room is below zero it stays there, so no older exchange is added",
+)
