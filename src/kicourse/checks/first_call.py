@@ -829,7 +829,7 @@ class SendsOversized(_Memory):
         return reply
 
 
-@conversation.misconception(_("a memory that makes room before the answer has come, and has lost it if none comes"))
+@conversation.misconception(_("a memory that drops exchanges before the answer has come, and misses them if none comes"))
 class MakesRoomTooEarly(_Memory):
     def kept(self, room: int) -> Exchanges:
         self.exchanges = super().kept(room)
