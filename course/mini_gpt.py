@@ -40,7 +40,7 @@ RESULTS = {
     "2-gram": 2.03,
     "3-gram": 1.84,
     "5-gram": 1.79,
-    "your GPT": 1.75,
+    "your GPT": 1.79,
 }
 
 figure = plots.figure(height=2.7)
@@ -54,12 +54,12 @@ axes.set_xlabel(text("bits per character on files never seen in training (less i
 plots.show(
     figure,
     alt=text(
-        "Bars, in bits per character: blind guess 3.50, 1-gram 2.92, 2-gram 2.03, 3-gram 1.84, 5-gram 1.79, your GPT 1.75."
+        "Bars, in bits per character: blind guess 3.50, 1-gram 2.92, 2-gram 2.03, 3-gram 1.84, 5-gram 1.79, your GPT 1.79."
     ),
 )
 
 # %% [markdown]
-# Look at the distances. Counting pairs of tokens gets most of the way; a minute of training gets past the best that counting can do, by a hair. That hair is the interesting part: counting has nowhere left to go, while the GPT gets better with every doubling of its size, its text and its time. At the end you will put a model next to yours that was given some five hundred million times the computing.
+# Look at the distances. Counting pairs of tokens gets most of the way; a minute of training only draws level with the best that counting can do. The difference is what comes next: counting has nowhere left to go, while a GPT gets better with every doubling of its size, its text and its time. At the end you will put a model next to yours that was given some five hundred million times the computing.
 
 # %% [markdown]
 # ## Text becomes numbers
@@ -125,11 +125,10 @@ display(HTML(pieces(tokenizer.encode(LINE).ids)))
 # %% tags=["demo"]
 from kicourse.data.ngram import NGram
 
-baselines = {
-    order: NGram.fit(training_tokens.numpy(), order, VOCABULARY).bits(held_out_tokens.numpy()).sum()
-    / held_out_characters
-    for order in (1, 2, 3, 5)
+surprises = {
+    order: NGram.fit(training_tokens.numpy(), order, VOCABULARY).bits(held_out_tokens.numpy()) for order in (1, 2, 3, 5)
 }
+baselines = {order: bits.sum() / held_out_characters for order, bits in surprises.items()}
 for order, bits in baselines.items():
     print(f"{order}-gram: {bits:.2f} bits per character")
 
@@ -346,8 +345,11 @@ check.bits_per_character(bits_per_character)
 # A GPT that was never trained knows nothing. Its first measurement should therefore be close to the blind guess; if it is far better, it cheats, and if it is far worse, it starts out with strong opinions. This is the cheapest test of a new model that there is.
 
 # %% tags=["demo"]
-blind = math.log2(VOCABULARY) * len(held_out_tokens) / held_out_characters
-untrained = bits_per_character(gpt, held_out_tokens[:8_001], len(tokenizer.decode(held_out_tokens[1:8_001].tolist())))
+passage = held_out_tokens[:8_001]
+passage_characters = len(tokenizer.decode(passage[1:].tolist()))
+
+blind = 8_000 * math.log2(VOCABULARY) / passage_characters
+untrained = bits_per_character(gpt, passage, passage_characters)
 print(f"blind guess {blind:.2f}, untrained GPT {untrained:.2f} bits per character")
 
 # %% [markdown]
@@ -500,45 +502,45 @@ def optimizers_for(model: GPT) -> list[torch.optim.Optimizer]:
     matrices = [parameter for parameter in model.blocks.parameters() if parameter.ndim == 2]
     inside = {id(parameter) for parameter in matrices}
     others = [parameter for parameter in model.parameters() if id(parameter) not in inside]
-    return [Muon(matrices, lr=0.02), torch.optim.AdamW(others, lr=0.015, betas=(0.9, 0.95), weight_decay=0.1)]
+    return [Muon(matrices, lr=0.02), torch.optim.AdamW(others, lr=0.02, betas=(0.9, 0.95), weight_decay=0.1)]
 
 
 # %% [markdown]
 # ### See it learn
 #
-# Now the real thing, with your own parts. The curve below is drawn while the model trains. It is measured on the first 25,000 characters or so of the held-out files; the number at the end is for all of them.
+# Now the real thing, with your own parts. The curve below is drawn while the model trains. It is measured on the passage of 8,000 tokens from above, and so are the grey lines; the number at the end is for all held-out files.
 #
 # > **Predict.** After how many of the 1,000 steps will it pass the 2-gram? And where will the curve fall fastest, now that you know the schedule?
 
 # %% tags=["demo"]
 STEPS = 1_000
-sample_tokens = held_out_tokens[:8_001]
-sample_characters = len(tokenizer.decode(sample_tokens[1:].tolist()))
+EVERY = 50
 
 
 class LiveCurve:
-    """Measures a model, and draws all measurements so far into the same figure."""
+    """Measures a model on the passage, and draws all measurements so far into the same figure."""
 
     def __init__(self) -> None:
         self.bits: list[float] = []
-        self.display = None
+        self.place = plots.Live()
 
     def __call__(self, model: nn.Module) -> float:
         """Measure the model, draw, and return the bits per character."""
-        self.bits.append(bits_per_character(model, sample_tokens, sample_characters))
+        self.bits.append(bits_per_character(model, passage, passage_characters))
         figure = plots.figure(height=3.4)
         axes = figure.subplots()
-        axes.plot(np.arange(1, len(self.bits) + 1) * 50, self.bits, color=plots.BLUE, marker="o", markersize=3)
-        for order, bits in baselines.items():
-            axes.axhline(bits, color=plots.GREY, linewidth=1)
-            axes.text(STEPS, bits, text("{order}-gram").format(order=order), ha="right", va="bottom")
-        axes.set(xlim=(0, STEPS), ylim=(1.6, 3.2))
+        steps = EVERY * np.arange(1, len(self.bits) + 1)
+        axes.plot(steps, self.bits, color=plots.BLUE, marker="o", markersize=3)
+        for order, bits in surprises.items():
+            level = bits[:8_000].sum() / passage_characters
+            axes.axhline(level, color=plots.GREY, linewidth=1)
+            label, side = text("{order}-gram").format(order=order), "top" if order == 5 else "bottom"
+            axes.text(STEPS, level, label, ha="right", va=side, fontsize=9, color=plots.GREY)
+        axes.set(xlim=(0, STEPS), ylim=(1.7, 3.7))
         axes.set_xlabel(text("training step"))
         axes.set_ylabel(text("bits per character"))
         alt = text("Learning curve: {bits:.2f} bits per character after {step} steps.")
-        self.display = plots.show(
-            figure, alt=alt.format(bits=self.bits[-1], step=50 * len(self.bits)), update=self.display
-        )
+        self.place.show(figure, alt=alt.format(bits=self.bits[-1], step=steps[-1]))
         return self.bits[-1]
 
 
@@ -551,6 +553,7 @@ curve = train(
     LiveCurve(),
     steps=STEPS,
     warm_up=50,
+    every=EVERY,
     generator=torch.Generator().manual_seed(0),
 )
 measured = bits_per_character(gpt, held_out_tokens, held_out_characters)
@@ -623,7 +626,7 @@ def sample(
 check.sample(sample)
 
 # %% [markdown]
-# What the three knobs do is best seen in the distributions that `draw` gets. Here the model has read `for index in ` and is about to go on.
+# What the three knobs do is best seen in the distributions that `draw` gets. Here the model has read `if name is None:` and, on the next line, `return`. Now it is about to go on.
 
 
 # %% tags=["demo"]
@@ -647,13 +650,13 @@ def distribution(prompt: str, **settings: float) -> Float[Tensor, "vocabulary"]:
     return seen[0]
 
 
-PROMPT = "for index in"
+PROMPT = "        if name is None:\n            return"
 favourites = distribution(PROMPT).topk(12).indices
 labels = [tokenizer.decode([token]).replace(" ", "·").replace("\n", "↵") for token in favourites.tolist()]
 figure = plots.figure(height=3.2)
 for axes, settings in zip(
     figure.subplots(1, 4, sharey=True),
-    ({}, {"temperature": 0.5}, {"top_k": 4}, {"top_p": 0.6}),
+    ({}, {"temperature": 0.5}, {"top_k": 4}, {"top_p": 0.5}),
     strict=True,
 ):
     axes.barh(labels, distribution(PROMPT, **settings)[favourites], color=plots.BLUE)
@@ -679,9 +682,9 @@ def seeded_draw(seed: int) -> Callable[[Float[Tensor, "vocabulary"]], int]:
     return lambda probabilities: int(torch.multinomial(probabilities, 1, generator=generator))
 
 
+prompt = 'import json\n\n\ndef read_settings(path):\n    """Read the settings of a pump from a file."""\n'
 for temperature in (0.2, 0.8, 1.3):
     print(f"--- temperature {temperature}")
-    prompt = "def read_config(self, path):\n"
     written = sample(
         gpt_logits,
         seeded_draw(1),
@@ -695,7 +698,7 @@ for temperature in (0.2, 0.8, 1.3):
     print(prompt + written)
 
 # %% [markdown]
-# It looks like Python and means nothing. Indentation, brackets, docstrings and `self` are where they belong; there is no thought behind them. A window of 64 tokens is about six lines, and half a million weights are not many to know a library with.
+# It looks like Python and means nothing. Indentation, brackets, docstrings and `self` are where they belong; there is no thought behind them. A window of 64 tokens is about six lines, and six hundred thousand weights are not many to know a library with.
 #
 # Below is a small completion box. Type the beginning of a line, and press the button several times.
 
@@ -790,7 +793,6 @@ def smollm_logits(tokens: list[int]) -> Float[Tensor, "vocabulary"]:
     return smollm(torch.tensor([tokens])).logits[0, -1]
 
 
-prompt = "def read_config(self, path):\n"
 written = sample(
     smollm_logits,
     seeded_draw(1),
@@ -804,9 +806,9 @@ written = sample(
 print(prompt + written)
 
 # %% tags=["demo"]
-passage = corpus.held_out["calendar.py"][3_000:5_000]
-own = torch.tensor(tokenizer.encode(passage).ids)
-theirs = torch.tensor(smollm_tokenizer.encode(passage))
+page = corpus.held_out["calendar.py"][3_000:5_000]
+own = torch.tensor(tokenizer.encode(page).ids)
+theirs = torch.tensor(smollm_tokenizer.encode(page))
 own_bits = bits_per_character(gpt, own, len(tokenizer.decode(own[1:].tolist())))
 their_bits = bits_per_character(
     lambda tokens: smollm(tokens).logits, theirs, len(smollm_tokenizer.decode(theirs[1:])), context=256
@@ -826,7 +828,7 @@ print(f"your GPT {own_bits:.2f}, SmolLM2 {their_bits:.2f} bits per character")
 # * write a training loop, and read from its curve what goes wrong;
 # * control how a model writes, whichever it is.
 #
-# And your head of department gets an answer: a model that is trained from nothing on one company's code learns its look and not its sense. Half a million weights and a minute buy what careful counting buys; useful completions begin about a thousand times further up. So nobody trains from nothing. One takes a model that has read the world, and continues its training on one's own text, which is the subject of the unit *Make BERT yours*.
+# And your head of department gets an answer: a model that is trained from nothing on one company's code learns its look and not its sense. Six hundred thousand weights and a minute buy what careful counting buys; useful completions begin about a thousand times further up. So nobody trains from nothing. One takes a model that has read the world, and continues its training on one's own text, which is the subject of the unit *Make BERT yours*.
 
 # %% [markdown]
 # ## Where it breaks in production

@@ -135,6 +135,16 @@ def softmax_over_queries(query: Any, key: Any, value: Any) -> Any:
     return _attention(query, key, value, over=-2)
 
 
+causal_attention.equivalent(
+    "scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])",
+    "scores = query @ key.transpose(2, -1) / math.sqrt(query.shape[-1])",
+    reason="there are always four dimensions, so the last but one is number 2",
+)
+causal_attention.equivalent(
+    "time = scores.shape[-1]", "time = scores.shape[-2]", reason="there are as many queries as keys"
+)
+
+
 # transformer_block
 
 transformer_block = Check(
@@ -382,6 +392,27 @@ def attending_along_the_batch() -> Any:
     return _block_class(mixes_batch=True)
 
 
+_LEARNED_SIGN = "the sign of what is added is learned with the last layer's weights"
+transformer_block.equivalent(
+    "x = x + self.attention(self.attention_norm(x))",
+    "x = x - self.attention(self.attention_norm(x))",
+    reason=_LEARNED_SIGN,
+)
+transformer_block.equivalent(
+    "return x + self.mlp(self.mlp_norm(x))", "return x - self.mlp(self.mlp_norm(x))", reason=_LEARNED_SIGN
+)
+_LEARNED_ROLE = "which third of the linear layer is the query, key or value is only a name until it is trained"
+for _swapped in ("key, query, value", "query, value, key"):
+    transformer_block.equivalent(
+        "mixed = causal_attention(query, key, value)", f"mixed = causal_attention({_swapped})", reason=_LEARNED_ROLE
+    )
+transformer_block.equivalent(
+    "return self.projection(mixed.transpose(1, 2).flatten(-2))",
+    "return self.projection(mixed.transpose(1, 2).flatten(2))",
+    reason="there are always four dimensions, so the last but one is number 2",
+)
+
+
 # bits_per_character
 
 bits_per_character = Check(
@@ -493,6 +524,14 @@ def tail_lost(model: Any, tokens: Any, characters: int, context: int = 64) -> fl
 @bits_per_character.misconception(_("a mean of the windows' means, in which a short last window weighs too much"))
 def mean_of_means(model: Any, tokens: Any, characters: int, context: int = 64) -> float:
     return _bits(model, tokens, characters, context, mean_of_means=True)
+
+
+for _end in ("len(tokens) + 1", "len(tokens) - 0"):
+    bits_per_character.equivalent(
+        "for start in range(0, len(tokens) - 1, context):",
+        f"for start in range(0, {_end}, context):",
+        reason="a further window would hold no question, so it adds nothing",
+    )
 
 
 # train
@@ -1107,3 +1146,15 @@ def decoded_one_by_one() -> Any:
 @sample.misconception(_("a text that begins with the prompt"), factory=True)
 def prompt_returned() -> Any:
     return partial(_sampling, with_prompt=True)
+
+
+sample.equivalent(
+    "probabilities = (next_logits(prompt + new) / temperature).softmax(dim=-1)",
+    "probabilities = (next_logits(prompt + new) / temperature).softmax(dim=-0)",
+    reason="there is one dimension",
+)
+sample.equivalent(
+    "ordered[before >= top_p] = 0",
+    "ordered[before > top_p] = 0",
+    reason="whether a sum of rounded probabilities equals top_p exactly is chance",
+)
