@@ -309,7 +309,7 @@ cents = [[100 * float(dialogue_cost(count, budget)) for count in turns] for budg
 axes.plot(turns, cents[0], color=plots.ORANGE)
 axes.plot(turns, cents[1], color=plots.BLUE)
 axes.text(40, cents[0][-1], text("everything sent again") + " ", ha="right", va="bottom", color=plots.ORANGE)
-axes.text(40, cents[1][-1] - 1.5, text("at most 1,500 tokens sent"), ha="right", va="top", color=plots.BLUE)
+axes.text(40, cents[1][-1] - 2.2, text("at most 1,500 tokens sent"), ha="right", va="top", color=plots.BLUE)
 axes.set_xlabel(text("questions in the dialogue"))
 axes.set_ylabel(text("cents for the dialogue"))
 plots.show(

@@ -829,7 +829,9 @@ class SendsOversized(_Memory):
         return reply
 
 
-@conversation.misconception(_("a memory that drops exchanges before the answer has come, and misses them if none comes"))
+@conversation.misconception(
+    _("a memory that drops exchanges before the answer has come, and misses them if none comes")
+)
 class MakesRoomTooEarly(_Memory):
     def kept(self, room: int) -> Exchanges:
         self.exchanges = super().kept(room)
