@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -29,12 +30,20 @@ SOLUTION = {
 }
 
 
+@pytest.fixture(scope="module")
+def pristine_class(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A class folder whose one assignment is the toy unit, made once."""
+    place = tmp_path_factory.mktemp("pristine")
+    solution = write(place / "maintenance.ipynb", unit(SOLUTION))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kicourse.syllabus.Unit.solution", lambda _unit, _language: solution)
+        return class_folder.new(place / "class", "en", ["maintenance"])
+
+
 @pytest.fixture
-def class_of_toys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A class folder whose one assignment is the toy unit."""
-    solution = write(tmp_path / "maintenance.ipynb", unit(SOLUTION))
-    monkeypatch.setattr("kicourse.syllabus.Unit.solution", lambda _unit, _language: solution)
-    return class_folder.new(tmp_path / "class", "en", ["maintenance"])
+def class_of_toys(pristine_class: Path, tmp_path: Path) -> Path:
+    """A class folder to work in; that it works after a move is a part of what is tested."""
+    return Path(shutil.copytree(pristine_class, tmp_path / "class"))
 
 
 def submit(folder: Path, student: str, answers: dict[str, str], without: str = "") -> None:
