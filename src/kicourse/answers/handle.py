@@ -29,11 +29,15 @@ class Connection(Protocol):
 
 @dataclass
 class Exchange:
-    """One thing asked of an answer and what came back, kept for messages and for the diagnosis."""
+    """One thing asked of an answer and what came back, kept for messages and for the diagnosis.
+
+    Of an object that stayed on the answer's side (`kept`) the outcome is the name of its type.
+    """
 
     call: str
     arguments: tuple[tuple[Any, ...], dict[str, Any]]
     outcome: Any = None
+    kept: bool = False
     lent: list[Any] = field(default_factory=list)
 
 
@@ -92,7 +96,7 @@ class Session:
 
     def _call_lent(self, message: dict[str, Any], exchange: Exchange | None) -> bytes:
         function = self.lent[message["lent"]]
-        if exchange is not None:
+        if exchange is not None and not hasattr(function, "_unobserved"):
             exchange.lent.append((message["args"], message["kwargs"]))
         try:
             outcome = {"value": function(*message["args"], **message["kwargs"])}
@@ -124,6 +128,7 @@ class Session:
             raise
         if exchange is not None:
             exchange.outcome = reply.get("value", reply.get("type", reply.get("stopped")))
+            exchange.kept = "object" in reply
         return reply
 
 
@@ -145,6 +150,15 @@ def _builtin_name(error: Exception) -> str:
         if kind.__module__ == "builtins":
             return kind.__name__
     return "Exception"
+
+
+def unobserved(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a function that is lent to answers: whether and how often it is called is a matter of style.
+
+    Its calls are then no part of how an answer behaves, when the diagnosis compares that with a misconception.
+    """
+    function._unobserved = True  # type: ignore[attr-defined]
+    return function
 
 
 class Handle:

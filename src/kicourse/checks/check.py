@@ -249,7 +249,8 @@ class Attempt:
         """Try one criterion; return what went wrong, or None."""
         trial = self._trial(criterion)
         error = self._try(criterion, trial)
-        exchanges = [[exchange.outcome, exchange.lent] for exchange in self.transcript]
+        # What a class is called, or whether an iterator is a generator, is no behaviour.
+        exchanges = [[None if exchange.kept else exchange.outcome, exchange.lent] for exchange in self.transcript]
         self.behaviour = [error is None, exchanges, trial.observations]
         return error
 

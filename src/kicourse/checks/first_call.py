@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any
 
+from kicourse.answers.handle import unobserved
 from kicourse.checks import Check, Handle, Trial, _
 from kicourse.checks.scripted_server import Completion, Failure, Reply, Request, ScriptedServer
 
@@ -552,10 +553,12 @@ conversation = Check(
 Exchanges = list[tuple[str, str]]
 
 
+@unobserved
 def _count_words(text: str) -> int:
     return len(text.split())
 
 
+@unobserved
 def _count_long_words_twice(text: str) -> int:
     return sum(2 if len(word) > 5 else 1 for word in text.split())
 

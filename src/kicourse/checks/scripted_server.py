@@ -96,7 +96,7 @@ class ScriptedServer:
     """
 
     replies: Sequence[Reply]
-    patience: float = 1.5
+    patience: float = 1.0
     requests: list[Request] = field(default_factory=list, init=False)
     overdue: bool = field(default=False, init=False)
 
