@@ -461,7 +461,7 @@ check.train(train)
 # %% [markdown]
 # ### Which way is downhill?
 #
-# AdamW, the optimizer of most models you know, gives every single number of a model a rate of its own. In a minute it takes this GPT to 2.1 bits, which is worse than counting triples. **Muon** (Jordan and others, 2024; since used to train models of a trillion parameters) sees that the weights of a layer are a *matrix*. Its gradients are dominated by a few directions, and the rare ones never get anywhere. Muon replaces all singular values of a step by (about) one, so that every direction moves equally far. It takes twenty lines, and it is worth more than any other change that was tried for this notebook.
+# AdamW, the optimizer of most models you know, gives every single number of a model a rate of its own. In a minute it takes this GPT to 2.1 bits, which is worse than counting pairs. **Muon** (Jordan and others, 2024; since used to train models of a trillion parameters) sees that the weights of a layer are a *matrix*. Its gradients are dominated by a few directions, and the rare ones never get anywhere. Muon replaces all singular values of a step by (about) one, so that every direction moves equally far. It takes twenty lines, and it is worth more than any other change that was tried for this notebook.
 #
 # It is made for the matrices inside the blocks. Embeddings, head, norms and biases stay with AdamW: hence two optimizers.
 

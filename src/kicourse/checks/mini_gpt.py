@@ -1012,8 +1012,8 @@ def uses_top_p(trial: Trial, answer: Handle) -> None:
 def keeps_the_order(trial: Trial, answer: Handle) -> None:
     message = _("With {settings} the token was drawn from another distribution.")
     settings: list[dict[str, Any]] = [
-        {"temperature": 3.0, "top_p": 0.5},
         {"top_k": 3, "top_p": 0.75},
+        {"temperature": 3.0, "top_p": 0.5},
         {"temperature": 4.0, "top_k": 4, "top_p": 0.6},
         {"temperature": 0.7, "top_k": 6, "top_p": 0.9},
     ]
