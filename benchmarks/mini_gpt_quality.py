@@ -5,6 +5,8 @@ bits per character on held-out files, so less is better; the time is that of the
 """
 
 import ast
+import contextlib
+import io
 import os
 import time
 from typing import Any
@@ -22,7 +24,8 @@ def measure() -> list[Row]:
     seconds = 0.0
     for cell in _cells_until("measured"):
         start = time.process_time()
-        exec(compile(ast.parse(cell), "<mini_gpt>", "exec"), names)
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(ast.parse(cell), "<mini_gpt>", "exec"), names)
         if "LiveCurve()" in cell:
             seconds = time.process_time() - start
     baselines = ", ".join(f"{order}-gram {bits:.2f}" for order, bits in names["baselines"].items())

@@ -391,7 +391,7 @@ def rate_factor(step: int, steps: int, warm_up: int) -> float:
 
 
 # %% tags=["demo"]
-figure = plots.figure(height=2.4)
+figure = plots.figure(height=2.6)
 axes = figure.subplots()
 axes.plot([rate_factor(step, 1_000, 50) for step in range(1_000)], color=plots.BLUE)
 axes.set_xlabel(text("training step"))
@@ -656,7 +656,7 @@ labels = [tokenizer.decode([token]).replace(" ", "·").replace("\n", "↵") for 
 figure = plots.figure(height=3.2)
 for axes, settings in zip(
     figure.subplots(1, 4, sharey=True),
-    ({}, {"temperature": 0.5}, {"top_k": 4}, {"top_p": 0.5}),
+    ({}, {"temperature": 0.5}, {"top_k": 4}, {"top_p": 0.3}),
     strict=True,
 ):
     axes.barh(labels, distribution(PROMPT, **settings)[favourites], color=plots.BLUE)
