@@ -151,7 +151,7 @@ def raises(logits: Any, k: int) -> Any:
         (lambda logits, k: [1.0] * len(logits), ("You returned list, not numpy.ndarray",)),
         (lambda logits, k: logits[:-1], ("shape (1,), not (2,)",)),
         (lambda logits, k: None, ("You returned None",)),
-        (lambda logits, k: print, ("an object of type builtin_function_or_method",)),
+        (lambda logits, k: print, ("an object of type `builtin_function_or_method`",)),
         (lambda logits: logits, ("TypeError",)),
     ],
 )
@@ -243,10 +243,26 @@ def test_nbgrader_reads_a_bare_number(check: Check, monkeypatch: pytest.MonkeyPa
     json.dumps(bundle._repr_mimebundle_())
 
 
+def test_warnings_of_the_learners_code_cost_no_marks_in_nbgrader(
+    check: Check, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """nbgrader gives no points to a cell that wrote to stderr."""
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+
+    def noisy(logits: Any, k: int) -> Any:
+        print("careful", file=sys.stderr)
+        return right(logits, k)
+
+    assert check(noisy).status == "passed"
+    assert capsys.readouterr().err == ""
+
+
 def test_the_words_of_a_verdict_are_translated(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KICOURSE_LANG", "de")
     assert "bestanden" in repr(check.run(right))
     assert "Punkte" in repr(check.run(right))
+    check.criterion("half a point", points=0.5)(lambda trial, answer: None)
+    assert "4,5/4,5 Punkte" in repr(check.run(right))
 
 
 def test_importing_the_package_is_instant() -> None:

@@ -1,8 +1,10 @@
 """The check: what decides a task."""
 
+import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -117,7 +119,8 @@ class Check:
         """Try an answer, record the outcome in the workspace, and return the verdict."""
         self.last_answer = answer
         self.given_up = self.given_up or record.was_given_up(self.unit, self.task)
-        verdict = self.run(answer)
+        with _quiet_for_nbgrader():
+            verdict = self.run(answer)
         record.record(verdict.as_dict())
         return verdict
 
@@ -290,6 +293,11 @@ class Attempt:
     def close(self) -> None:
         """End the conversation."""
         self.session.connection.close()
+
+
+def _quiet_for_nbgrader() -> AbstractContextManager[Any]:
+    """Keep warnings of the learner's code out of stderr, where nbgrader takes them for a failed test."""
+    return redirect_stderr(sys.stdout) if os.environ.get("NBGRADER_EXECUTION") else nullcontext()
 
 
 _GIVEN_UP = _("You asked for the reference solution, so this task counts zero.")

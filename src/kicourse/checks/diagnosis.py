@@ -76,9 +76,23 @@ def similar(one: Any, other: Any) -> bool:
 def _similar_arrays(one: Any, other: Any) -> bool:
     import numpy as np
 
-    if hasattr(one, "equals"):  # pandas
-        return bool(one.equals(other))
+    if hasattr(one, "equals"):
+        return _similar_tables(one, other)
     a, b = (value.float().numpy() if hasattr(value, "numpy") else np.asarray(value) for value in (one, other))
     if a.shape != b.shape or a.dtype.kind != b.dtype.kind:
         return False
     return bool(np.allclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=True) if a.dtype.kind in "fc" else (a == b).all())
+
+
+def _similar_tables(one: Any, other: Any) -> bool:
+    """Compare pandas objects: the same columns in any order, the same rows, numbers up to rounding."""
+    from pandas.testing import assert_frame_equal, assert_series_equal
+
+    try:
+        if hasattr(one, "columns"):
+            assert_frame_equal(one, other, check_dtype=False, check_like=True, rtol=1e-5, atol=1e-8)
+        else:
+            assert_series_equal(one, other, check_dtype=False, check_names=False, rtol=1e-5, atol=1e-8)
+    except AssertionError:
+        return False
+    return True

@@ -20,7 +20,7 @@ def explain(error: Exception, transcript: list[Exchange], unit: str) -> dict[str
     if isinstance(error, NotStarted):
         return {"message": _words(_("Not started yet."))}
     if isinstance(error, AnswerRaised):
-        message = _words(_("Your code raised {error}.")).format(error=show(error))
+        message = _words(_("Your code raised {error}.")).format(error=show(error).rstrip("."))
         return texts | {"message": message, "where": _where(error.location)}
     if isinstance(error, AnswerTimedOut):
         message = _words(_("Your code did not come back within {seconds:g} seconds.")).format(seconds=error.seconds)
@@ -42,6 +42,9 @@ def _refused(found: str) -> str:
     words = found.split(" ", 1)[0]
     if words in ("nan", "inf", "-inf", "NaN", "Infinity", "-Infinity", "sNaN"):
         return _words(_("Your code returned a number that is not finite: {found}.")).format(found=found)
+    thing = found.removeprefix("an object of type ")
+    if thing != found:
+        found = _words(_("an object of type `{name}`")).format(name=thing)
     return _words(_("Your code returned {found}, which this check cannot accept as a result.")).format(found=found)
 
 

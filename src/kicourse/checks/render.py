@@ -4,7 +4,7 @@ import re
 from html import escape
 
 from kicourse.checks.verdict import Result, Verdict
-from kicourse.language import _, translate
+from kicourse.language import _, language, translate
 
 _MARKS = {"passed": "✓", "failed": "✗", "not_reached": "·"}
 # JupyterLab's own variables follow its theme; the fallbacks serve nbgrader's feedback pages and classic viewers.
@@ -106,12 +106,19 @@ def _labelled(result: Result) -> list[tuple[str, str]]:
 
 
 def _headline(verdict: Verdict) -> str:
-    points = f"{verdict.points:g}/{verdict.max_points:g}"
+    points = f"{_number(verdict.points)}/{_number(verdict.max_points)}"
     return f"{_words(_STATUS[verdict.status])}, {points} {_words(_('points'))}"
 
 
 def _share(result: Result) -> str:
-    return f" ({result.points:g}/{result.max_points:g})" if result.max_points else ""
+    return f" ({_number(result.points)}/{_number(result.max_points)})" if result.max_points else ""
+
+
+def _number(points: float) -> str:
+    """Write points as the reader's language does: 0.5 or 0,5."""
+    from babel.numbers import format_decimal
+
+    return str(format_decimal(points, locale=language()))
 
 
 def _diagnosis(verdict: Verdict) -> str:

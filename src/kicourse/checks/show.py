@@ -4,7 +4,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from kicourse.answers import AnswerError, AnswerRaised, AnswerTimedOut, Handle, Record
+from kicourse.answers import AnswerError, AnswerRaised, Handle, Record
 
 _LONGEST = 400
 
@@ -37,10 +37,11 @@ class _Short(reprlib.Repr):
 def show(value: Any) -> str:
     """Return a short text of any value, an AnswerError included."""
     if isinstance(value, AnswerRaised):
-        return f"{value.type_names[0]}: {value.text}"[:_LONGEST]
-    if isinstance(value, AnswerTimedOut | AnswerError):
-        return str(value)[:_LONGEST]
-    text = _Short().repr(value)
+        text = f"{value.type_names[0]}: {value.text}" if value.text else value.type_names[0]
+    elif isinstance(value, AnswerError):
+        text = str(value)
+    else:
+        text = _Short().repr(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 

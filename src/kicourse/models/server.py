@@ -19,6 +19,7 @@ CONTEXT_TOKENS = 8192
 CALLERS = 4
 """How many requests are answered side by side; they share the context."""
 CACHE_MIB = 256
+LONGEST_ANSWER = 512  # tokens, where a request sets no limit: a small model may never come to an end
 """What earlier prompts may keep in memory."""
 MOST_THREADS = 4
 OWNER_SECONDS = 0.5
@@ -71,6 +72,7 @@ def _serve(weights: Path, name: str, port: int, key: str) -> Any:
     params.n_parallel = CALLERS
     params.kv_unified = True
     params.cache_ram_mib = CACHE_MIB
+    params.n_predict = LONGEST_ANSWER
     for work in (params.cpuparams, params.cpuparams_batch):
         work.n_threads = _threads()
     params.ui = False
