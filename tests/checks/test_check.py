@@ -10,6 +10,7 @@ import pytest
 
 from kicourse.checks import Check, Handle, Trial, Verdict
 from kicourse.checks.render import as_html
+from kicourse.errors import UsageError
 from tests.liars import LIARS
 
 
@@ -225,6 +226,14 @@ def test_work_shared_by_criteria_is_done_once(check: Check) -> None:
 def test_hints_come_one_after_the_other(check: Check) -> None:
     assert [check.hint().text for _ in range(4)] == ["a nudge", "the idea", "nearly the code", "nearly the code"]
     assert check.hint(1).text == "a nudge"
+    assert "last hint" in repr(check.hint())
+
+
+def test_many_needs_an_answer_first(check: Check) -> None:
+    with pytest.raises(UsageError, match="Hand in an answer first"):
+        check.many()
+    check(right)
+    assert check.many().passed == 20
 
 
 def test_html_escapes_what_answers_say(check: Check) -> None:

@@ -119,12 +119,17 @@ assert not heavy, heavy
 
 def test_the_environment_is_as_before_when_it_has_ended() -> None:
     before = dict(os.environ)
-    with gpt.running() as url:
+    with gpt.running(announced=True) as url:
         assert os.environ["OPENAI_BASE_URL"] == url
         assert endpoints.find() is not None
     assert dict(os.environ) == before
     assert not endpoints.answers(url, "")
     assert endpoints.find() is None
+
+
+def test_a_server_that_ends_soon_is_not_offered_to_others() -> None:
+    with gpt.running():
+        assert endpoints.find() is None
 
 
 def test_a_wanted_port_is_used_and_a_taken_one_is_no_problem() -> None:
@@ -256,7 +261,7 @@ def test_a_server_that_died_is_replaced_by_the_first_cell(kernel: KernelManager)
 
 def test_a_notebook_opened_elsewhere_finds_the_running_server() -> None:
     code = f"from kicourse.models import gpt; print(gpt.ensure()); {PRINT_MODEL}"
-    with gpt.running() as url:
+    with gpt.running(announced=True) as url:
         environment = {key: value for key, value in os.environ.items() if "OPENAI" not in key and "KICOURSE" not in key}
         found = subprocess.run(
             [sys.executable, "-c", code], text=True, capture_output=True, env=environment, check=True

@@ -214,7 +214,10 @@ def _checks_file(slug: str) -> Path:
 
 
 def _place(path: Path) -> str:
-    return f"src/kicourse/{path.relative_to(_package()).as_posix()}"
+    """A file's name in the repository, wherever the package is installed."""
+    if path.is_relative_to(_package()):
+        return f"src/kicourse/{path.relative_to(_package()).as_posix()}"
+    return path.relative_to(syllabus.course_root()).as_posix()
 
 
 def _placeholders(text: str) -> set[str] | None:

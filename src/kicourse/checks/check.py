@@ -15,6 +15,7 @@ from kicourse.checks.help import Hint, Reference, reference_source
 from kicourse.checks.many import Many
 from kicourse.checks.trial import Trial
 from kicourse.checks.verdict import Result, Verdict, status_of
+from kicourse.errors import UsageError
 from kicourse.language import _, language, translate
 
 _SHRINK_SECONDS = 0.3
@@ -52,7 +53,7 @@ class Equivalent:
     reason: str
 
 
-@dataclass
+@dataclass(repr=False)
 class Check:
     """Decides one task. Call it with an answer: it never raises on a wrong one, it returns a Verdict.
 
@@ -73,14 +74,18 @@ class Check:
     criteria: list[Criterion] = field(default_factory=list)
     misconceptions: list[Misconception] = field(default_factory=list)
     equivalents: list[Equivalent] = field(default_factory=list)
-    last_answer: Any = field(default=None, repr=False)
-    hints_given: int = field(default=0, repr=False)
-    given_up: bool = field(default=False, repr=False)
+    last_answer: Any = None
+    hints_given: int = 0
+    given_up: bool = False
 
     @property
     def points(self) -> float:
         """The most that an answer can earn."""
         return sum(criterion.points for criterion in self.criteria)
+
+    def __repr__(self) -> str:
+        text = translate("kicourse", _("{title}, {points:g} points. Hand in your answer: check.{task}(...)"))
+        return text.format(title=self._text(self.title), points=self.points, task=self.task)
 
     # What authors write
 
@@ -127,13 +132,17 @@ class Check:
     def many(self, answer: Any = None) -> Many:
         """Try an answer (by default the last one) with 20 seeds, the way grading meets it."""
         answer = self.last_answer if answer is None else answer
+        if answer is None:
+            message = translate("kicourse", _("Hand in an answer first, as in the check cell: check.{task}(...)."))
+            raise UsageError(message.format(task=self.task))
         return Many([self.run(answer, seed=seed) for seed in range(1, 21)])
 
     def hint(self, level: int | None = None) -> Hint:
         """Return the next hint, or the one of this level (1 to 3)."""
+        was_last = level is None and self.hints_given == 3
         level = min(self.hints_given + 1, 3) if level is None else max(1, min(level, 3))
         self.hints_given = max(self.hints_given, level)
-        return Hint(self._text(self.title), level, self._text(self.hints[level - 1]))
+        return Hint(level, self._text(self.hints[level - 1]), was_last)
 
     def reference(self) -> Reference:
         """Give the task up: put the reference solution into the notebook. The task counts zero from then on."""

@@ -11,15 +11,16 @@ from kicourse.syllabus import course
 
 @dataclass(frozen=True)
 class Hint:
-    """One of three hints."""
+    """One of three hints; `again` where somebody asks for more than there are."""
 
-    title: str
     level: int
     text: str
+    again: bool = False
 
     def headline(self) -> str:
         """Say which hint this is."""
-        return translate("kicourse", _("Hint {level} of 3")).format(level=self.level)
+        message = _("That was the last hint; here it is again.") if self.again else _("Hint {level} of 3")
+        return translate("kicourse", message).format(level=self.level)
 
     def __repr__(self) -> str:
         return f"{self.headline()}: {self.text}"

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from kicourse.errors import UserError
@@ -61,8 +61,10 @@ def ensure() -> str:
 
 
 @contextmanager
-def running(port: int | None = None) -> Iterator[str]:
+def running(port: int | None = None, *, announced: bool = False) -> Iterator[str]:
     """Serve the GPT while the context lasts; yield the base URL, with the environment set for `OpenAI()`.
+
+    With `announced`, notebooks opened elsewhere find the server too: only for one that stays as long as they do.
 
     Another port is chosen if `port` is taken. A user's own provider, or a server whose environment this process
     inherited, is used as it is. Raises UserError if the weights are missing or corrupt, or if the server does not
@@ -71,7 +73,7 @@ def running(port: int | None = None) -> Iterator[str]:
     if url := _reachable():
         yield url
         return
-    with _served(port or 0) as (endpoint, _process), _set(_environment(endpoint)):
+    with _served(port or 0, announced) as (endpoint, _process), _set(_environment(endpoint)):
         yield endpoint.url
 
 
@@ -83,7 +85,7 @@ def serve(port: int | None = None) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    with _served(port or 0) as (endpoint, process):
+    with _served(port or 0, announced=True) as (endpoint, process):
         if port and f":{port}/" not in endpoint.url:
             console.print(f"Port {port} is taken; another one was chosen.")
         console.print(f"[bold]{MODEL}[/bold] answers at {endpoint.url}. To use it elsewhere:", soft_wrap=True)
@@ -113,10 +115,10 @@ def _reachable() -> str | None:
 
 
 @contextmanager
-def _served(port: int) -> Iterator[tuple[Endpoint, "subprocess.Popen[str]"]]:
+def _served(port: int, announced: bool) -> Iterator[tuple[Endpoint, "subprocess.Popen[str]"]]:
     endpoint, process = _start(port)
     try:
-        with endpoints.announced(endpoint):
+        with endpoints.announced(endpoint) if announced else nullcontext():
             yield endpoint, process
     finally:
         process.kill()

@@ -67,7 +67,7 @@ class _Desk:
 
         self._tell_news()
         weights.pull()
-        with gpt.running():
+        with gpt.running(announced=True):
             self._say(STARTING)
             server = _server(self.workspace.root, port, open_browser)
             with self._announced(server.display_url.splitlines()[0].strip()):
