@@ -271,7 +271,8 @@ def test_a_notebook_opened_elsewhere_finds_the_running_server() -> None:
 
 def test_what_an_announcer_left_behind_when_it_was_killed_is_forgotten() -> None:
     process = python(
-        "from kicourse.models import gpt\nwith gpt.running() as u: print(u, flush=True); import time; time.sleep(60)"
+        "from kicourse.models import gpt\n"
+        "with gpt.running(announced=True) as u: print(u, flush=True); import time; time.sleep(60)"
     )
     assert process.stdout is not None
     url = process.stdout.readline().strip()

@@ -190,11 +190,16 @@ def test_without_any_network_it_fails_soon_in_one_line_and_leaves_nothing(tmp_pa
     assert not list(tmp_path.rglob("*.incomplete"))
 
 
+def incomplete_files(folder: Path) -> list[Path]:
+    """Look for half-written files while folders come and go (os.walk passes over what has gone)."""
+    return [Path(root) / name for root, _, names in os.walk(folder) for name in names if name.endswith(".incomplete")]
+
+
 @pytest.mark.parametrize("kill", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "Ctrl-C"])
 def test_a_pull_that_is_interrupted_breaks_nothing(tmp_path: Path, kill: signal.Signals) -> None:
     cache = Cache(tmp_path)
     process = cache.start("from kicourse.models import weights; weights.pull(['gpt'])", HF_ENDPOINT=NOBODY)
-    while not (unfinished := list(tmp_path.rglob("*.incomplete"))):
+    while not (unfinished := incomplete_files(tmp_path)):
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.002)
     process.send_signal(kill)
