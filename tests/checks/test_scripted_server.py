@@ -59,6 +59,14 @@ def test_a_stream_ends_with_a_usage_chunk_that_has_no_choices() -> None:
     assert chunks[-1].usage.total_tokens == 5
 
 
+def test_an_uneven_stream_has_chunks_without_choices_and_ends_with_text() -> None:
+    with ScriptedServer([Completion("a", "b", uneven=True)]) as server:
+        chunks = list(pieces(client_of(server)))
+    said = [chunk.choices[0].delta.content if chunk.choices else "no choices" for chunk in chunks]
+    assert said == ["no choices", "", "a", "no choices", "b"]
+    assert chunks[-1].choices[0].finish_reason == "stop"
+
+
 def test_a_held_piece_arrives_only_after_its_release() -> None:
     arrived: list[str] = []
     with ScriptedServer([Completion("a", "b", "c", held=True)], patience=20) as server:

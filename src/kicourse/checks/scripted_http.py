@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -84,17 +85,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_stream(self, completion: Completion) -> None:
         self._send_head(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
-        self._send_event(json.dumps(completion.opening()))
-        for number, chunk in enumerate(completion.chunks()):
+        self._send_chunks(completion.opening())
+        for number, chunks in enumerate(completion.chunks()):
             if number == completion.cut_after or (completion.held and not self.server.script.wait_for_release()):
                 return
-            self._send_event(json.dumps(chunk))
+            self._send_chunks(chunks)
         if completion.cut_after is not None:
             return
-        for chunk in completion.closing():
-            self._send_event(json.dumps(chunk))
+        self._send_chunks(completion.closing())
         self._send_event("[DONE]")
         self.wfile.write(b"0\r\n\r\n")
+
+    def _send_chunks(self, chunks: Iterable[dict[str, Any]]) -> None:
+        for chunk in chunks:
+            self._send_event(json.dumps(chunk))
 
     def _send_event(self, data: str) -> None:
         event = f"data: {data}\n\n".encode()

@@ -30,6 +30,8 @@ class Completion:
     held : a stream waits before each piece until `ScriptedServer.release` lets it go.
     cut_after : a stream breaks off after this many pieces, without an end.
     finish_reason : why the model stopped.
+    uneven : a stream has a chunk without choices at its start and after its first piece, and says why the model stopped
+        in the chunk of its last piece, as some providers do.
 
     """
 
@@ -40,9 +42,10 @@ class Completion:
         held: bool = False,
         cut_after: int | None = None,
         finish_reason: str = "stop",
+        uneven: bool = False,
     ) -> None:
         self.pieces, self.usage, self.held = pieces, usage, held
-        self.cut_after, self.finish_reason = cut_after, finish_reason
+        self.cut_after, self.finish_reason, self.uneven = cut_after, finish_reason, uneven
 
     def whole(self) -> dict[str, Any]:
         """Return the body of a `chat.completion`."""
@@ -50,19 +53,25 @@ class Completion:
         choice = {"index": 0, "message": message, "finish_reason": self.finish_reason}
         return _envelope("chat.completion", [choice], self.usage)
 
-    def opening(self) -> dict[str, Any]:
-        """Return the first chunk of a stream: whose turn it is, and no text yet."""
-        return _chunk({"role": "assistant", "content": ""})
+    def opening(self) -> Iterator[dict[str, Any]]:
+        """Yield the first chunks of a stream: whose turn it is, and no text yet."""
+        if self.uneven:
+            yield _without_choices()
+        yield _chunk({"role": "assistant", "content": ""})
 
-    def chunks(self) -> list[dict[str, Any]]:
-        """Return the chunks that carry text, one a piece."""
-        return [_chunk({"content": piece}) for piece in self.pieces]
+    def chunks(self) -> Iterator[list[dict[str, Any]]]:
+        """Yield the chunks of each piece: usually the one that carries its text."""
+        for number, piece in enumerate(self.pieces, start=1):
+            ends = self.uneven and number == len(self.pieces)
+            chunks = [_chunk({"content": piece}, self.finish_reason if ends else None)]
+            yield [*chunks, _without_choices()] if self.uneven and number == 1 else chunks
 
     def closing(self) -> Iterator[dict[str, Any]]:
         """Yield the last chunks of a stream: why it ends, and the usage if there is one."""
-        yield _chunk({}, self.finish_reason)
+        if not self.uneven:
+            yield _chunk({}, self.finish_reason)
         if self.usage is not None:
-            yield _envelope("chat.completion.chunk", [], self.usage)
+            yield _without_choices(self.usage)
 
 
 @dataclass(frozen=True)
@@ -158,6 +167,10 @@ class ScriptedServer:
 
 def _chunk(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
     return _envelope("chat.completion.chunk", [{"index": 0, "delta": delta, "finish_reason": finish_reason}], None)
+
+
+def _without_choices(usage: dict[str, Any] | None = None) -> dict[str, Any]:
+    return _envelope("chat.completion.chunk", [], usage)
 
 
 def _envelope(kind: str, choices: list[Any], usage: dict[str, Any] | None) -> dict[str, Any]:
