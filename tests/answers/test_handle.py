@@ -111,12 +111,29 @@ def test_lent_functions_run_on_the_checks_side_and_raise_builtins(reach: Any) ->
     assert seen == [0.5, 1.5]
 
 
-def test_a_generator_cannot_be_ended_by_a_lent_function(reach: Any) -> None:
+def test_a_lent_function_may_be_handed_nan_and_the_conversation_goes_on(reach: Any) -> None:
+    seen: list[float] = []
+    handle = reach(lambda f: f(float("nan")))
+    handle(lambda x: seen.append(x))
+    assert seen[0] != seen[0]
+    assert reach(lambda: 1)() == 1
+
+
+def test_a_lent_function_called_with_an_object_is_the_answers_fault(reach: Any) -> None:
+    handle = reach(lambda f, again: "back" if again else f(object()))
+    with pytest.raises((AnswerRaised, AnswerRefused)):
+        handle(lambda x: 1, False)
+    assert handle(lambda x: 1, True) == "back"
+
+
+def test_a_lent_function_that_breaks_the_rules_leaves_the_conversation_intact(reach: Any) -> None:
     def stop() -> None:
         raise StopIteration
 
+    handle = reach(lambda f, again: "back" if again else f())
     with pytest.raises(TypeError):
-        reach(lambda f: f())(stop)
+        handle(stop, False)
+    assert handle(stop, True) == "back"
 
 
 def test_exceptions_carry_names_text_and_the_learners_line(reach: Any) -> None:

@@ -182,6 +182,16 @@ def test_a_changed_input_is_told_and_costs_nothing(check: Check) -> None:
     assert "`logits`" in verdict.notes[0]
 
 
+def test_numbers_that_differ_late_are_shown_with_enough_digits(check: Check) -> None:
+    @check.criterion("exact", points=1)
+    def exact(trial: Trial, answer: Handle) -> None:
+        trial.close(np.array([0.36620001]), np.array([0.366249]))
+
+    verdict = check.run(right)
+    assert "0.36620001 instead of 0.366249" in failure(verdict).message
+    assert verdict.diagnosis == "", "where nothing was asked of the answer, it behaves like nothing"
+
+
 def test_a_fault_of_the_check_is_no_pass_and_no_crash(check: Check) -> None:
     @check.criterion("has a bug", points=1)
     def buggy(trial: Trial, answer: Handle) -> None:

@@ -74,7 +74,7 @@ def decode(frame: bytes, bounds: Bounds | None = None, import_: Importer | None 
         raise
     except Exception as error:
         raise RefusedError(f"malformed data ({type(error).__name__})") from error
-    _inspect(value, bounds)
+    require_bounds(value, bounds)
     return value
 
 
@@ -334,8 +334,8 @@ class _Decoder:
         return _BY_CODE[code].load(self.unpack(payload), self.bounds)
 
 
-def _inspect(value: Any, bounds: Bounds) -> None:
-    """Walk decoded data once: count items, bound the nesting, and refuse what is not finite."""
+def require_bounds(value: Any, bounds: Bounds) -> None:
+    """Walk decoded data once: count items, bound the nesting; raise RefusedError, also for what is not finite."""
     waiting, items = [(value, 0)], 0
     while waiting:
         current, depth = waiting.pop()

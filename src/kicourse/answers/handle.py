@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from kicourse.answers.channel import Channel
-from kicourse.answers.codec import Bounds, NotDataError, RefusedError, decode, encode
+from kicourse.answers.codec import Bounds, NotDataError, RefusedError, decode, encode, require_bounds
 from kicourse.answers.errors import AnswerLost, AnswerRaised, AnswerRefused, AnswerTimedOut, NotStarted
 from kicourse.answers.location import Location
 
@@ -31,13 +31,15 @@ class Connection(Protocol):
 class Exchange:
     """One thing asked of an answer and what came back, kept for messages and for the diagnosis.
 
-    Of an object that stayed on the answer's side (`kept`) the outcome is the name of its type.
+    Of an object that stayed on the answer's side (`kept`) the outcome is the name of its type. What is asked of helper
+    code beside the answer (`helper`) means nothing to a learner.
     """
 
     call: str
     arguments: tuple[tuple[Any, ...], dict[str, Any]]
     outcome: Any = None
     kept: bool = False
+    helper: bool = False
     lent: list[Any] = field(default_factory=list)
 
 
@@ -83,15 +85,27 @@ class Session:
             reply = self._decode(answer, bounds)
             if "lent" not in reply:
                 return reply
-            channel.send(self._call_lent(reply, exchange))
+            try:
+                outcome = self._call_lent(reply, exchange)
+            except BaseException:
+                self.connection.interrupt()  # the answer waits for an outcome that will not come
+                raise
+            channel.send(outcome)
 
     def _decode(self, frame: bytes, bounds: Bounds) -> dict[str, Any]:
+        """Decode a message. A lent function may be handed NaN: what that means is for the check to say."""
         try:
-            reply = decode(frame, bounds)
+            reply = decode(frame, replace(bounds, finite=False))
         except RefusedError as error:
+            self.connection.interrupt()  # it may be waiting inside a lent function
             raise AnswerRefused(str(error)) from error
         if not isinstance(reply, dict):
+            self.connection.interrupt()
             raise AnswerLost("a malformed reply")
+        try:
+            require_bounds(None if "lent" in reply else reply, bounds)
+        except RefusedError as error:
+            raise AnswerRefused(str(error)) from error
         return reply
 
     def _call_lent(self, message: dict[str, Any], exchange: Exchange | None) -> bytes:
@@ -188,9 +202,9 @@ class Handle:
 
     def __iter__(self) -> Iterator[Any]:
         """Iterate the object; asynchronous iterators too. Raises AnswerRefused if there is no end to it."""
-        iterator = self._kept(self._request("iter(...)", (), {}, do="iterate", target=self._number))
+        iterator = self._kept(self._request("iter", (), {}, helper=True, do="iterate", target=self._number))
         for _ in range(_LONGEST_STREAM):
-            reply = iterator._request("next(...)", (), {}, do="next", target=iterator._number)
+            reply = iterator._request("next", (), {}, helper=True, do="next", target=iterator._number)
             if "value" not in reply:
                 return
             yield reply["value"]
@@ -233,10 +247,12 @@ class Handle:
         )
 
     def _probe(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], keep: bool) -> dict[str, Any]:
+        # To evaluate a module is to call it; every other probe is our own affair.
         return self._request(
-            name,
+            self._name,
             args,
             kwargs,
+            helper=name != "evaluate",
             do="probe",
             target=self._number,
             name=name,
@@ -246,9 +262,14 @@ class Handle:
         )
 
     def _request(
-        self, call: str, shown: tuple[Any, ...] | None, shown_kwargs: dict[str, Any], **message: Any
+        self,
+        call: str,
+        shown: tuple[Any, ...] | None,
+        shown_kwargs: dict[str, Any],
+        helper: bool = False,
+        **message: Any,
     ) -> dict[str, Any]:
-        exchange = Exchange(call, (shown or (), shown_kwargs))
+        exchange = Exchange(call, (shown or (), shown_kwargs), helper=helper)
         try:
             reply: dict[str, Any] = self._session.request(exchange, Bounds(finite=self._finite), **message)
         except NotDataError as error:

@@ -13,7 +13,7 @@ from kicourse.checks import diagnosis, record
 from kicourse.checks.explain import explain
 from kicourse.checks.help import Hint, Reference, reference_source
 from kicourse.checks.many import Many
-from kicourse.checks.trial import Trial
+from kicourse.checks.trial import Failed, Trial
 from kicourse.checks.verdict import Result, Verdict, status_of
 from kicourse.errors import UsageError
 from kicourse.language import _, language, translate
@@ -229,7 +229,8 @@ class _Run:
         if error is None or attempt is None:
             return Result(criterion.name, title, status, points, criterion.points)
         texts = explain(error, attempt.transcript, unit)
-        why = "" if isinstance(error, NotStarted) or not criterion.why else translate(unit, criterion.why)
+        # After an exception the reason for the expectation would answer a question that nobody asked.
+        why = translate(unit, criterion.why) if isinstance(error, Failed) and criterion.why else ""
         return Result(criterion.name, title, status, points, criterion.points, why=why, **texts)
 
 

@@ -28,6 +28,8 @@ def name(check: "Check", failed: "list[tuple[Criterion, Any]]", seed: int) -> st
     found: list[Misconception] = []
     deadline = time.monotonic() + _PATIENCE
     for criterion, seen in failed:
+        if not seen[1]:
+            continue  # nothing was asked of the answer here
         suspects = [
             suspect
             for suspect in suspects

@@ -16,6 +16,8 @@ def explain(error: Exception, transcript: list[Exchange], unit: str) -> dict[str
     texts = {"tried": show_call(last.call, *last.arguments) if last else ""}
     if isinstance(error, Failed):
         got = error.got or (show(last.outcome) if last and last.outcome is not None else "")
+        if got == error.expected:  # two arrays, say, that are shown by their shapes alone
+            return texts | {"message": error.message}
         return texts | {"message": error.message, "expected": error.expected, "got": got}
     if isinstance(error, NotStarted):
         return {"message": _words(_("Not started yet."))}
@@ -33,14 +35,17 @@ def explain(error: Exception, transcript: list[Exchange], unit: str) -> dict[str
 
 
 def _last_call(transcript: list[Exchange]) -> Exchange | None:
-    """The last thing tried; reading pieces of a stream points back to the call that made it."""
-    calls = [exchange for exchange in transcript if not exchange.call.endswith("(...)")]
+    """The last thing tried that means something to a learner; a stream's pieces lead back to the call that made it."""
+    calls = [exchange for exchange in transcript if not exchange.helper]
     return calls[-1] if calls else None
 
 
 def _refused(found: str) -> str:
     words = found.split(" ", 1)[0]
     if words in ("nan", "inf", "-inf", "NaN", "Infinity", "-Infinity", "sNaN"):
+        value, _at, place = found.partition(" at index ")
+        if place:
+            found = _words(_("{value} at index {place}")).format(value=value, place=place)
         return _words(_("Your code returned a number that is not finite: {found}.")).format(found=found)
     thing = found.removeprefix("an object of type ")
     if thing != found:

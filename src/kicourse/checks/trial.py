@@ -147,8 +147,7 @@ class Trial:
             explained += " " + self.text(
                 _("First difference at {place}: {found} instead of {wanted}."),
                 place=list(worst),
-                found=float(one[worst]),
-                wanted=float(other[worst]),
+                **_telling_apart(float(one[worst]), float(other[worst])),
             )
         raise Failed(explained, show(expected), show(got))
 
@@ -211,6 +210,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.4g}")
     return value if isinstance(value, int) else show(value)
+
+
+def _telling_apart(found: float, wanted: float) -> dict[str, str]:
+    """Write two different numbers with as few digits as show the difference."""
+    texts = [(f"{found:.{digits}g}", f"{wanted:.{digits}g}") for digits in (4, 8, 17)]
+    shown = next(pair for pair in texts if pair[0] != pair[1] or pair is texts[-1])
+    return {"found": shown[0], "wanted": shown[1]}
 
 
 def _type_name(value: Any) -> str:
