@@ -55,7 +55,7 @@ def lab(
 
 @app.command(epilog="Example: kicourse check workspace/first_call.ipynb --junit report.xml")
 def check(
-    notebooks: Annotated[list[Path], typer.Argument(help="Notebooks to run.", metavar="NOTEBOOK...")],
+    notebooks: Annotated[list[Path], typer.Argument(help="Notebooks to run.", metavar="NOTEBOOK")],
     json: JsonFile = None,
     junit: Annotated[Path | None, typer.Option("--junit", help="Write the results to this file, for CI.")] = None,
 ) -> None:
