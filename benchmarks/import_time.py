@@ -24,8 +24,8 @@ def seconds(code: str) -> float:
 
 
 def loads_torch(code: str) -> bool:
-    """Whether running `code` imports torch."""
-    check = f"{code}\nimport sys; sys.exit('torch' in sys.modules)"
+    """Whether running `code` really loads torch (a lazy module of that name is not it)."""
+    check = f"{code}\nimport sys; sys.exit('torch._C' in sys.modules)"
     return subprocess.run([sys.executable, "-c", check], check=False).returncode != 0
 
 
