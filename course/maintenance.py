@@ -129,7 +129,11 @@ plots.show(
 
 # %% tags=["demo"]
 print(f"share of 1: {labels.mean():.3f}; unknown: {labels.isna().mean():.3f}")
-print(f"A 'model' that always answers 'healthy' is right in {1 - labels.mean():.1%} of the cases.")
+print(
+    text("A 'model' that always answers 'healthy' is right in {share:.1%} of the cases.").format(
+        share=1 - labels.mean()
+    )
+)
 
 # %% [markdown]
 # ## 3. A measure that the lazy model cannot please
@@ -277,7 +281,7 @@ def forest_quality(train: NDArray[np.bool_], test: NDArray[np.bool_]) -> float:
 
 some_rows = np.random.default_rng(1).random(len(readings)) < 0.3
 lucky = forest_quality(~some_rows, some_rows)
-print(f"average precision on rows drawn at random: {lucky:.2f}")
+print(text("average precision on rows drawn at random: {quality:.2f}").format(quality=lucky))
 
 # %% [markdown]
 # Tuesday's windows share 13 of 14 days with Monday's. If Monday is in training and Tuesday in the test, the forest need not know wear; it recognises the pump, and remembers how it ended. In production no pump has ended yet.
@@ -429,7 +433,7 @@ plots.show(
 # %% tags=["demo"]
 scored = test & known
 found = average_precision_score(failing[scored], risk[scored])
-print(f"{scored.sum():,} rows of the test: average precision {found:.2f}")
+print(text("{rows} rows of the test: average precision {quality:.2f}").format(rows=scored.sum(), quality=found))
 for seed in (11, 12, 13):
     chosen = split_by_pump(readings, outcomes, test_share=0.3, seed=seed)
     again = build_pipeline(features, labels, ~chosen).predict_proba(features)[:, 1]
@@ -607,8 +611,14 @@ plots.show(
 # %% tags=["demo"]
 final = test & decisions
 alarms = risk[final] >= threshold
+message = text(
+    "threshold {threshold:.3f}: {visits} visits at {decisions} decisions, {prevented} of {failures} failures prevented"
+)
+prevented, failures = (failing[final] & alarms).sum(), failing[final].sum()
 print(
-    f"threshold {threshold:.3f}: {alarms.sum()} visits at {final.sum()} decisions, {(failing[final] & alarms).sum()} of {failing[final].sum()} failures prevented"
+    message.format(
+        threshold=threshold, visits=alarms.sum(), decisions=final.sum(), prevented=prevented, failures=failures
+    )
 )
 pd.Series(
     {

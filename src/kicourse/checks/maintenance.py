@@ -711,7 +711,7 @@ def _try_interval(
     wanted, *others = (np.quantile(values, [tail, 1 - tail]) for tail in ((1 - level) / 2, *other_tails))
     found, exact = (", ".join(f"{end:.4f}" for end in interval) for interval in (ends, wanted))
     near = any(np.allclose(ends, interval, rtol=0, atol=1e-6) for interval in (wanted, *others))
-    trial.require(near, message, found=found, wanted=exact, expected=f"({exact})")
+    trial.require(near, message, found=found, wanted=exact, level=level, expected=f"({exact})")
 
 
 def _two_ends(trial: Trial, got: Any) -> list[float]:
@@ -760,10 +760,10 @@ def undefined_rounds(trial: Trial, answer: Handle) -> None:
     why=_("An interval of 80 % leaves 10 % below and 10 % above."),
 )
 def levels(trial: Trial, answer: Handle) -> None:
-    for level in (0.5, 0.8, 0.95):
+    for level in (0.8, 0.5, 0.95):
         _try_interval(
             trial, answer, [3, 4, 5], level,
-            _("At another level the interval is {found}, not {wanted}."),
+            _("At the level {level} the interval is {found}, not {wanted}."),
         )  # fmt: skip
 
 
