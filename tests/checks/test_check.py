@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kicourse.checks import Check, Handle, Trial, Verdict
+from kicourse.checks import Check, Handle, Trial, Verdict, load
+from kicourse.checks.help import reference_source
 from kicourse.checks.render import as_html
-from kicourse.errors import UsageError
+from kicourse.errors import UsageError, UserError
 from tests.liars import LIARS
 
 
@@ -244,6 +245,28 @@ def test_many_needs_an_answer_first(check: Check) -> None:
         check.many()
     check(right)
     assert check.many().passed == 20
+
+
+def test_the_reference_solution_is_off_in_a_graded_class(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = load("mini_gpt")["sample"]
+    assert "def sample" in reference_source("mini_gpt", "sample", "de")
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    with pytest.raises(UserError, match="off in this class"):
+        sample.reference()
+    assert not sample.given_up
+    monkeypatch.setenv("KICOURSE_REFERENCE", "on")
+    assert "def sample" in reference_source("mini_gpt", "sample", "en")
+    monkeypatch.delenv("NBGRADER_EXECUTION")
+    monkeypatch.setenv("KICOURSE_REFERENCE", "off")
+    with pytest.raises(UserError):
+        sample.reference()
+
+
+def test_a_task_that_was_given_up_counts_zero_for_good(check: Check) -> None:
+    check.given_up = True
+    verdict = check(right)
+    assert (verdict.points, verdict.status) == (0, "failed")
+    assert "reference solution" in verdict.notes[-1]
 
 
 def test_html_escapes_what_answers_say(check: Check) -> None:

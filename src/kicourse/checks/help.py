@@ -57,8 +57,13 @@ class Reference:
 
 
 def reference_source(unit: str, task: str, language: str) -> str:
-    """Return the code of a task's reference solution. Raises UserError in a graded class."""
-    if os.environ.get("NBGRADER_EXECUTION") or os.environ.get("KICOURSE_REFERENCE") == "off":
+    """Return the code of a task's reference solution.
+
+    Raises UserError where references are off: while nbgrader runs a notebook, and where KICOURSE_REFERENCE says "off".
+    KICOURSE_REFERENCE=on turns them on in both.
+    """
+    default = "off" if os.environ.get("NBGRADER_EXECUTION") else "on"
+    if os.environ.get("KICOURSE_REFERENCE", default) == "off":
         raise UserError("reference() is off in this class: ask your instructor, or try hint() first.")
     notebook = json.loads(course().unit(unit).solution(language).read_text(encoding="utf-8"))
     for cell in notebook["cells"]:
