@@ -267,6 +267,7 @@ def test_a_task_that_was_given_up_counts_zero_for_good(check: Check) -> None:
     verdict = check(right)
     assert (verdict.points, verdict.status) == (0, "failed")
     assert "reference solution" in verdict.notes[-1]
+    assert "Stuck" not in repr(verdict)
 
 
 def test_html_escapes_what_answers_say(check: Check) -> None:

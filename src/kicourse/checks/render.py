@@ -46,7 +46,7 @@ def as_text(verdict: Verdict) -> str:
     if verdict.diagnosis:
         lines.append(f"  → {_diagnosis(verdict)}")
     lines.extend(f"  ! {note}" for note in verdict.notes)
-    if verdict.status != "passed":
+    if _has_failures(verdict):
         lines.append(f"  {_stuck(verdict)}")
     return "\n".join(lines)
 
@@ -56,7 +56,7 @@ def as_html(verdict: Verdict) -> str:
     rows = "" if verdict.status == "not_started" else "".join(_row(result) for result in verdict.criteria)
     diagnosis = f'<p style="margin:.5em 0 0"><b>{inline(_diagnosis(verdict))}</b></p>' if verdict.diagnosis else ""
     notes = "".join(f'<p style="margin:.5em 0 0">{inline(note)}</p>' for note in verdict.notes)
-    if verdict.status in ("failed", "partial"):
+    if _has_failures(verdict):
         notes += f'<p style="margin:.5em 0 0;opacity:.8">{inline(_stuck(verdict))}</p>'
     head = f"<b>{escape(verdict.title)}</b> — {escape(_headline(verdict))}"
     listed = f'<ul style="list-style:none;margin:.4em 0 0;padding:0">{rows}</ul>' if rows else ""
@@ -127,6 +127,10 @@ def _number(points: float) -> str:
 
 def _diagnosis(verdict: Verdict) -> str:
     return _words(_DIAGNOSIS).format(mistake=verdict.diagnosis)
+
+
+def _has_failures(verdict: Verdict) -> bool:
+    return any(result.status == "failed" for result in verdict.criteria)
 
 
 def _stuck(verdict: Verdict) -> str:
