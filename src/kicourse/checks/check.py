@@ -158,17 +158,15 @@ class Check:
         start = time.monotonic()
         run = _Run(self, answer, seed)
         results, started = run.results()
-        verdict = self._verdict(results, started, run.notes(), run.diagnosis)
+        verdict = self._verdict(results, started, run.diagnosis)
         return replace(verdict, seconds=time.monotonic() - start, answer_seconds=run.answer_seconds)
 
-    def _verdict(
-        self, results: list[Result], started: bool, notes: tuple[str, ...] = (), diagnosed: str = ""
-    ) -> Verdict:
+    def _verdict(self, results: list[Result], started: bool, diagnosed: str = "") -> Verdict:
         points = sum(result.points for result in results)
         status = status_of(points, self.points, started)
+        notes: tuple[str, ...] = ()
         if self.given_up:
-            points, status = 0, "failed"
-            notes += (translate("kicourse", _GIVEN_UP),)
+            points, status, notes = 0, "failed", (translate("kicourse", _GIVEN_UP),)
         title = self._text(self.title)
         return Verdict(self.unit, self.task, title, points, self.points, status, tuple(results), diagnosed, notes)
 
@@ -182,7 +180,6 @@ class _Run:
     def __init__(self, check: Check, answer: Any, seed: int) -> None:
         self.check, self.answer, self.seed = check, answer, seed
         self.diagnosis = ""
-        self.changed: set[str] = set()
         self.answer_seconds = 0.0
 
     def results(self) -> tuple[list[Result], bool]:
@@ -204,17 +201,12 @@ class _Run:
             results.append(self._result(criterion, "failed", attempt, attempt.smallest(criterion, error)))
             blocked = criterion.gate
         attempt.close()
-        self.changed, self.answer_seconds = attempt.changed, attempt.session.spent
+        self.answer_seconds = attempt.session.spent
         if failed and started:
             self.diagnosis = diagnosis.name(self.check, failed, self.seed)
+        if attempt.session.changed:
+            results.append(_changed_its_input(attempt.session.changed))
         return results, started
-
-    def notes(self) -> tuple[str, ...]:
-        """Say which arguments the answer changed."""
-        if not self.changed:
-            return ()
-        names = ", ".join(f"`{name}`" for name in sorted(self.changed))
-        return (translate("kicourse", _CHANGED).format(names=names),)
 
     def _result(
         self,
@@ -240,8 +232,10 @@ class Attempt:
     `behaviour` is all that the answer did on the criterion tried last: every outcome, and what it caused.
     """
 
-    def __init__(self, check: Check, answer: Any, seed: int, *, seconds: float | None = None) -> None:
-        self.check, self.seed = check, seed
+    def __init__(
+        self, check: Check, answer: Any, seed: int, *, seconds: float | None = None, patience: float | None = None
+    ) -> None:
+        self.check, self.seed, self.patience = check, seed, patience
         self.session = Session(ThreadConnection(answer), seconds or check.seconds)
         self.handle = Handle(self.session, 0, getattr(answer, "__name__", check.task))
         self.shared: dict[Any, Any] = {}
@@ -252,11 +246,6 @@ class Attempt:
     def transcript(self) -> list[Any]:
         """The exchanges of the criterion tried last."""
         return self.session.transcript
-
-    @property
-    def changed(self) -> set[str]:
-        """The names of the arguments that the answer changed."""
-        return self.session.changed
 
     def of(self, criterion: Criterion) -> Exception | None:
         """Try one criterion; return what went wrong, or None."""
@@ -281,7 +270,7 @@ class Attempt:
         return error
 
     def _trial(self, criterion: Criterion, size: int | None = None) -> Trial:
-        return Trial(self.check.unit, criterion.name, self.seed, self.session, self.shared, size)
+        return Trial(self.check.unit, criterion.name, self.seed, self.session, self.shared, size, self.patience)
 
     def _try(self, criterion: Criterion, trial: Trial) -> Exception | None:
         self.session.transcript = []
@@ -303,6 +292,13 @@ class Attempt:
     def close(self) -> None:
         """End the conversation."""
         self.session.connection.close()
+
+
+def _changed_its_input(names: set[str]) -> Result:
+    """What a verdict adds, at no cost in points, when an answer changed what it was given."""
+    title, message = (translate("kicourse", text) for text in (_("leaves its input alone"), _CHANGED))
+    listed = ", ".join(f"`{name}`" for name in sorted(names))
+    return Result("leaves_its_input_alone", title, "failed", 0, 0, message.format(names=listed))
 
 
 def _quiet_for_nbgrader() -> AbstractContextManager[Any]:

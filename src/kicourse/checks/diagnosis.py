@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kicourse.checks.check import Check, Criterion, Misconception
 
 _PATIENCE = 10.0  # seconds for all misconceptions together
+_PATIENCE_OF_SERVERS = 0.2  # seconds: misconceptions are not slow, except where their fault is to wait for ever
 _CALL_SECONDS = 2.0  # for one call of a misconception, which may be one that never ends
 
 
@@ -44,7 +45,8 @@ def name(check: "Check", failed: "list[tuple[Criterion, Any]]", seed: int) -> st
 def _behaviour(check: "Check", criterion: "Criterion", suspect: "Misconception", seed: int) -> Any:
     from kicourse.checks.check import Attempt
 
-    attempt = Attempt(check, suspect.build(), seed, seconds=min(_CALL_SECONDS, check.seconds))
+    limit = min(_CALL_SECONDS, check.seconds)
+    attempt = Attempt(check, suspect.build(), seed, seconds=limit, patience=_PATIENCE_OF_SERVERS)
     try:
         attempt.of(criterion)
         return attempt.behaviour

@@ -130,7 +130,7 @@ def _diagnosis(verdict: Verdict) -> str:
 
 
 def _has_failures(verdict: Verdict) -> bool:
-    return any(result.status == "failed" for result in verdict.criteria)
+    return any(result.status == "failed" and result.max_points for result in verdict.criteria)
 
 
 def _stuck(verdict: Verdict) -> str:

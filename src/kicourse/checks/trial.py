@@ -35,9 +35,17 @@ class Trial:
     """
 
     def __init__(
-        self, domain: str, name: str, seed: int, session: Session, shared: "dict[Any, Any]", size: int | None = None
+        self,
+        domain: str,
+        name: str,
+        seed: int,
+        session: Session,
+        shared: "dict[Any, Any]",
+        size: int | None = None,
+        patience: float | None = None,
     ) -> None:
         self.domain, self.name, self.seed, self.session, self.shared = domain, name, seed, session, shared
+        self.patience = patience
         self.size = size
         self.reached = 0
         self.resources = ExitStack()
@@ -63,6 +71,8 @@ class Trial:
         """Start a scripted OpenAI-compatible server that lives as long as the trial (see ScriptedServer)."""
         from kicourse.checks.scripted_server import ScriptedServer
 
+        if self.patience is not None:
+            kwargs["patience"] = self.patience
         server = self.resources.enter_context(ScriptedServer(*args, **kwargs))
         self.resources.callback(lambda: self.observe(server.observed()))
         return server
@@ -193,7 +203,7 @@ class Trial:
 
 def _remember(function: Callable[..., Any], trial: Trial, answer: Handle) -> tuple[Any, Exception | None, Any, Any]:
     start = len(trial.session.transcript)
-    own = Trial(trial.domain, function.__name__, trial.seed, trial.session, trial.shared)
+    own = Trial(trial.domain, function.__name__, trial.seed, trial.session, trial.shared, patience=trial.patience)
     value, error = None, None
     try:
         with own.resources:
