@@ -3,7 +3,7 @@
 #
 # The people who write firmware at Harz Pumpen want an assistant that completes their Python test scripts. The scripts may not leave the house, so no cloud model may see them. "You know these models now", says your head of department. "Can't we train one ourselves? What would it take?"
 #
-# This notebook is the honest answer, built by hand: you write the attention, the block, the measure, the training loop and the sampling of a GPT, and train it on this machine in about a minute. Nothing in it is a toy version of the idea. The model behind a chat window has the same parts, with larger numbers.
+# This notebook is the honest answer, built by hand: you write the attention, the block, the measure, the training loop and the sampling of a GPT, and train it on this machine in one to two minutes. Nothing in it is a toy version of the idea. The model behind a chat window has the same parts, with larger numbers.
 #
 # Company code would be the right text to learn from. Here it is Python's own standard library, because it lies on every machine that runs this notebook: about 150 files, four million characters, written by people with good taste.
 
@@ -31,7 +31,7 @@ torch.set_num_threads(1)  # a model this small gains little from a second core, 
 # %% [markdown]
 # ## What you will have at the end
 #
-# A language model is good if it is rarely surprised. Surprise has a unit: the **bits** that it takes, on average, to say which character comes next to someone who knows the model. Guessing blindly among 2,048 tokens costs 3.50 bits per character. The shorter a bar below, the better the model. The last one is yours.
+# A language model is good if it is rarely surprised. Surprise has a unit: the **bits** that it takes, on average, to say which character comes next to someone who knows the model. Guessing blindly among 2,048 tokens costs 3.50 bits per character here. The shorter a bar below, the better the model. The last one is yours.
 
 # %% tags=["demo"]
 RESULTS = {
@@ -59,7 +59,7 @@ plots.show(
 )
 
 # %% [markdown]
-# Look at the distances. Counting pairs of tokens gets most of the way; a minute of training only draws level with the best that counting can do. The difference is what comes next: counting has nowhere left to go, while a GPT gets better with every doubling of its size, its text and its time. At the end you will put a model next to yours that was given some five hundred million times the computing.
+# Look at the distances. Counting pairs of tokens gets most of the way; a short training only draws level with the best that counting can do. The difference is what comes next: counting has nowhere left to go, while a GPT gets better with every doubling of its size, its text and its time. At the end you will put a model next to yours that was given some five hundred million times the computing.
 
 # %% [markdown]
 # ## Text becomes numbers
@@ -97,9 +97,11 @@ training_tokens = encode_files(corpus.training)
 held_out_tokens = encode_files(corpus.held_out)
 held_out_characters = sum(len(source) for source in corpus.held_out.values())
 
-print(f"{len(corpus.training)} files, {len(training_tokens):,} tokens to train on")
-print(f"{len(corpus.held_out)} files, {len(held_out_tokens):,} tokens held out")
-print(f"{held_out_characters / len(held_out_tokens):.2f} characters per token")
+print(
+    text("to train on: {files} files, {tokens} tokens").format(files=len(corpus.training), tokens=len(training_tokens))
+)
+print(text("held out: {files} files, {tokens} tokens").format(files=len(corpus.held_out), tokens=len(held_out_tokens)))
+print(text("characters per token: {length:.2f}").format(length=held_out_characters / len(held_out_tokens)))
 
 # %% tags=["demo"]
 LINE = "    def __init__(self, temperature=20.5):\n        self.temperature = temperature\n"
@@ -116,6 +118,8 @@ display(HTML(pieces(tokenizer.encode(LINE).ids)))
 
 # %% [markdown]
 # > **Predict, then change it.** How many tokens will `self.temperature` take, and how many `Umwälzpumpe`? Put your own text into `LINE`. German costs more tokens here for the same reason that it does at every provider: the list was made from other text.
+#
+# <details><summary>Answer</summary>6 and 11 (the two bytes of the “ä” are a token each). A name that is frequent in the files, such as <code>self</code>, is one token.</details>
 
 # %% [markdown]
 # ## What counting can do
@@ -130,7 +134,7 @@ surprises = {
 }
 baselines = {order: bits.sum() / held_out_characters for order, bits in surprises.items()}
 for order, bits in baselines.items():
-    print(f"{order}-gram: {bits:.2f} bits per character")
+    print(text("{order}-gram: {bits:.2f} bits per character").format(order=order, bits=bits))
 
 # %% [markdown]
 # From three tokens to five hardly anything is gained: most contexts of four tokens occur once in the whole corpus, and a count of one says little. To look further back, a model has to see that two different pasts are *alike*. That is what the rest of this notebook is about.
@@ -153,19 +157,23 @@ print("one ruled out      ", torch.tensor([2.0, 1.0, -math.inf]).softmax(dim=0).
 
 # %% [markdown]
 # > **Predict.** In the last line one score is minus infinity. What would the weights be if you had set the third *weight* to zero instead, after the softmax? Do they still sum to one?
+#
+# <details><summary>Answer</summary>0.63, 0.23 and 0, which sum to 0.86: the share of what was ruled out is lost instead of being passed to the others.</details>
+#
+# Two tools for the task: `scores.masked_fill(mask, value)` returns a copy with `value` wherever `mask` is true, and `torch.ones(n, n, dtype=torch.bool).triu(diagonal=1)` is true above the diagonal. `.transpose(-2, -1)` swaps the last two dimensions, and `@` multiplies matrices in the last two, for every batch and head.
 
 # %% [markdown]
 # ### Task: causal attention (2 points)
 #
-# Write `causal_attention`. Tensors have the shape [batch, heads, time, head width]; batch and heads are only carried along. Position *t* may look at positions 0 to *t*, its own included. PyTorch has this as `F.scaled_dot_product_attention(..., is_causal=True)`, and the check compares with it: write it out once with matrix products, and you will never have to wonder again what it does.
+# Write `causal_attention`. Tensors have the shape [batch, heads, time, head width]; batch and heads are only carried along, and the values may be wider or narrower than queries and keys. Position *t* may look at positions 0 to *t*, its own included. PyTorch has this as `F.scaled_dot_product_attention(..., is_causal=True)`, and the check compares with it: write it out once with matrix products, and you will never have to wonder again what it does.
 
 
 # %% task="causal_attention"
 def causal_attention(
     query: Float[Tensor, "batch heads time width"],
     key: Float[Tensor, "batch heads time width"],
-    value: Float[Tensor, "batch heads time width"],
-) -> Float[Tensor, "batch heads time width"]:
+    value: Float[Tensor, "batch heads time value_width"],
+) -> Float[Tensor, "batch heads time value_width"]:
     """Return for each position the mean of the values up to its own, weighted by how well keys fit its query."""
     ### BEGIN SOLUTION
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
@@ -192,7 +200,7 @@ def attention_weights(
     return causal_attention(query, key, torch.eye(time).expand(batch, heads, time, time))
 
 
-query, key = torch.randn(2, 1, 3, 12, 16)
+query, key = torch.randn(2, 1, 3, 12, 16, generator=torch.Generator().manual_seed(0))
 figure = plots.figure(height=2.9)
 for sharpness, axes, weights in zip(
     (0.1, 1, 5), figure.subplots(1, 3), (attention_weights(s * query, key)[0, 0] for s in (0.1, 1, 5)), strict=True
@@ -224,6 +232,18 @@ plots.show(
 # **Heads** are attention several times over: the width is cut into equal parts, each part attends by itself, and the results are put side by side again. One head can follow brackets while another looks for the last use of a name.
 
 # %% [markdown]
+# A refresher, if `nn.Module` is new to you: a layer is made once, in `__init__`, and applied in `forward`. `nn.Linear(6, 18)` is a matrix and a bias that take the last dimension from 6 to 18, `nn.Sequential(a, b, c)` applies one layer after the other, and a module knows the parameters of everything that is assigned to `self`. Heads are cut out of the width by changing shapes: first split the last dimension, then swap two dimensions. Going straight to the shape with `view` would mix positions.
+
+# %% tags=["demo"]
+vectors = torch.arange(12).view(1, 2, 6)  # [batch, time, width]
+split = vectors.unflatten(-1, (2, 3))  # [batch, time, heads, head width]
+by_head = split.transpose(1, 2)  # [batch, heads, time, head width]
+print("vectors\n", vectors[0].numpy())
+print("first head\n", by_head[0, 0].numpy())
+print("second head\n", by_head[0, 1].numpy())
+print("side by side again\n", by_head.transpose(1, 2).flatten(-2)[0].numpy())
+
+# %% [markdown]
 # ### Task: a transformer block (2 points)
 #
 # Write `TransformerBlock(width, heads)` as an `nn.Module` for tensors of the shape [batch, time, width]:
@@ -231,9 +251,10 @@ plots.show(
 # * `x = x + attention(norm(x))`, then `x = x + mlp(other_norm(x))`, with `nn.LayerNorm` as norms;
 # * the attention has one `nn.Linear` from width to 3 × width (queries, keys and values of all heads), your `causal_attention` on `heads` heads of width / heads each, and one `nn.Linear` from width to width;
 # * the MLP has `nn.Linear` from width to 4 × width, `nn.GELU`, and `nn.Linear` back;
+# * linear layers and norms keep their biases, as PyTorch makes them, and the two norms are two;
 # * no dropout (a model that sees its text only once has nothing to learn by heart), and no positions: they are added before the first block.
 #
-# If your `causal_attention` does not pass yet, use PyTorch's for now; the two tasks are checked separately.
+# The block is checked together with your `causal_attention`; as long as that does not pass, use PyTorch's.
 
 
 # %% task="transformer_block"
@@ -317,11 +338,13 @@ print(f"{'together':10}{sum(parameter.numel() for parameter in gpt.parameters())
 # second window                    4 5 6 7 →  scores 5 6 7 8
 # third window                             8 →  scores 9
 # ```
+#
+# (A window that slides by less than its length is allowed too, and gives every token a longer past. It only costs more.)
 
 # %% [markdown]
 # ### Task: bits per character (1 point)
 #
-# Write `bits_per_character`. `model` takes tokens of the shape [batch, time], `context` of them at most, and returns logits of the shape [batch, time, vocabulary]; PyTorch's `F.cross_entropy` turns logits and targets into a loss in *nats*, that is with the natural logarithm. `characters` is the number of characters that all scored tokens stand for together.
+# Write `bits_per_character`. `model` takes tokens of the shape [batch, time], `context` of them at most, and returns logits of the shape [batch, time, vocabulary]; PyTorch's `F.cross_entropy` turns logits and targets into a loss in *nats*, that is with the natural logarithm. It takes logits of the shape [rows, vocabulary] and targets of the shape [rows] (`.flatten(0, 1)` makes one row of every position of a batch), and returns their mean, or with `reduction="sum"` their sum. `characters` is the number of characters that all scored tokens stand for together.
 
 
 # %% task="bits_per_character"
@@ -342,7 +365,7 @@ def bits_per_character(model: nn.Module, tokens: Int[Tensor, "length"], characte
 check.bits_per_character(bits_per_character)
 
 # %% [markdown]
-# A GPT that was never trained knows nothing. Its first measurement should therefore be close to the blind guess; if it is far better, it cheats, and if it is far worse, it starts out with strong opinions. This is the cheapest test of a new model that there is.
+# A GPT that was never trained knows nothing. Its first measurement should therefore be close to the blind guess; if it is far better, it cheats, and if it is far worse, it starts out with strong opinions. This is the cheapest test of a new model that there is. (The blind guess costs more here than in the first figure, because this passage has fewer characters per token than the held-out files together.)
 
 # %% tags=["demo"]
 passage = held_out_tokens[:8_001]
@@ -350,7 +373,11 @@ passage_characters = len(tokenizer.decode(passage[1:].tolist()))
 
 blind = 8_000 * math.log2(VOCABULARY) / passage_characters
 untrained = bits_per_character(gpt, passage, passage_characters)
-print(f"blind guess {blind:.2f}, untrained GPT {untrained:.2f} bits per character")
+print(
+    text("blind guess {blind:.2f}, untrained GPT {untrained:.2f} bits per character").format(
+        blind=blind, untrained=untrained
+    )
+)
 
 # %% [markdown]
 # ## The training loop
@@ -372,6 +399,8 @@ for step in range(31):
 
 # %% [markdown]
 # > **Predict.** The first line says 11.00. Why could you have known? (There are 2,048 tokens.)
+#
+# <details><summary>Answer</summary>A table of zeros gives every token the same probability, 1/2048, and log₂ 2048 is 11.</details>
 #
 # For a GPT five things come on top, and each is there because something breaks without it:
 #
@@ -408,9 +437,11 @@ plots.show(
 #
 # 1. draw `batch_size` windows with `torch.randint(..., generator=generator)`; every place where a window of `context + 1` tokens fits can be its start, with equal chance;
 # 2. compute the mean cross-entropy over all positions of all windows;
-# 3. clear the gradients, go backward, and clip the norm of all gradients together to 1;
+# 3. clear the gradients, compute them (`backward`), and clip the norm of all gradients together to 1;
 # 4. let each optimizer take its step, at its own peak rate (the one that it comes with) times `rate_factor(step, steps, warm_up)`;
 # 5. after every `every` steps, and after the last, append `(step + 1, evaluate(model))` to the curve, so that the curve counts finished steps.
+#
+# Two tools: `nn.utils.clip_grad_norm_(model.parameters(), 1.0)` clips, after `backward` and before the step. An optimizer keeps its rates in `optimizer.param_groups`, a list of dictionaries: `group["lr"]` can be read and set. Or you leave that to `schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)`, which multiplies the rates of all groups by `factor(step)` and moves on with `schedule.step()`, after `optimizer.step()`.
 #
 # Why several optimizers? You will see in a moment. The check first watches one step after the other; then it lets your function train a small GPT for 150 steps on a language that was made up a moment ago, takes the weights, and measures them on text that neither you nor the model has seen.
 
@@ -461,7 +492,7 @@ check.train(train)
 # %% [markdown]
 # ### Which way is downhill?
 #
-# AdamW, the optimizer of most models you know, gives every single number of a model a rate of its own. In a minute it takes this GPT to 2.1 bits, which is worse than counting pairs. **Muon** (Jordan and others, 2024; since used to train models of a trillion parameters) sees that the weights of a layer are a *matrix*. Its gradients are dominated by a few directions, and the rare ones never get anywhere. Muon replaces all singular values of a step by (about) one, so that every direction moves equally far. It takes twenty lines, and it is worth more than any other change that was tried for this notebook.
+# AdamW, the optimizer of most models you know, gives every single number of a model a rate of its own. In 1,000 steps it takes this GPT to 2.1 bits, which is worse than counting pairs. **Muon** (Jordan and others, 2024; since used to train models of a trillion parameters) sees that the weights of a layer are a *matrix*. Its gradients are dominated by a few directions, and the rare ones never get anywhere. Muon replaces all singular values of a step by (about) one, so that every direction moves equally far. It takes twenty lines, and it is worth more than any other change that was tried for this notebook.
 #
 # It is made for the matrices inside the blocks. Embeddings, head, norms and biases stay with AdamW: hence two optimizers.
 
@@ -508,9 +539,11 @@ def optimizers_for(model: GPT) -> list[torch.optim.Optimizer]:
 # %% [markdown]
 # ### See it learn
 #
-# Now the real thing, with your own parts. The curve below is drawn while the model trains. It is measured on the passage of 8,000 tokens from above, and so are the grey lines; the number at the end is for all held-out files.
+# Now the real thing, with your own parts. The curve below is drawn while the model trains. It is measured on the passage of 8,000 tokens from above, and so are the grey lines; the number at the end is for all held-out files. It takes one to two minutes.
 #
 # > **Predict.** After how many of the 1,000 steps will it pass the 2-gram? And where will the curve fall fastest, now that you know the schedule?
+#
+# <details><summary>Answer</summary>When this notebook was made, between step 400 and step 450. The curve falls fastest in the first 150 steps, where the rate is high and everything is still to be learned.</details>
 
 # %% tags=["demo"]
 STEPS = 1_000
@@ -530,12 +563,12 @@ class LiveCurve:
         figure = plots.figure(height=3.4)
         axes = figure.subplots()
         steps = EVERY * np.arange(1, len(self.bits) + 1)
-        axes.plot(steps, self.bits, color=plots.BLUE, marker="o", markersize=3)
+        axes.plot(steps, self.bits, color=plots.BLUE, marker="o", markersize=3, clip_on=False)
         for order, bits in surprises.items():
             level = bits[:8_000].sum() / passage_characters
             axes.axhline(level, color=plots.GREY, linewidth=1)
             label, side = text("{order}-gram").format(order=order), "top" if order == 5 else "bottom"
-            axes.text(STEPS, level, label, ha="right", va=side, fontsize=9, color=plots.GREY)
+            axes.text(10, level, label, ha="left", va=side, fontsize=9, color=plots.GREY)
         axes.set(xlim=(0, STEPS), ylim=(1.7, 3.7))
         axes.set_xlabel(text("training step"))
         axes.set_ylabel(text("bits per character"))
@@ -546,9 +579,10 @@ class LiveCurve:
 
 torch.manual_seed(0)
 gpt = GPT(VOCABULARY)
+optimizers = optimizers_for(gpt)
 curve = train(
     gpt,
-    optimizers_for(gpt),
+    optimizers,
     training_tokens,
     LiveCurve(),
     steps=STEPS,
@@ -557,12 +591,14 @@ curve = train(
     generator=torch.Generator().manual_seed(0),
 )
 measured = bits_per_character(gpt, held_out_tokens, held_out_characters)
-print(f"{measured:.2f} bits per character on all held-out files")
+print(text("{measured:.2f} bits per character on all held-out files").format(measured=measured))
 
 # %% [markdown]
-# Two things are worth a second look. The curve is measured on files that were never trained on, and it never turns up: in 1,000 steps the model has not even read the whole corpus once, so there was nothing to learn by heart. And it falls steadily until the rate is nearly zero. If you stop a run half-way, you do not get half of it: the last, small steps are worth a lot.
+# Two things are worth a second look. The curve is measured on files that were never trained on, and apart from small bumps it does not turn up: in 1,000 steps the model has not even read the whole corpus once, so there was nothing to learn by heart. And it keeps falling until the rate is nearly zero. If you stop a run half-way, you do not get half of it: the last, small steps are worth a lot.
 #
-# > **Change it.** Try `optimizers = [torch.optim.AdamW(gpt.parameters(), lr=6e-3)]`, a width of 128, four layers, or twice the steps. Write down your guess first. One honest rule: compare at equal *time*, not at equal steps.
+# On this passage the GPT ends between the 3-gram and the 5-gram; on all held-out files it draws level with the 5-gram, as in the first figure.
+#
+# > **Change it.** Try `optimizers = [torch.optim.AdamW(gpt.parameters(), lr=6e-3)]` in the cell above, `GPT(VOCABULARY, width=128)`, `layers=4`, or twice the `STEPS`. Write down your guess first. One honest rule: compare at equal *time*, not at equal steps.
 
 # %% [markdown]
 # ## Sampling
@@ -570,10 +606,12 @@ print(f"{measured:.2f} bits per character on all held-out files")
 # The model gives probabilities; a text comes from drawing. Always taking the most probable token makes texts that go round in circles. Drawing from all 2,048 makes texts that derail, because thousands of unlikely tokens are together likely enough to be drawn every few words. Three knobs lie between, and they are applied in this order:
 #
 # 1. **temperature**: the logits are divided by it before the softmax. Below 1 the favourites win more often, above 1 the outsiders.
-# 2. **top-k**: only the `top_k` most probable tokens stay.
+# 2. **top-k**: only the `top_k` most probable tokens stay (all of them, if there are no more than that).
 # 3. **top-p**: only as many of the most probable ones stay as it takes for their probabilities to sum to at least `top_p`. The token that crosses the line stays too; where the model is sure, that is a single one, and where it is not, it may be hundreds.
 #
 # After each cut the rest is scaled so that it sums to one again.
+#
+# Two tools: `ordered, order = probabilities.sort(descending=True)` returns the sorted numbers and where each of them stood, and `.cumsum(dim=0)` their running sums. `probabilities[order[3:]] = 0` then sets all but the three largest to zero.
 
 # %% [markdown]
 # ### Task: sample (2 points)
@@ -655,12 +693,13 @@ favourites = distribution(PROMPT).topk(12).indices
 labels = [tokenizer.decode([token]).replace(" ", "·").replace("\n", "↵") for token in favourites.tolist()]
 figure = plots.figure(height=3.2)
 for axes, settings in zip(
-    figure.subplots(1, 4, sharey=True),
+    figure.subplots(1, 4, sharex=True, sharey=True),
     ({}, {"temperature": 0.5}, {"top_k": 4}, {"top_p": 0.3}),
     strict=True,
 ):
     axes.barh(labels, distribution(PROMPT, **settings)[favourites], color=plots.BLUE)
     axes.set_title(", ".join(f"{name}={value}" for name, value in settings.items()) or "softmax", fontsize=9)
+    axes.locator_params(axis="x", nbins=3)
     axes.grid(visible=False)
 axes.invert_yaxis()  # of all four: they share it
 figure.supxlabel(text("probability of the next token"), fontsize=10)
@@ -682,7 +721,7 @@ def seeded_draw(seed: int) -> Callable[[Float[Tensor, "vocabulary"]], int]:
     return lambda probabilities: int(torch.multinomial(probabilities, 1, generator=generator))
 
 
-prompt = 'import json\n\n\ndef read_settings(path):\n    """Read the settings of a pump from a file."""\n'
+prompt = 'import json\n\n\nclass Pump:\n    """A pump of the test rig."""\n\n    def __init__(self,'
 for temperature in (0.2, 0.8, 1.3):
     print(f"--- temperature {temperature}")
     written = sample(
@@ -700,7 +739,7 @@ for temperature in (0.2, 0.8, 1.3):
 # %% [markdown]
 # It looks like Python and means nothing. Indentation, brackets, docstrings and `self` are where they belong; there is no thought behind them. A window of 64 tokens is about six lines, and six hundred thousand weights are not many to know a library with.
 #
-# Below is a small completion box. Type the beginning of a line, and press the button several times.
+# Below is a small completion box. Type the beginning of a line, and press the button several times: each press writes the rest of the line, or the next one.
 
 # %% tags=["demo"]
 import ipywidgets
@@ -711,9 +750,9 @@ presses = iter(range(1_000_000))
 
 
 def complete(_button: ipywidgets.Button) -> None:
-    """Append the rest of a line to what stands in the box."""
+    """Append the rest of a line, or the next one, to what stands in the box."""
     tokens = tokenizer.encode(box.value).ids
-    line = sample(
+    written = sample(
         gpt_logits,
         seeded_draw(next(presses)),
         tokenizer.decode,
@@ -721,9 +760,9 @@ def complete(_button: ipywidgets.Button) -> None:
         max_tokens=24,
         temperature=0.7,
         top_p=0.9,
-        stop="\n",
     )
-    box.value += line + "\n"
+    indent = written[: len(written) - len(written.lstrip())]
+    box.value += indent + written.lstrip().partition("\n")[0]
 
 
 button.on_click(complete)
@@ -732,7 +771,7 @@ display(ipywidgets.VBox([box, button]))
 # %% [markdown]
 # ## What the heads look at
 #
-# Attention weights can be read. Below are the four heads of each of the two blocks while the model reads two lines of code: each row is a position, and the darker a cell, the more it looks there. (Your `causal_attention` is swapped for one that takes notes, and only while the model reads.)
+# Attention weights can be read. Below are the four heads of each of the two blocks while the model reads two lines of code: each row is a position, and the darker a cell, the more it looks there. (While the model reads, `causal_attention` and PyTorch's own are swapped for one that takes notes.)
 
 # %% tags=["demo"]
 from unittest.mock import patch
@@ -740,37 +779,48 @@ from unittest.mock import patch
 READ = "    self.count = count\n    return self.count"
 
 read = tokenizer.encode(READ).ids
-noted: list[tuple[Tensor, Tensor]] = []
-own_attention = causal_attention
+noted: list[Tensor] = []
 
 
-def noting_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Note who looks for what, and attend as usual."""
-    noted.append((query, key))
-    return own_attention(query, key, value)
+def noting_attention(query: Tensor, key: Tensor, value: Tensor, **_options: object) -> Tensor:
+    """Note the weights, and attend as usual."""
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    future = torch.ones_like(scores, dtype=torch.bool).triu(diagonal=1)
+    weights = scores.masked_fill(future, -math.inf).softmax(dim=-1)
+    noted.extend(weights.reshape(-1, *weights.shape[-2:]))
+    return weights @ value
 
 
-with patch.dict(globals(), causal_attention=noting_attention), torch.no_grad():
+notes = patch.dict(globals(), causal_attention=noting_attention)
+with notes, patch.object(F, "scaled_dot_product_attention", noting_attention), torch.no_grad():
     gpt(torch.tensor([read]))
 
 labels = [tokenizer.decode([token]).replace(" ", "·").replace("\n", "↵") for token in read]
-figure = plots.figure(width=9, height=5)
-for layer, (row, (query, key)) in enumerate(zip(figure.subplots(2, 4), noted, strict=True), start=1):
-    for head, (axes, weights) in enumerate(zip(row, attention_weights(query, key)[0], strict=True), start=1):
+if len(noted) == 8:
+    figure = plots.figure(width=9, height=5.4)
+    for number, (axes, weights) in enumerate(zip(figure.subplots(2, 4).flat, noted, strict=True)):
         axes.imshow(weights, vmin=0, vmax=1, cmap="Blues")
-        axes.set_title(text("block {layer}, head {head}").format(layer=layer, head=head), fontsize=9)
-        axes.set_xticks(range(len(read)), labels, rotation=90, fontsize=7)
-        axes.set_yticks(range(len(read)), labels if head == 1 else [], fontsize=7)
+        axes.set_title(
+            text("block {layer}, head {head}").format(layer=number // 4 + 1, head=number % 4 + 1), fontsize=9
+        )
+        axes.set_xticks(range(len(read)), labels, rotation=90, fontsize=8)
+        axes.set_yticks(range(len(read)), labels if number % 4 == 0 else [], fontsize=8)
         axes.grid(visible=False)
-plots.show(
-    figure,
-    alt=text(
-        "Eight triangular maps of attention weights, four heads in each of two blocks. Some heads look mostly at the token before, others at their own token or far back."
-    ),
-)
+    figure.supxlabel(text("position looked at"), fontsize=10)
+    figure.supylabel(text("position that looks"), fontsize=10)
+    plots.show(
+        figure,
+        alt=text(
+            "Eight triangular maps of attention weights, four heads in each of two blocks, each with a pattern of its own."
+        ),
+    )
+else:
+    print(
+        text("Your blocks call no causal_attention that could take notes for eight heads, so there is no figure here.")
+    )
 
 # %% [markdown]
-# Nobody told any head what to do. Some look at the token just before, which makes the block a 2-gram model with a memory; others stay with themselves, or reach back several tokens. Be careful with stories about them all the same: weights say where a head looks, not what it takes from there.
+# Nobody told any head what to do. Most spread over what they have read; in the second block some settle on a single place, such as the line break or the word `return`. Be careful with stories about them all the same: weights say where a head looks, not what it takes from there.
 
 # %% [markdown]
 # ## What scale changes
@@ -813,7 +863,7 @@ own_bits = bits_per_character(gpt, own, len(tokenizer.decode(own[1:].tolist())))
 their_bits = bits_per_character(
     lambda tokens: smollm(tokens).logits, theirs, len(smollm_tokenizer.decode(theirs[1:])), context=256
 )
-print(f"your GPT {own_bits:.2f}, SmolLM2 {their_bits:.2f} bits per character")
+print(text("your GPT {own:.2f}, SmolLM2 {theirs:.2f} bits per character").format(own=own_bits, theirs=their_bits))
 
 # %% [markdown]
 # > **Think.** Is this a fair comparison? `calendar.py` was held out from *your* model. It has been on the public web for twenty years, so SmolLM2 has almost certainly read it, many times over. This is called **contamination**, and it is the first thing to ask when somebody shows you a benchmark.
@@ -828,7 +878,7 @@ print(f"your GPT {own_bits:.2f}, SmolLM2 {their_bits:.2f} bits per character")
 # * write a training loop, and read from its curve what goes wrong;
 # * control how a model writes, whichever it is.
 #
-# And your head of department gets an answer: a model that is trained from nothing on one company's code learns its look and not its sense. Six hundred thousand weights and a minute buy what careful counting buys; useful completions begin about a thousand times further up. So nobody trains from nothing. One takes a model that has read the world, and continues its training on one's own text, which is the subject of the unit *Make BERT yours*.
+# And your head of department gets an answer: a model that is trained from nothing on one company's code learns its look and not its sense. Six hundred thousand weights and two minutes buy what careful counting buys; useful completions begin about a thousand times further up. So nobody trains from nothing. One takes a model that has read the world, and continues its training on one's own text, which is the subject of the unit *Make BERT yours*.
 
 # %% [markdown]
 # ## Where it breaks in production

@@ -8,6 +8,7 @@ import jupytext
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from kicourse.checks import mini_gpt as check
 from kicourse.data import python_source
@@ -19,7 +20,7 @@ from tests.course.alternatives import mini_gpt as honest
 def run_cells(*wanted: str) -> dict[str, Any]:
     """Run the unit's imports and those of its cells that hold one of these texts; return what they define."""
     cells = [cell["source"] for cell in jupytext.read(course().unit("mini_gpt").source)["cells"]]
-    names: dict[str, Any] = {"__name__": "mini_gpt"}
+    names: dict[str, Any] = {"__name__": "mini_gpt", "text": str}
     for cell in cells:
         if cell.startswith("import math") or any(text in cell for text in wanted):
             exec(compile(ast.parse(cell), "<mini_gpt>", "exec"), names)
@@ -38,8 +39,8 @@ def test_weights_that_were_trained_earlier_know_nothing_of_a_fresh_language() ->
 
     assert check.train.run(thief, seed=1).status == "passed"  # these are its own
     verdict = check.train.run(thief, seed=2)
-    assert verdict.points == 0
-    assert [result.name for result in verdict.criteria if result.status == "failed"] == ["learns", "beats_the_trigram"]
+    assert verdict.points == 0.25  # for the curve
+    assert [result.name for result in verdict.criteria if result.status == "failed"] == ["learns", "beats_the_3_gram"]
 
 
 def test_a_curve_without_training_earns_nothing() -> None:
@@ -58,7 +59,7 @@ def test_training_that_replaces_the_model_is_no_fault_of_the_check() -> None:
 
     verdict = check.train.run(replacing)
     (learns,) = [result for result in verdict.criteria if result.name == "learns"]
-    assert verdict.points == 0
+    assert verdict.points == 0.25  # for the curve
     assert "not the one that was sent" in learns.message
 
 
@@ -74,7 +75,79 @@ def test_a_block_that_only_mixes_positions_evenly_is_not_enough() -> None:
             return super().forward(x)  # type: ignore[no-untyped-call]
 
     verdict = check.transformer_block.run(Average)
-    assert [result.name for result in verdict.criteria if result.status == "failed"] == ["has_heads"]
+    assert [result.name for result in verdict.criteria if result.status == "failed"] == [
+        "counts_parameters",
+        "has_heads",
+    ]
+
+
+class Block(nn.Module):
+    """A block as the task wants it, made wrong in one place by a subclass."""
+
+    shares_norm, parallel, bias, key_is_query, dropout = False, False, True, False, 0.0
+    nonlinearity: type[nn.Module] = nn.GELU
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.other_norm = self.norm if self.shares_norm else nn.LayerNorm(width)
+        self.parts, self.projection = nn.Linear(width, 3 * width, bias=self.bias), nn.Linear(width, width)
+        layers = nn.Linear(width, 4 * width), self.nonlinearity(), nn.Linear(4 * width, width), nn.Dropout(self.dropout)
+        self.mlp = nn.Sequential(*layers)
+
+    def forward(self, x: Any) -> Any:
+        query, key, value = self.parts(self.norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        mixed = honest.causal_attention(query, query if self.key_is_query else key, value)
+        after = x + self.projection(mixed.transpose(1, 2).flatten(-2))
+        return after + self.mlp(self.other_norm(x if self.parallel else after))
+
+
+@pytest.mark.parametrize(
+    ("fault", "criterion"),
+    [
+        ({}, None),
+        ({"shares_norm": True}, "counts_parameters"),
+        ({"bias": False}, "counts_parameters"),
+        ({"key_is_query": True}, "counts_parameters"),
+        ({"parallel": True}, "has_mlp"),
+        ({"nonlinearity": nn.ReLU}, "has_mlp"),
+        ({"dropout": 0.1}, "has_mlp"),
+    ],
+)
+def test_a_block_that_is_wrong_in_one_place_loses_that_points_only(fault: dict[str, Any], criterion: str) -> None:
+    verdict = check.transformer_block.run(type("Wrong", (Block,), fault))
+    failed = [result.name for result in verdict.criteria if result.status == "failed"]
+    assert failed == ([criterion] if criterion else [])
+
+
+@pytest.mark.parametrize("visible", [lambda every: every.tril(1), lambda every: every.triu(1)])
+def test_no_name_is_given_to_a_mask_that_is_wrong_in_a_rare_way(visible: Any) -> None:
+    def attention(query: Any, key: Any, value: Any) -> Any:
+        scores = query @ key.mT / query.shape[-1] ** 0.5
+        hidden = ~visible(torch.ones(scores.shape[-2:], dtype=torch.bool))
+        return scores.masked_fill(hidden, -torch.inf).softmax(-1) @ value
+
+    verdict = check.causal_attention.run(attention)
+    assert verdict.status == "failed"
+    assert verdict.diagnosis == ""
+
+
+def test_a_top_p_that_keeps_nothing_is_told_so() -> None:
+    def sample(next_logits: Any, draw: Any, decode: Any, prompt: Any, *, max_tokens: int = 64, **knobs: Any) -> str:
+        new: list[int] = []
+        for _token in range(max_tokens):
+            probabilities = (next_logits(prompt + new) / knobs.get("temperature", 1.0)).softmax(-1)
+            ordered, order = probabilities.sort(descending=True)
+            if knobs.get("top_p"):
+                probabilities[order[ordered.cumsum(0) > knobs["top_p"] / 100]] = 0
+            new.append(draw(probabilities / probabilities.sum()))
+        text: str = decode(new)
+        return text
+
+    verdict = check.sample.run(sample)
+    (top_p,) = [result for result in verdict.criteria if result.name == "uses_top_p"]
+    assert "The most probable one always stays" in top_p.message
 
 
 def test_the_notebooks_muon_is_pytorchs_muon_in_single_precision() -> None:

@@ -4,6 +4,8 @@ All of it is built on the answer's side with `answer.build("training", name, ...
 needs the same model. What is noted there can be forged there: it may gate points, never earn them.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -27,7 +29,7 @@ class Bigram(nn.Module):
     def forward(self, tokens: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time vocabulary"]:
         """Return the logits of the token after each one."""
         if tokens.ndim != 2 or tokens.shape[1] > self.context:
-            raise ValueError(f"tokens of shape [batch, time], at most {self.context} in time; not {list(tokens.shape)}")
+            raise ValueError(f"[batch, time <= {self.context}], not {list(tokens.shape)}")
         self.seen.append(tokens.clone())
         return self.table[tokens] + self.bias
 
@@ -74,18 +76,18 @@ class _Block(nn.Module):
 
 
 class NotedSGD(torch.optim.SGD):
-    """Plain gradient descent that notes, at every step, its rate and the norm of its gradients."""
+    """Plain gradient descent that notes, at every step, the rate of each group and the norm of all its gradients."""
 
-    def __init__(self, parameters: list[nn.Parameter], lr: float) -> None:
-        super().__init__(parameters, lr=lr)
-        self.rates: list[float] = []
+    def __init__(self, groups: list[dict[str, Any]]) -> None:
+        super().__init__(groups)
+        self.rates: list[list[float]] = []
         self.norms: list[float] = []
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Take notes, then the step."""
-        (group,) = self.param_groups
-        gradients = [parameter.grad.flatten() for parameter in group["params"] if parameter.grad is not None]
-        self.rates.append(float(group["lr"]))
+        parameters = [parameter for group in self.param_groups for parameter in group["params"]]
+        gradients = [parameter.grad.flatten() for parameter in parameters if parameter.grad is not None]
+        self.rates.append([float(group["lr"]) for group in self.param_groups])
         self.norms.append(float(torch.cat(gradients).norm()) if gradients else 0.0)
         super().step(closure)
 
@@ -101,9 +103,10 @@ class ScriptedEvaluation:
         return next(self.values, 0.0)
 
 
-def noted_sgd(model: nn.Module, name: str, rate: float) -> NotedSGD:
-    """Return an optimizer for one named parameter, with that peak rate."""
-    return NotedSGD([dict(model.named_parameters())[name]], rate)
+def noted_sgd(model: nn.Module, rates: dict[str, float]) -> NotedSGD:
+    """Return an optimizer with a group for each of these named parameters, with that peak rate."""
+    parameters = dict(model.named_parameters())
+    return NotedSGD([{"params": [parameters[name]], "lr": rate} for name, rate in rates.items()])
 
 
 def adamw(model: nn.Module, rate: float) -> torch.optim.Optimizer:

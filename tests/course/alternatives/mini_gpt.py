@@ -22,9 +22,9 @@ def causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 class _Head(nn.Module):
     def __init__(self, width: int, head_width: int) -> None:
         super().__init__()
-        self.query = nn.Linear(width, head_width, bias=False)
-        self.key = nn.Linear(width, head_width, bias=False)
-        self.value = nn.Linear(width, head_width, bias=False)
+        self.query = nn.Linear(width, head_width)
+        self.key = nn.Linear(width, head_width)
+        self.value = nn.Linear(width, head_width)
         self.register_buffer("past", torch.ones(512, 512).tril())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ class _Head(nn.Module):
 class _Residual(nn.Module):
     def __init__(self, width: int, layer: nn.Module) -> None:
         super().__init__()
-        self.norm, self.layer = nn.RMSNorm(width), layer
+        self.norm, self.layer = nn.LayerNorm(width), layer
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = x + self.layer(self.norm(x))
@@ -59,7 +59,7 @@ class _Attention(nn.Module):
 
 class transformer_block(nn.Sequential):  # noqa: N801
     def __init__(self, width: int, heads: int) -> None:
-        mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(4 * width, width))
+        mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
         super().__init__(_Residual(width, _Attention(width, heads)), _Residual(width, mlp))
 
 
