@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Talk to a GPT
 #
-# Monday, your first day at Harz Pumpen: 400 people, pumps from the size of a fist to the size of a van, and a service desk that gets 300 messages a day. You are the company's first AI developer. "Can one of these chat models answer the easy ones?" asks the head of service. By the end of this unit you can let a program talk to a GPT: ask, stream the answer, know to the cent what it cost, and hold a dialogue that never outgrows its budget.
+# Monday, your first day at Harz Pumpen: 400 people, pumps from the size of a fist to the size of a van, and a service desk that gets 300 messages a day. You are the company's first AI developer. "Can one of these chat models answer the easy ones?" asks the head of service. By the end of this unit you can let a program talk to a GPT: ask, stream the answer, know to a hundredth of a cent what it cost, and hold a dialogue that never outgrows its budget.
 
 # %%
 import kicourse
@@ -18,6 +18,7 @@ from kicourse.checks import first_call as check
 text = kicourse.start("first_call")
 
 # %%
+import math
 from collections.abc import Callable, Iterator, Mapping
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -29,7 +30,7 @@ from openai.types import CompletionUsage
 # %% [markdown]
 # ## A map of the job
 #
-# Many people work with AI, and their titles overlap. What tells them apart is where they spend their days (dashed: with one foot).
+# Many people work with AI, and their titles overlap. What tells them apart is where they spend their days.
 
 # %% tags=["demo"]
 stages = [
@@ -44,8 +45,8 @@ stages = [
 roles = [
     (text("AI consultant"), 0, 2, plots.GREY),
     (text("Data analyst"), 0, 3, plots.GREY),
-    (text("Data scientist"), 0, 4, plots.PURPLE),
-    (text("ML engineer"), 2, 7, plots.GREEN),
+    (text("Data scientist"), 0, 4, plots.GREY),
+    (text("ML engineer"), 2, 7, plots.GREY),
     (text("AI developer: you"), 4, 7, plots.BLUE),
 ]
 figure = plots.figure(width=9, height=3.2)
@@ -53,6 +54,7 @@ axes = figure.subplots()
 for role, first, last, color in roles:
     axes.barh(role, last - first, left=first, color=color, height=0.62)
 axes.barh(roles[-1][0], 0.94, left=0.03, color="none", edgecolor=plots.BLUE, linestyle="--", height=0.58)
+axes.text(0.5, len(roles) - 1, text("with one foot"), ha="center", va="center", color=plots.BLUE, fontsize=8.5)
 axes.set_xticks([position + 0.5 for position in range(7)], stages, fontsize=8.5)
 axes.set_xlim(0, 7)
 axes.invert_yaxis()
@@ -69,14 +71,14 @@ plots.show(
 # * **Machine-learning engineers** train models and keep that machinery running.
 # * **AI developers** take models, most of them trained by others, and build software around them that people can rely on: requests, prompts, data, tests, limits, costs. They train too when it pays (Parts II and III of this course), but first they ask whether a model that exists will do.
 #
-# The borders are soft and every company draws them elsewhere. What you always need is the software engineering: the model is one unreliable part among reliable ones.
+# The borders are soft and every company draws them differently. What you always need is software engineering: the model is one unreliable part among reliable ones.
 
 # %% [markdown]
 # ## Your GPT
 #
-# A GPT (generative pretrained transformer) runs on your machine right now. It is called SmolLM2, has 135 million parameters (a large one has ten thousand times as many), and speaks the same HTTP interface as OpenAI's models. It answers at once, costs nothing, and no sentence of yours leaves the house. It also has the self-confidence of a much larger model, as you will see.
+# A GPT (generative pretrained transformer) runs on your machine right now. It is called SmolLM2, has 135 million parameters (a large one has ten thousand times as many), and speaks the same HTTP interface as OpenAI's models. It answers at once, costs nothing, and nothing you type leaves your machine. It also has the self-confidence of a much larger model, as you will see.
 #
-# It learned English only, so all prompts here are in English.
+# It was trained almost only on English, so all prompts here are in English.
 
 # %%
 client = OpenAI()  # reads OPENAI_BASE_URL and OPENAI_API_KEY from the environment
@@ -100,7 +102,7 @@ reply = client.chat.completions.create(
 print(reply.model_dump_json(indent=2, exclude_none=True))
 
 # %% [markdown]
-# That is all there is: JSON goes in, JSON comes out. Look for three things in the reply: the text (how would you get at it?), `finish_reason` (`stop`: the model was done; `length`: it was cut off), and `usage`, which is what you pay for.
+# That is all there is: JSON goes in, JSON comes out. The client turns the reply's JSON into an object, so you reach into it with dots, not brackets (lists keep their brackets: `reply.choices[0]`). Look for three things in it: the text (how would you get at it?), `finish_reason` (`stop`: the model was done; `length`: it was cut off), and `usage`, which is what you pay for.
 
 # %% [markdown]
 # ## Task 1: ask a question
@@ -126,6 +128,8 @@ check.ask(ask)
 # %% [markdown]
 # The check gave your function a real client that talks to a small scripted server, and looked at what arrived there. So it does not matter how witty the model is today; what counts is your engineering.
 #
+# Stuck? `check.ask.hint()` helps in three steps, and `check.ask.many()` tries your answer with twenty other seeds, as grading does. Every check has both.
+#
 # Now ask the real one. **Predict first:** which of these will it get wrong?
 
 # %% tags=["demo"]
@@ -138,7 +142,7 @@ for question in (
     print(f"Q: {question}\nA: {ask(client, question)}\n")
 
 # %% [markdown]
-# Most likely: wrong, wrong, wrong, and loyal. Fluent is not the same as right, and larger models only make the mistakes rarer and harder to spot. Change `INSTRUCTIONS` above (let it answer like a pirate), run `ask` again and see what a system message can do, and what it cannot.
+# Usually: wrong, wrong, wrong, and loyal. Fluency is not correctness, and larger models only make the mistakes rarer and harder to spot. Now try `ask(client, "What does a pump do?", "You are a pirate. Answer like one.")` in a cell of your own, and see what a system message can do, and what it cannot.
 
 # %% [markdown]
 # ## One token at a time
@@ -146,8 +150,6 @@ for question in (
 # Why is it so sure of itself? Because it never decides on an answer. It reads the text so far and gives every **token** (a word or a piece of one) in its vocabulary a probability; one is drawn, appended, and the whole thing starts again. The interface shows you these probabilities if you ask for `logprobs`, their logarithms.
 
 # %% tags=["demo"]
-import math
-
 reply = client.chat.completions.create(
     model=MODEL,
     messages=[
@@ -202,13 +204,12 @@ def with_temperature(logprobs: list[float], temperature: float) -> list[float]:
 
 figure = plots.figure(width=9, height=3.4)
 for axes, temperature in zip(figure.subplots(1, 4, sharex=True, sharey=True), (0.2, 0.7, 1.0, 2.0), strict=True):
-    color = plots.BLUE if temperature <= 1 else plots.ORANGE
-    axes.barh([repr(candidate) for candidate in candidates], with_temperature(logprobs, temperature), color=color)
+    axes.barh([repr(candidate) for candidate in candidates], with_temperature(logprobs, temperature))
     axes.set_title(f"T = {temperature}")
     axes.set_xlim(0, 1)
     axes.grid(False, axis="y")
 axes.invert_yaxis()
-figure.supxlabel(text("probability among the ten"), fontsize=10)
+figure.supxlabel(text("probability among the ten"), fontsize=10, y=0.04)
 plots.show(
     figure,
     alt=text(
@@ -247,15 +248,15 @@ for name, sentence in {"(nothing)": "", **sentences}.items():
 # %% [markdown]
 # The first line is what the chat format itself needs (this model's adds a system message of its own); take it off the others. A model that read mostly English has short codes for English words and spells German ones out: the same message has nearly twice as many tokens.
 #
-# A bill has more to it than two numbers:
+# There is more to a bill than two numbers:
 #
 # * `prompt_tokens`: all that was sent. Some of it may have been sent before; the provider keeps such beginnings in a **cache** and charges less. `prompt_tokens_details.cached_tokens` says how many of the prompt's tokens these were.
 # * `completion_tokens`: all that was written. Some models think in writing first; these `completion_tokens_details.reasoning_tokens` are part of the completion's tokens and cost the same, though you never see them.
 #
-# Both details, and the numbers in them, may be missing (`None`), as in our embedded model's replies.
+# Both details, and the numbers in them, may be missing (`None`): look at the first reply above. Our embedded model reports cached tokens, but knows no reasoning, and so leaves `completion_tokens_details` out.
 
 # %%
-PRICES = {  # dollars for a million tokens: an example, of the size that providers charge
+PRICES = {  # dollars for a million tokens: example prices, of the order that providers charge
     "input": Decimal("0.50"),
     "cached_input": Decimal("0.125"),
     "output": Decimal("3.50"),
@@ -266,7 +267,7 @@ PRICES = {  # dollars for a million tokens: an example, of the size that provide
 #
 # Write `cost`: the dollars that one call costs, as a `Decimal`. Charge every token exactly once. Calculate exactly, and round once, at the end, to four decimal places (a hundredth of a cent); exactly half is rounded up.
 #
-# Why not `float`? Because 0.1 has no exact binary fraction: `0.1 + 0.2 == 0.3` is `False`. For money that is not good enough.
+# Why not `float`? Because 0.1 has no exact binary fraction: `0.1 + 0.2 == 0.3` is `False`. For money that is not good enough. A `Decimal` is rounded with `quantize`: `Decimal("2.675").quantize(Decimal("0.01"), rounding=ROUND_HALF_UP)` is `Decimal("2.68")`.
 
 
 # %% task="cost"
@@ -288,7 +289,7 @@ def cost(usage: CompletionUsage, prices: Mapping[str, Decimal]) -> Decimal:
 check.cost(cost)
 
 # %% [markdown]
-# What does it mean for Harz Pumpen? Suppose each of the 300 daily messages becomes a dialogue. The model remembers nothing, so every request sends the whole dialogue again. **Predict:** if a dialogue gets twice as long, how much dearer does it get?
+# What does it mean for Harz Pumpen? Suppose each of the 300 daily messages becomes a dialogue. The model remembers nothing, so every request sends the whole dialogue again. **Predict:** if a dialogue gets twice as long, how much more does it cost?
 
 
 # %% tags=["demo"]
@@ -310,8 +311,11 @@ axes.plot(turns, cents[0], color=plots.ORANGE)
 axes.plot(turns, cents[1], color=plots.BLUE)
 axes.text(40, cents[0][-1], text("everything sent again") + " ", ha="right", va="bottom", color=plots.ORANGE)
 axes.text(40, cents[1][-1] - 2.2, text("at most 1,500 tokens sent"), ha="right", va="top", color=plots.BLUE)
+axes.set_ylim(0, 1.15 * cents[0][-1])
 axes.set_xlabel(text("questions in the dialogue"))
 axes.set_ylabel(text("cents for the dialogue"))
+for budget in (None, 1500):
+    print(f"300 dialogues of 20 questions a day, budget {budget}: {300 * dialogue_cost(20, budget):.2f} dollars")
 plots.show(
     figure,
     alt=text(
@@ -320,7 +324,7 @@ plots.show(
 )
 
 # %% [markdown]
-# Twice as long is up to four times as dear: the cost grows with the square of the length. A budget straightens the curve; you will build it in task 4.
+# A dialogue that is twice as long costs up to four times as much: the cost grows with the square of the length. A budget straightens the curve; you will build it in task 4.
 
 # %% [markdown]
 # ## Streaming
@@ -342,11 +346,13 @@ for chunk in chunks[:3] + chunks[-2:]:
     print(chunk.model_dump_json(include={"choices": True, "usage": True}, exclude_none=True))
 
 # %% [markdown]
-# Look closely: the first chunk has no text (`content` is missing, which the client reads as `None`; some servers send an empty one), the one before the last only says why the stream ends, and the last has the usage and **no choices at all**.
+# Look closely: the first chunk has no text (`content` is missing, which the client reads as `None`; some servers send an empty one), the last but one only says why the stream ends, and the last has the usage and **no choices at all**.
 #
 # ## Task 3: show it as it comes
 #
-# Write `stream`: like `ask`, but it yields the pieces of text, each as soon as it has arrived and before it waits for the next. It yields text only: no `None`, no empty pieces, and it does not stumble over a chunk without choices.
+# Write `stream`: like `ask`, but it yields the pieces of text, each as soon as it has arrived and before it waits for the next. It yields text only: no `None`, no empty pieces, and it does not stumble over a chunk without choices, wherever that comes.
+#
+# A reminder: a function with `yield` is a generator. It hands out a value and pauses there until the next one is asked for. And where a whole reply has `.message`, a chunk has `.delta`: only what is new.
 
 
 # %% task="stream"
@@ -394,7 +400,7 @@ axes.set_xlabel(text("seconds since the question (grey: waiting)"))
 plots.show(
     figure,
     alt=text(
-        "Two timelines. With ask, the reader waits until the whole answer is there. With stream, the first word comes after a small part of that time, and the others follow evenly."
+        "Two timelines. With ask, the reader waits until the whole answer is there. With stream, the first word comes after a small part of that time, and the others follow one by one."
     ),
 )
 
@@ -418,10 +424,10 @@ print(ask(client, "What is my pump called?"))
 # 2. as many of the **latest exchanges** as fit. An exchange is a question and its answer; it is sent whole or not at all, and where one does not fit, all older ones are left out too;
 # 3. the new question.
 #
-# What is sent has at most `budget` tokens: the sum of `count_tokens(content)` over its messages. (Real chat formats add a few tokens a message; here we leave them out.) `ask` returns the text of the reply and remembers the exchange for the next time.
+# What is sent has at most `budget` tokens: the sum of `count_tokens(content)` over its messages. (Real chat formats add a few tokens per message; here we leave them out.) `ask` returns the text of the reply and remembers the exchange for the next time.
 #
 # * If the instructions and the question alone are over the budget, `ask` raises `ValueError` and sends nothing.
-# * If a question gets no answer (this error, or one of the server, which reaches the caller), the conversation is afterwards as if it had not been asked.
+# * If a question gets no answer (this error, or a server error, which you let through to the caller), the conversation is afterwards as if it had not been asked.
 
 
 # %% task="conversation"
@@ -465,7 +471,7 @@ class Conversation:
 check.conversation(Conversation)
 
 # %% [markdown]
-# Does it remember Bertha now? For a budget it is enough to count a token for four characters. And this client has a hook that shows what really goes over the wire, a good habit when a dialogue goes astray.
+# Does it remember Bertha now? For a budget, one token per four characters is a good enough estimate. And this client has a hook that shows what really goes over the wire, a good habit when a dialogue goes astray.
 
 
 # %% tags=["demo"]
@@ -492,7 +498,7 @@ for question in ("Hello, I am Petra. My pump is called Bertha.", "What is my pum
     print(f"{dialogue.ask(question)}\n")
 
 # %% [markdown]
-# The second request has the first exchange in it: your code has done its part. Whether SmolLM2 makes something of it is another matter; with its 135 million parameters it finds Bertha perhaps every other time. Run the cell a few times. Then you know two things that do not go away with larger models: memory is your job, and one good answer proves nothing.
+# The second request has the first exchange in it: your code has done its part. Whether SmolLM2 makes something of it is another matter; with its 135 million parameters it finds Bertha more often than not. Run the cell a few times. Then you know two things that do not go away with larger models: memory is your job, and one good answer proves nothing.
 
 # %% [markdown]
 # ## The same code, another model

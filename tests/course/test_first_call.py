@@ -18,7 +18,7 @@ def test_an_ask_that_remembers_earlier_questions_loses_a_point() -> None:
 
     def growing(client: Any, question: str, instructions: str = "") -> Any:
         earlier.extend([{"role": "system", "content": instructions}, {"role": "user", "content": question}])
-        return client.chat.completions.create(model="m", messages=earlier).choices[0].message.content
+        return client.chat.completions.create(model=gpt.model(), messages=earlier).choices[0].message.content
 
     verdict = check.ask.run(growing)
     assert [result.name for result in verdict.criteria if result.status == "failed"] == ["sends_nothing_else"]
@@ -30,7 +30,43 @@ def test_an_ask_that_asks_twice_is_told_so() -> None:
         honest.ask(client, question, instructions)
         return honest.ask(client, question, instructions)
 
-    assert check.ask.run(twice).points == 0
+    verdict = check.ask.run(twice)
+    assert verdict.points == 0
+    assert "more than one request" in verdict.criteria[0].message
+
+
+def test_an_ask_with_a_client_of_its_own_is_told_that_no_request_arrived() -> None:
+    verdict = check.ask.run(lambda client, question, instructions="": "It depends.")
+    assert "No request arrived" in verdict.criteria[0].message
+
+
+def test_a_model_written_into_the_request_costs_a_little() -> None:
+    def fixed(client: Any, question: str, instructions: str = "") -> Any:
+        messages: Any = [{"role": "system", "content": instructions}, {"role": "user", "content": question}]
+        return client.chat.completions.create(model="gpt-4o", messages=messages).choices[0].message.content
+
+    verdict = check.ask.run(fixed)
+    assert [result.name for result in verdict.criteria if result.status == "failed"] == ["asks_model"]
+    assert verdict.status == "partial"
+
+
+def test_a_mistake_costs_its_own_criterion_only() -> None:
+    expected = {
+        "not_rounded": "rounds_once",
+        "details_expected": "missing_details",
+        "reasoning_twice": "reasoning_once",
+        "yields_none": "every_chunk",
+        "breaks_without_choices": "every_chunk",
+        "ends_at_reason": "every_chunk",
+        "drops_space": "keeps_space",
+        "RemembersTooEarly": "no_trace",
+    }
+    for task in (check.cost, check.stream, check.conversation):
+        for wrong in task.misconceptions:
+            if wrong.name in expected:
+                failed = [result.name for result in task.run(wrong.build()).criteria if result.status != "passed"]
+                assert failed == [expected.pop(wrong.name)], wrong.name
+    assert not expected
 
 
 def test_a_precision_that_is_enough_is_enough() -> None:
@@ -59,7 +95,42 @@ def test_who_collects_first_is_told_where_the_stream_stood_still() -> None:
 
     [failed] = [result for result in check.stream.run(collects).criteria if result.status == "failed"]
     assert failed.name == "as_it_arrives"
-    assert "wanted the next one first" in failed.message
+    assert "wanted one more before it handed on piece 1" in failed.message
+
+
+def test_a_stream_that_forgot_to_ask_for_one_is_told_so() -> None:
+    def forgetful(client: Any, question: str, instructions: str = "") -> Any:
+        messages: Any = [{"role": "system", "content": instructions}, {"role": "user", "content": question}]
+        for chunk in client.chat.completions.create(model="m", messages=messages):
+            yield chunk.choices[0].delta.content
+
+    assert "did not ask for a stream" in check.stream.run(forgetful).criteria[0].message
+
+
+def test_a_question_kept_before_its_answer_came_is_named_whatever_the_style() -> None:
+    class Hasty:
+        def __init__(self, client: Any, instructions: str, budget: int, count_tokens: Any) -> None:
+            self.client, self.budget, self.count_tokens = client, budget, count_tokens
+            self.messages: list[Any] = [{"role": "system", "content": instructions}]
+
+        def ask(self, question: str) -> Any:
+            self.messages.append({"role": "user", "content": question})
+            if self.tokens(self.messages[:1]) + self.tokens(self.messages[-1:]) > self.budget:
+                raise ValueError("too long")
+            while self.tokens(self.messages) > self.budget:
+                del self.messages[1:3]
+            reply = self.client.chat.completions.create(model="m", messages=self.messages)
+            self.messages.append({"role": "assistant", "content": reply.choices[0].message.content})
+            return reply.choices[0].message.content
+
+        def tokens(self, messages: list[Any]) -> Any:
+            return sum(self.count_tokens(message["content"]) for message in messages)
+
+    verdict = check.conversation.run(Hasty)
+    [failed] = [result for result in verdict.criteria if result.status == "failed"]
+    assert failed.name == "no_trace"
+    assert "user: Q2" in failed.message
+    assert "before it has got an answer" in verdict.diagnosis
 
 
 def test_two_conversations_at_once_do_not_disturb_each_other() -> None:

@@ -2,20 +2,22 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 from kicourse.answers.handle import unobserved
-from kicourse.checks import Check, Handle, Trial, _
+from kicourse.checks import AnswerRaised, Check, Failed, Handle, Trial, _
 from kicourse.checks.scripted_server import Completion, Failure, Reply, Request, ScriptedServer
+from kicourse.checks.show import show
 
 if TYPE_CHECKING:
     import numpy as np
 
 # fmt: off
 _WORDS = (
-    "pump", "seal", "valve", "motor", "bearing", "shaft", "pressure", "flow", "oil", "filter", "gasket",
-    "Pumpe", "Dichtung", "Welle", "Lager", "Druck", "Öl", "prüfen", "check", "replace", "leaks", "noisy",
-    "warm", "Tuesday", "invoice", "delivery", "van", "customer", "ticket", "urgent", "thanks",
+    "pump", "seal", "valve", "motor", "bearing", "shaft", "pressure", "flow", "oil", "filter", "gasket", "Müller",
+    "Jürgen", "Zoë", "check", "replace", "leaks", "noisy", "warm", "Tuesday", "invoice", "delivery", "van", "customer",
+    "ticket", "urgent", "thanks",
 )
 # fmt: on
 
@@ -43,14 +45,27 @@ def _message(message: Any) -> tuple[str, str]:
     return "system" if role == "developer" else str(role), str(content)
 
 
-def _said(messages: Sequence[tuple[str, str]]) -> str:
-    return " · ".join(f"{role}: {text}" for role, text in messages)
+def _said(messages: Sequence[tuple[str, str]], width: int = 80) -> str:
+    shown = [f"{role}: {_short(text, width)}" for role, text in messages]
+    return _short(" · ".join(shown), 600)
 
 
-def _only_request(trial: Trial, server: ScriptedServer) -> Request:
-    count = len(server.requests)
-    trial.require(count == 1, _("Your code sent {count} requests; one question is one request."), count=count)
-    return server.requests[0]
+def _short(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _answered(trial: Trial, server: ScriptedServer, ask: Callable[[], Any]) -> tuple[Any, Request]:
+    """Return what `ask()` returns and the request that it led to; fail unless that was exactly one."""
+    before = len(server.requests)
+    try:
+        got = ask()
+    except AnswerRaised:
+        if len(server.requests) < before + 2:
+            raise
+    count = len(server.requests) - before
+    trial.require(count < 2, _("Your code sent more than one request; one question is one request."))
+    trial.require(count == 1, _("No request arrived. Send it through the client that your code is given."))
+    return got, server.requests[-1]
 
 
 # ---------------------------------------------------------------- ask
@@ -76,10 +91,8 @@ ask = Check(
 )
 def returns_text(trial: Trial, answer: Handle) -> None:
     text = _sentence(trial.rng)
-    server = trial.server([Completion(text)])
-    got = answer(_client(answer, server), _sentence(trial.rng), _sentence(trial.rng))
+    got, _request = _asked(trial, answer, _sentence(trial.rng), _sentence(trial.rng), text)
     trial.equal(got, text, _("That is not the text of the reply."))
-    _only_request(trial, server)
 
 
 @ask.criterion(
@@ -89,13 +102,11 @@ def returns_text(trial: Trial, answer: Handle) -> None:
 )
 def sends_question(trial: Trial, answer: Handle) -> None:
     question = _sentence(trial.rng)
-    messages = _asked(trial, answer, question, _sentence(trial.rng))
-    trial.require(
-        messages[-1:] == [("user", question)],
-        _("The last message is not the question in the role of the user. The messages were: {messages}"),
-        messages=_said(messages),
-        expected=_said([("user", question)]),
-    )
+    _got, request = _asked(trial, answer, question, _sentence(trial.rng))
+    messages = _messages(trial, request)
+    if messages[-1:] != [("user", question)]:
+        message = trial.text(_("The last message is not the question in the role of the user."))
+        raise Failed(message, _said([("user", question)]), _said(messages))
 
 
 @ask.criterion(
@@ -105,48 +116,61 @@ def sends_question(trial: Trial, answer: Handle) -> None:
 )
 def sends_instructions(trial: Trial, answer: Handle) -> None:
     question, instructions = _sentence(trial.rng), _sentence(trial.rng, words=9)
-    messages = _asked(trial, answer, question, instructions)
-    trial.require(
-        ("system", instructions) in messages[:-1],
-        _("No message before the question has the instructions as the system's words. The messages were: {messages}"),
-        messages=_said(messages),
-        expected=_said([("system", instructions)]),
-    )
+    _got, request = _asked(trial, answer, question, instructions)
+    messages = _messages(trial, request)
+    if ("system", instructions) not in messages[:-1]:
+        message = trial.text(_("No message before the question has the instructions as the system's words."))
+        raise Failed(message, _said([("system", instructions), ("user", question)]), _said(messages))
 
 
 @ask.criterion(
-    _("sends nothing else, the second time neither"),
-    points=0.5,
+    _("sends no third message, on the second call either"),
+    points=0.25,
     why=_("What another customer asked a minute ago costs money in every later request, and it is none of this "
           "customer's business."),
 )  # fmt: skip
 def sends_nothing_else(trial: Trial, answer: Handle) -> None:
     for _turn in range(2):
         question, instructions = _sentence(trial.rng), _sentence(trial.rng)
-        messages = _asked(trial, answer, question, instructions)
-        wanted = [("system", instructions), ("user", question)]
-        trial.require(
-            messages == wanted,
-            _("{count} messages were sent, and they are not just the instructions and the question: {messages}"),
-            count=len(messages),
-            messages=_said(messages),
-            expected=_said(wanted),
-        )
+        _got, request = _asked(trial, answer, question, instructions)
+        messages = _messages(trial, request)
+        if len(messages) > 2:
+            message = trial.text(_("More was sent than the instructions and the question."))
+            raise Failed(message, _said([("system", instructions), ("user", question)]), _said(messages))
 
 
-def _asked(trial: Trial, answer: Handle, question: str, instructions: str) -> list[tuple[str, str]]:
-    """Ask one question; return the messages that reached the server."""
-    server = trial.server([Completion(_sentence(trial.rng))])
-    answer(_client(answer, server), question, instructions)
-    return _messages(trial, _only_request(trial, server))
+@ask.criterion(
+    _("asks the model that `MODEL` names"),
+    points=0.25,
+    why=_("The day the company changes its provider, this name changes, and it should do so in one place only."),
+)
+def asks_model(trial: Trial, answer: Handle) -> None:
+    from kicourse.models import gpt
+
+    _got, request = _asked(trial, answer, _sentence(trial.rng), _sentence(trial.rng))
+    model = (request.body or {}).get("model")
+    if model not in (gpt.model(), gpt.MODEL):
+        message = trial.text(_("Your request names another model."))
+        raise Failed(message, "model=MODEL", f"model={_short(repr(model), 60)}")
+
+
+def _asked(
+    trial: Trial, answer: Handle, question: str, instructions: str, reply: str = "It depends."
+) -> tuple[Any, Request]:
+    """Ask one question; return what came back and the request that reached the server."""
+    server = trial.server([Completion(reply)])
+    client = _client(answer, server)
+    return _answered(trial, server, lambda: answer(client, question, instructions))
 
 
 def _chat(*messages: tuple[str, str]) -> list[Any]:
     return [{"role": role, "content": content} for role, content in messages]
 
 
-def _reply(client: Any, *messages: tuple[str, str]) -> Any:
-    return client.chat.completions.create(model="gpt", messages=_chat(*messages))
+def _reply(client: Any, *messages: tuple[str, str], **options: Any) -> Any:
+    from kicourse.models import gpt
+
+    return client.chat.completions.create(model=gpt.model(), messages=_chat(*messages), **options)
 
 
 @ask.misconception(_("a request without its system message"))
@@ -174,6 +198,16 @@ def roles_swapped(client: Any, question: str, instructions: str = "") -> Any:
     return _reply(client, ("user", instructions), ("system", question)).choices[0].message.content
 
 
+@ask.misconception(_("a question that is asked without the role of the system: both messages are the user's"))
+def both_user(client: Any, question: str, instructions: str = "") -> Any:
+    return _reply(client, ("user", instructions), ("user", question)).choices[0].message.content
+
+
+@ask.misconception(_("the question before the instructions"))
+def question_first(client: Any, question: str, instructions: str = "") -> Any:
+    return _reply(client, ("user", question), ("system", instructions)).choices[0].message.content
+
+
 # ---------------------------------------------------------------- cost
 
 cost = Check(
@@ -191,6 +225,8 @@ cost = Check(
 
 _PLACES = Decimal("0.0001")
 _MILLION = Decimal(1_000_000)
+_EXAMPLE = {"input": Decimal("0.50"), "cached_input": Decimal("0.125"), "output": Decimal("3.50")}
+"""The prices in the notebook."""
 
 
 def _prices(rng: "np.random.Generator") -> dict[str, Decimal]:
@@ -199,14 +235,20 @@ def _prices(rng: "np.random.Generator") -> dict[str, Decimal]:
     return {"input": fresh, "cached_input": fresh / 4, "output": fresh * int(rng.integers(3, 7))}
 
 
-def _usage(prompt: int, completion: int, cached: int | None = None, reasoning: int | None = None) -> dict[str, Any]:
+def _usage(prompt: int, completion: int, cached: int = 0, reasoning: int = 0) -> dict[str, Any]:
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
-        "prompt_tokens_details": None if cached is None else {"cached_tokens": cached},
-        "completion_tokens_details": None if reasoning is None else {"reasoning_tokens": reasoning},
+        "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
     }
+
+
+def _tokens(rng: "np.random.Generator") -> tuple[int, int]:
+    """Return how many tokens were read and how many were written."""
+    read, written = (int(count) for count in rng.integers(5_000, 90_000, size=2))
+    return read, written
 
 
 def _exact(usage: Mapping[str, Any], prices: Mapping[str, Decimal]) -> Decimal:
@@ -216,25 +258,32 @@ def _exact(usage: Mapping[str, Any], prices: Mapping[str, Decimal]) -> Decimal:
     return (fresh * prices["input"] + cached * prices["cached_input"] + written * prices["output"]) / _MILLION
 
 
-def _charge(trial: Trial, answer: Handle, usage: dict[str, Any], prices: dict[str, Decimal], message: str) -> None:
-    """Fail with `message` unless the answer's cost is the exact one, rounded as the task says."""
+def _charge(trial: Trial, answer: Handle, usage: dict[str, Any], prices: dict[str, Decimal]) -> tuple[Any, Decimal]:
+    """Return what the answer charges, any kind of number, and what is exact."""
     got = answer(answer.build("completion_usage", usage), prices)
-    trial.is_a(got, Decimal)
-    exact = _exact(usage, prices)
-    wanted = exact.quantize(_PLACES, rounding=ROUND_HALF_UP)
-    counts = {key: value for key, value in usage.items() if value is not None}
+    if type(got) not in (int, float):
+        trial.is_a(got, Decimal)
+    return got, _exact(usage, prices)
+
+
+def _about(trial: Trial, answer: Handle, usage: dict[str, Any], prices: dict[str, Decimal] | None = None) -> None:
+    """Fail unless the answer charges the right amount to the cent: rounding has a criterion of its own."""
+    got, exact = _charge(trial, answer, usage, prices or _prices(trial.rng))
     trial.require(
-        got == wanted,
-        message,
+        abs(Decimal(got) - exact) <= Decimal("0.01"),
+        _("You charge {got} dollars; exactly it is {exact}."),
         got=str(got),
-        exact=str(exact.normalize()),
-        usage=", ".join(f"{key}={value}" for key, value in counts.items()),
-        prices=", ".join(f"{key}={value}" for key, value in prices.items()),
-        expected=f"Decimal('{wanted}')",
+        exact=_plainly(exact),
+        expected=_plainly(_rounded(exact)),
     )
 
 
-_WRONG_COST = _("You charge {got} dollars; exactly it is {exact}. Usage: {usage}. Prices: {prices}.")
+def _rounded(dollars: Decimal) -> Decimal:
+    return dollars.quantize(_PLACES, ROUND_HALF_UP)
+
+
+def _plainly(dollars: Decimal) -> str:
+    return f"{dollars.normalize():f}"
 
 
 @cost.criterion(
@@ -243,21 +292,20 @@ _WRONG_COST = _("You charge {got} dollars; exactly it is {exact}. Usage: {usage}
     why=_("Every request is paid by the token, and written tokens cost several times as much as read ones."),
 )
 def read_and_written(trial: Trial, answer: Handle) -> None:
-    for prompt, completion in trial.rng.integers(500, 90_000, size=(4, 2)):
-        _charge(trial, answer, _usage(int(prompt), int(completion)), _prices(trial.rng), _WRONG_COST)
+    for _number in range(4):
+        _about(trial, answer, _usage(*_tokens(trial.rng)))
 
 
 @cost.criterion(
     _("charges cached tokens once, at their own price"),
     points=0.5,
-    why=_("Cached tokens are part of the prompt's tokens. Who adds them again pays on paper for what was never sent."),
-)
+    why=_("Cached tokens are part of the prompt's tokens. If you add them again, your books show tokens that were "
+          "never sent."),
+)  # fmt: skip
 def cached_once(trial: Trial, answer: Handle) -> None:
-    for share in (0.0, 0.3, 0.9, 1.0):
-        prompt, completion = (int(count) for count in trial.rng.integers(5_000, 90_000, size=2))
-        _charge(trial, answer, _usage(prompt, completion, cached=int(share * prompt)), _prices(trial.rng), _WRONG_COST)
-    unknown = _usage(prompt, completion) | {"prompt_tokens_details": {"cached_tokens": None}}
-    _charge(trial, answer, unknown, _prices(trial.rng), _WRONG_COST)
+    for share in (0.3, 0.9, 1.0):
+        read, written = _tokens(trial.rng)
+        _about(trial, answer, _usage(read, written, cached=int(share * read)))
 
 
 @cost.criterion(
@@ -268,27 +316,58 @@ def cached_once(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def reasoning_once(trial: Trial, answer: Handle) -> None:
     for share in (0.2, 0.8):
-        prompt, completion = (int(count) for count in trial.rng.integers(5_000, 90_000, size=2))
-        usage = _usage(prompt, completion, reasoning=int(share * completion))
-        _charge(trial, answer, usage, _prices(trial.rng), _WRONG_COST)
+        read, written = _tokens(trial.rng)
+        _about(trial, answer, _usage(read, written, reasoning=int(share * written)))
+
+
+@cost.criterion(
+    _("copes with missing details"),
+    points=0.5,
+    why=_("Many servers leave the details out, or a number in them: `None` means that there were no such tokens."),
+)
+def missing_details(trial: Trial, answer: Handle) -> None:
+    nothing: dict[str, Any] = {"prompt_tokens_details": None, "completion_tokens_details": None}
+    prices = {name: 100 * price for name, price in _prices(trial.rng).items()}  # a single token shows
+    _about(trial, answer, _usage(*_tokens(trial.rng)) | nothing, prices)
+    unknown = {
+        "prompt_tokens_details": {"cached_tokens": None},
+        "completion_tokens_details": {"reasoning_tokens": None},
+    }
+    _about(trial, answer, _usage(*_tokens(trial.rng)) | unknown, prices)
 
 
 @cost.criterion(
     _("is exact, and rounds once, at the end, half up"),
-    points=1,
+    points=0.5,
     why=_("Thousands of small charges add up: a rounding error in each of them is money, and bookkeeping will ask."),
 )
 def rounds_once(trial: Trial, answer: Handle) -> None:
-    prices = {"input": Decimal("0.50"), "cached_input": Decimal("0.125"), "output": Decimal("3.50")}
-    message = _("You charge {got} dollars; exactly it is {exact}, and half a unit is rounded up. Usage: {usage}.")
-    for _number in range(12):
-        odd, cached = 2 * int(trial.rng.integers(1, 4_000)) + 1, 800 * int(trial.rng.integers(1, 50))
-        written = 200 * int(trial.rng.integers(1, 300))
-        _charge(trial, answer, _usage(100 * odd + cached, written, cached=cached), prices, message)
-    for _number in range(6):
-        prompt, completion = (int(count) for count in trial.rng.integers(1, 3_000, size=2))
-        usage = _usage(prompt, completion, cached=prompt // 2, reasoning=completion // 3)
-        _charge(trial, answer, usage, _prices(trial.rng), _WRONG_COST)
+    _to_the_digit(trial, answer, _usage(900, 2800), dict(_EXAMPLE))  # tells rounding to even from floats
+    for _number in range(12):  # halves of the fourth place
+        read, written = 100 * (2 * int(trial.rng.integers(1, 4_000)) + 1), 200 * int(trial.rng.integers(1, 300))
+        _to_the_digit(trial, answer, _usage(read, written), dict(_EXAMPLE))
+    for _number in range(30):
+        read, written = (int(count) for count in trial.rng.integers(1, 3_000, size=2))
+        _to_the_digit(trial, answer, _usage(read, written), _prices(trial.rng))
+
+
+def _to_the_digit(trial: Trial, answer: Handle, usage: dict[str, Any], prices: dict[str, Decimal]) -> None:
+    got, exact = _charge(trial, answer, usage, prices)
+    trial.is_a(got, Decimal)
+    wanted = _rounded(exact)
+    numbers = {"got": str(got), "exact": _plainly(exact)}
+    trial.require(
+        got == wanted or got != exact,
+        _("You charge {got} dollars: that is not rounded to four decimal places."),
+        expected=f"Decimal('{wanted}')",
+        **numbers,
+    )
+    trial.require(
+        got == wanted,
+        _("You charge {got} dollars; exactly it is {exact}, and half a unit is rounded up."),
+        expected=f"Decimal('{wanted}')",
+        **numbers,
+    )
 
 
 def _counts(usage: Any) -> tuple[int, int, int]:
@@ -302,55 +381,97 @@ def _dollars(usage: Any, prices: Mapping[str, Any], fresh: int, cached: int, wri
     return (fresh * prices["input"] + cached * prices["cached_input"] + written * prices["output"]) / 1_000_000
 
 
+def _right(usage: Any, prices: Mapping[str, Any]) -> Any:
+    fresh, cached, _reasoning = _counts(usage)
+    return _dollars(usage, prices, fresh, cached, usage.completion_tokens)
+
+
 @cost.misconception(_("floats: money as a binary fraction"))
 def floats(usage: Any, prices: Any) -> Any:
-    fresh, cached, _reasoning = _counts(usage)
-    return round(float(_dollars(usage, prices, fresh, cached, usage.completion_tokens)), 4)
+    return round(float(_right(usage, prices)), 4)
 
 
 @cost.misconception(_("decimals made from floats, which were inexact already"))
 def decimals_from_floats(usage: Any, prices: Any) -> Any:
-    inexact = {name: float(price) for name, price in prices.items()}
-    fresh, cached, _reasoning = _counts(usage)
-    return Decimal(_dollars(usage, inexact, fresh, cached, usage.completion_tokens)).quantize(_PLACES, ROUND_HALF_UP)
+    return _rounded(Decimal(_right(usage, {name: float(price) for name, price in prices.items()})))
 
 
 @cost.misconception(_("cached tokens charged twice: once in the prompt and once more"))
 def cached_twice(usage: Any, prices: Any) -> Any:
     _fresh, cached, _reasoning = _counts(usage)
-    dollars = _dollars(usage, prices, usage.prompt_tokens, cached, usage.completion_tokens)
-    return dollars.quantize(_PLACES, ROUND_HALF_UP)
+    return _rounded(_dollars(usage, prices, usage.prompt_tokens, cached, usage.completion_tokens))
 
 
 @cost.misconception(_("cached tokens charged like fresh ones"))
 def cached_like_fresh(usage: Any, prices: Any) -> Any:
-    return _dollars(usage, prices, usage.prompt_tokens, 0, usage.completion_tokens).quantize(_PLACES, ROUND_HALF_UP)
+    return _rounded(_dollars(usage, prices, usage.prompt_tokens, 0, usage.completion_tokens))
+
+
+@cost.misconception(_("cached tokens that cost nothing at all"))
+def cached_free(usage: Any, prices: Any) -> Any:
+    fresh, _cached, _reasoning = _counts(usage)
+    return _rounded(_dollars(usage, prices, fresh, 0, usage.completion_tokens))
 
 
 @cost.misconception(_("reasoning tokens charged twice: once in the completion and once more"))
 def reasoning_twice(usage: Any, prices: Any) -> Any:
     fresh, cached, reasoning = _counts(usage)
-    dollars = _dollars(usage, prices, fresh, cached, usage.completion_tokens + reasoning)
-    return dollars.quantize(_PLACES, ROUND_HALF_UP)
+    return _rounded(_dollars(usage, prices, fresh, cached, usage.completion_tokens + reasoning))
+
+
+@cost.misconception(_("reasoning tokens that cost nothing at all"))
+def reasoning_free(usage: Any, prices: Any) -> Any:
+    fresh, cached, reasoning = _counts(usage)
+    return _rounded(_dollars(usage, prices, fresh, cached, usage.completion_tokens - reasoning))
+
+
+@cost.misconception(_("details that must be there: where they are missing, `None` means zero"))
+def details_expected(usage: Any, prices: Any) -> Any:
+    cached = usage.prompt_tokens_details.cached_tokens or 0
+    return _rounded(_dollars(usage, prices, usage.prompt_tokens - cached, cached, usage.completion_tokens))
+
+
+@cost.misconception(_("numbers that must be in the details: where they are missing, `None` means zero"))
+def numbers_expected(usage: Any, prices: Any) -> Any:
+    cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else 0
+    return _rounded(_dollars(usage, prices, usage.prompt_tokens - cached, cached, usage.completion_tokens))
 
 
 @cost.misconception(_("each part rounded for itself, and then added"))
 def rounded_parts(usage: Any, prices: Any) -> Any:
     fresh, cached, _reasoning = _counts(usage)
     parts = ((fresh, 0, 0), (0, cached, 0), (0, 0, usage.completion_tokens))
-    return sum((_dollars(usage, prices, *part).quantize(_PLACES, ROUND_HALF_UP) for part in parts), Decimal(0))
+    return sum((_rounded(_dollars(usage, prices, *part)) for part in parts), Decimal(0))
 
 
-@cost.misconception(_("halves rounded to the even digit, as `round` and `quantize` do unless they are told otherwise"))
+@cost.misconception(_("halves rounded to the nearest even digit, as `round` and `quantize` do by default"))
 def half_even(usage: Any, prices: Any) -> Any:
-    fresh, cached, _reasoning = _counts(usage)
-    return _dollars(usage, prices, fresh, cached, usage.completion_tokens).quantize(_PLACES, ROUND_HALF_EVEN)
+    return _right(usage, prices).quantize(_PLACES, ROUND_HALF_EVEN)
+
+
+@cost.misconception(_("an exact amount that is never rounded"))
+def not_rounded(usage: Any, prices: Any) -> Any:
+    return _right(usage, prices)
+
+
+@cost.misconception(_("an amount rounded to the cent, two decimal places instead of four"))
+def to_the_cent(usage: Any, prices: Any) -> Any:
+    return _right(usage, prices).quantize(Decimal("0.01"), ROUND_HALF_UP)
+
+
+@cost.misconception(_("a price for a single token, where it is one for a million"))
+def per_token(usage: Any, prices: Any) -> Any:
+    return _rounded(1_000_000 * _right(usage, prices))
 
 
 @cost.misconception(_("a price for a thousand tokens, where it is one for a million"))
 def per_thousand(usage: Any, prices: Any) -> Any:
-    fresh, cached, _reasoning = _counts(usage)
-    return (1000 * _dollars(usage, prices, fresh, cached, usage.completion_tokens)).quantize(_PLACES, ROUND_HALF_UP)
+    return _rounded(1000 * _right(usage, prices))
+
+
+@cost.misconception(_("the notebook's `PRICES` instead of the parameter `prices`"))
+def global_prices(usage: Any, prices: Any) -> Any:
+    return _rounded(_right(usage, _EXAMPLE))
 
 
 # ---------------------------------------------------------------- stream
@@ -364,8 +485,8 @@ stream = Check(
           "piece before it asks for the next?"),
         _("`yield` makes a generator. Not every chunk carries text: the first and the last have none, and the one with "
           "the usage has no choices at all."),
-        _("`for chunk in client.chat.completions.create(..., stream=True):` then "
-          "`if chunk.choices and chunk.choices[0].delta.content:` then `yield chunk.choices[0].delta.content`."),
+        _("Loop over the chunks: `for chunk in client.chat.completions.create(..., stream=True):`. Look whether "
+          "`chunk.choices` has an entry, and whether its `.delta.content` is a text that is not empty; `yield` that."),
     ),
 )  # fmt: skip
 
@@ -374,47 +495,49 @@ def _pieces(rng: "np.random.Generator", count: int) -> list[str]:
     return [f"{word} " for word in rng.choice(_WORDS, size=count - 1)] + [str(rng.integers(1000, 10_000))]
 
 
-def _streamed(trial: Trial, answer: Handle, completion: Completion) -> list[Any]:
-    """Return all that the answer yields for one streamed reply (and one piece more than there should be, if it does).
-
-    The request must have been for a stream, with the instructions and the question.
-    """
-    server = trial.server([completion])
-    question, instructions = _sentence(trial.rng), _sentence(trial.rng)
-    got = []
-    for piece in answer.stream(_client(answer, server), question, instructions):
-        trial.is_a(piece, str)
-        got.append(piece)
-        if len(got) > 2 * len(completion.pieces) + 3:
-            break
-    request = _only_request(trial, server)
-    trial.require(
-        (request.body or {}).get("stream") is True,
-        _("The request did not ask for a stream."),
-        expected="stream=True",
-    )
-    wanted = [("system", instructions), ("user", question)]
-    messages = _messages(trial, request)
-    trial.require(
-        messages == wanted,
-        _("The messages should be the instructions and the question; they were: {messages}"),
-        messages=_said(messages),
-        expected=_said(wanted),
-    )
+def _streamed(trial: Trial, answer: Handle, completion: Completion) -> list[str | None]:
+    """Return all that the answer yields for one streamed reply (and a little more than there should be, if it does)."""
+    got, _request, _wanted = _stream_asked(trial, answer, completion)
     return got
 
 
-def _complete(trial: Trial, got: list[Any], pieces: list[str]) -> None:
-    trial.require(
-        "".join(got) == "".join(pieces),
-        _("Put together, your pieces read: {text}"),
-        text="".join(got)[:200],
-        expected=repr("".join(pieces)),
-    )
+def _stream_asked(
+    trial: Trial, answer: Handle, completion: Completion
+) -> tuple[list[str | None], Request, list[tuple[str, str]]]:
+    """Return what the answer yields, its request, and the messages that it should have sent."""
+    server = trial.server([completion])
+    question, instructions = _sentence(trial.rng), _sentence(trial.rng)
+    client, most = _client(answer, server), 2 * len(completion.pieces) + 6
+    try:
+        got, request = _answered(
+            trial, server, lambda: list(islice(answer.stream(client, question, instructions), most))
+        )
+    except AnswerRaised:
+        if server.requests:
+            _for_a_stream(trial, server.requests[0])
+        raise
+    _for_a_stream(trial, request)
+    for piece in got:
+        if piece is not None and type(piece) is not str:
+            found = type(piece).__name__
+            raise Failed(trial.text(_("Your function yielded {found}, not text."), found=found), "str", show(piece))
+    return got, request, [("system", instructions), ("user", question)]
+
+
+def _for_a_stream(trial: Trial, request: Request) -> None:
+    stream = (request.body or {}).get("stream")
+    if stream is not True:
+        raise Failed(trial.text(_("The request did not ask for a stream.")), "stream=True", f"stream={show(stream)}")
+
+
+def _complete(trial: Trial, got: list[str | None], pieces: list[str]) -> None:
+    text = "".join(piece or "" for piece in got)
+    if text != "".join(pieces):
+        raise Failed(trial.text(_("Put together, your pieces are not the reply.")), show("".join(pieces)), show(text))
 
 
 @stream.criterion(
-    _("yields the whole text, and nothing but text"),
+    _("yields the whole text"),
     points=0.5,
     why=_("Whoever shows the pieces one after the other must end up with the reply, word for word."),
 )
@@ -425,50 +548,80 @@ def whole_text(trial: Trial, answer: Handle) -> None:
 
 
 @stream.criterion(
+    _("sends the same messages as `ask`"),
+    points=0.5,
+    why=_("A streamed answer comes earlier; apart from that it should be no other answer."),
+)
+def same_messages(trial: Trial, answer: Handle) -> None:
+    _got, request, wanted = _stream_asked(trial, answer, Completion(*_pieces(trial.rng, 3)))
+    messages = _messages(trial, request)
+    if messages != wanted:
+        message = trial.text(_("The messages are not the instructions and the question."))
+        raise Failed(message, _said(wanted), _said(messages))
+
+
+@stream.criterion(
     _("hands on each piece as soon as it is there"),
-    points=1,
+    points=0.5,
     why=_("The first word after a quarter of a second and the whole answer after ten: to the reader that is fast. The "
           "whole answer at once after ten seconds is slow."),
 )  # fmt: skip
 def as_it_arrives(trial: Trial, answer: Handle) -> None:
+    _arrives(trial, answer, ahead=3)  # who is merely a piece behind passes this, who collects them all does not
+    _arrives(trial, answer, ahead=0)
+
+
+def _arrives(trial: Trial, answer: Handle, ahead: int) -> None:
+    """Fail unless each piece comes out while the server, `ahead` pieces further on, waits."""
     pieces = _pieces(trial.rng, 5)
     server = trial.server([Completion(*pieces, held=True)])
     arriving = answer.stream(_client(answer, server), _sentence(trial.rng), _sentence(trial.rng))
+    if ahead:
+        server.release(ahead)
     for number, piece in enumerate(pieces, start=1):
         server.release()
-        got = next(arriving, None)
-        trial.require(
-            not server.overdue,
-            _("The server had sent piece {number} and waited for you to hand it on. Your code wanted the next one "
-              "first."),
-            number=number,
-            expected=_("each piece before the next one is asked for"),
-        )  # fmt: skip
-        trial.require(
-            got == piece,
-            _("Piece {number} came out as {got}."),
-            number=number,
-            got=repr(got),
-            expected=repr(piece),
-        )
+        got = next(filter(None, arriving), None)
+        if server.overdue:
+            message = _("The server had sent {sent} pieces and waited. Your code wanted one more before it handed on "
+                        "piece {number}.")  # fmt: skip
+            expected = trial.text(_("each piece before the next one is asked for"))
+            raise Failed(trial.text(message, sent=number + ahead, number=number), expected, "-")
+        if got != piece:
+            raise Failed(trial.text(_("Piece {number} is not the one that was sent."), number=number), piece, show(got))
 
 
 @stream.criterion(
-    _("copes with chunks that carry no text"),
-    points=1,
-    why=_("With usage statistics on, the last chunk of a stream has token counts and no choices: your code would crash "
-          "after the last word, when all seemed well."),
+    _("copes with every kind of chunk"),
+    points=0.5,
+    why=_("With usage statistics on, the last chunk has no choices, and some providers start with such a chunk too or "
+          "send the last word together with the finish reason. Code that has not seen these crashes, shows `None`, or "
+          "loses words, when all seemed well."),
 )  # fmt: skip
-def without_text(trial: Trial, answer: Handle) -> None:
-    pieces = _pieces(trial.rng, 4)
-    usage = _usage(*(int(count) for count in trial.rng.integers(5, 90, size=2)))
-    got = _streamed(trial, answer, Completion(*pieces[:2], "", *pieces[2:], usage=usage))
-    _complete(trial, got, pieces)
+def every_chunk(trial: Trial, answer: Handle) -> None:
+    first, second, third, last = _pieces(trial.rng, 4)
+    read, written = (int(count) for count in trial.rng.integers(5, 90, size=2))
+    for uneven in (False, True):
+        completion = Completion(first, second, "", third, last, usage=_usage(read, written), uneven=uneven)
+        got = _streamed(trial, answer, completion)
+        pieces = [first, second, third, last]
+        if not all(got):
+            raise Failed(trial.text(_("Your function yielded a piece without text.")), show(pieces), show(got))
+        _complete(trial, got, pieces)
+
+
+@stream.criterion(
+    _("keeps pieces of spaces and line breaks"),
+    points=0.5,
+    why=_("To a model a line break is a token like any other; without it paragraphs and lists run together."),
+)
+def keeps_space(trial: Trial, answer: Handle) -> None:
+    first, second, last = _pieces(trial.rng, 3)
+    pieces = [first, "\n", second, " ", "\n\n", last]
+    _complete(trial, _streamed(trial, answer, Completion(*pieces)), pieces)
 
 
 def _chunks(client: Any, question: str, instructions: str) -> Any:
-    messages = _chat(("system", instructions), ("user", question))
-    return client.chat.completions.create(model="gpt", messages=messages, stream=True)
+    return _reply(client, ("system", instructions), ("user", question), stream=True)
 
 
 def _texts(chunks: Any) -> Iterator[str]:
@@ -528,8 +681,64 @@ def text_so_far(client: Any, question: str, instructions: str = "") -> Any:
 
 @stream.misconception(_("a stream without its system message"))
 def stream_without_system(client: Any, question: str, instructions: str = "") -> Any:
-    messages = _chat(("user", question))
-    yield from _texts(client.chat.completions.create(model="gpt", messages=messages, stream=True))
+    yield from _texts(_reply(client, ("user", question), stream=True))
+
+
+@stream.misconception(_("a stream that is always one piece behind: each is handed on when the next has come"))
+def one_behind(client: Any, question: str, instructions: str = "") -> Any:
+    waiting = ""
+    for text in _texts(_chunks(client, question, instructions)):
+        if waiting:
+            yield waiting
+        waiting = text
+    yield waiting
+
+
+@stream.misconception(_("a function that prints the pieces and hands on none: `print` where there should be `yield`"))
+def prints(client: Any, question: str, instructions: str = "") -> Any:
+    for _text in _texts(_chunks(client, question, instructions)):
+        pass
+
+
+@stream.misconception(_("a whole text that is returned at the end: `return` where there should be `yield`"))
+def returns_whole(client: Any, question: str, instructions: str = "") -> Any:
+    return "".join(_texts(_chunks(client, question, instructions)))
+
+
+@stream.misconception(_("a loop that looks for `.message` in a chunk, where it is `.delta`"))
+def message_of_chunk(client: Any, question: str, instructions: str = "") -> Any:
+    for chunk in _chunks(client, question, instructions):
+        yield chunk.choices[0].message.content
+
+
+@stream.misconception(_("the chunks' pieces handed on even where they are empty"))
+def yields_empty(client: Any, question: str, instructions: str = "") -> Any:
+    for chunk in _chunks(client, question, instructions):
+        if chunk.choices and chunk.choices[0].delta.content is not None:
+            yield chunk.choices[0].delta.content
+
+
+@stream.misconception(_("a loop that drops pieces of nothing but spaces or line breaks"))
+def drops_space(client: Any, question: str, instructions: str = "") -> Any:
+    yield from (text for text in _texts(_chunks(client, question, instructions)) if text.strip())
+
+
+@stream.misconception(_("pieces whose spaces are stripped off, so that the words run together"))
+def strips(client: Any, question: str, instructions: str = "") -> Any:
+    yield from (text.strip() for text in _texts(_chunks(client, question, instructions)) if text.strip())
+
+
+@stream.misconception(_("a loop that ends at the first chunk without choices"))
+def breaks_without_choices(client: Any, question: str, instructions: str = "") -> Any:
+    yield from _texts(takewhile(lambda chunk: chunk.choices, _chunks(client, question, instructions)))
+
+
+@stream.misconception(_("a loop that ends at the finish reason without looking at that chunk's text"))
+def ends_at_reason(client: Any, question: str, instructions: str = "") -> Any:
+    def goes_on(chunk: Any) -> bool:
+        return not (chunk.choices and chunk.choices[0].finish_reason)
+
+    yield from _texts(takewhile(goes_on, _chunks(client, question, instructions)))
 
 
 # ---------------------------------------------------------------- conversation
@@ -571,6 +780,14 @@ def _fitting(exchanges: Exchanges, room: int, count: Callable[[str], int]) -> Ex
     return []
 
 
+def _lines(rng: "np.random.Generator", *sizes: tuple[int, int]) -> Exchanges:
+    """Return questions and answers of about these numbers of words, numbered so that a verdict is easy to read."""
+    return [
+        (f"Q{number} {_sentence(rng, asked)}", f"A{number} {_sentence(rng, replied)}")
+        for number, (asked, replied) in enumerate(sizes, start=1)
+    ]
+
+
 def _wanted(instructions: str, exchanges: Exchanges, question: str) -> list[tuple[str, str]]:
     turns = [turn for asked, replied in exchanges for turn in (("user", asked), ("assistant", replied))]
     return [("system", instructions), *turns, ("user", question)]
@@ -586,25 +803,37 @@ class _Dialogue:
         made = answer.make(_client(answer, self.server), instructions, budget, count)
         self.ask = made.attribute("ask")
 
-    def turn(self, question: str, reply: str, message: str) -> None:
-        """Ask, and fail with `message` unless the request was the right one."""
+    def turn(self, question: str, reply: str) -> None:
+        """Ask, and fail unless the request and what came back were the right ones."""
         room = self.budget - self.count(self.instructions) - self.count(question)
         wanted = _wanted(self.instructions, _fitting(self.exchanges, room, self.count), question)
-        before = len(self.server.requests)
-        got = self.ask(question)
-        sent = len(self.server.requests) - before
-        self.trial.require(sent == 1, _("Your code sent {count} requests; one question is one request."), count=sent)
-        messages = _messages(self.trial, self.server.requests[-1])
-        self.trial.require(
-            messages == wanted,
-            message,
-            messages=_said(messages),
-            sent=sum(self.count(text) for _role, text in messages),
-            budget=self.budget,
-            expected=_said(wanted),
-        )
+        got, request = _answered(self.trial, self.server, lambda: self.ask(question))
+        sent = _messages(self.trial, request)
+        if sent != wanted:
+            raise Failed(self.fault(sent, wanted), _said(wanted, _WIDTH), _said(sent, _WIDTH))
         self.trial.equal(got, reply, _("That is not the text of the reply."))
         self.exchanges.append((question, reply))
+
+    def fault(self, sent: Exchanges, wanted: Exchanges) -> str:
+        """Say what is wrong with the messages that were sent."""
+        tokens = sum(self.count(text) for _role, text in sent)
+        extra = [message for message in sent if message not in wanted]
+        missing = [message for message in wanted if message not in sent]
+        if tokens > self.budget:
+            message = _("{tokens} tokens were sent, and the budget is {budget}.")
+        elif extra:
+            message = _("This does not belong in the request: {extra}")
+        elif missing:
+            message = _("{tokens} of {budget} tokens were sent. This is missing, though it fits: {missing}")
+        else:
+            message = _("The right messages were sent, but not in the right order.")
+        return self.trial.text(
+            message, tokens=tokens, budget=self.budget, extra=_said(extra, _WIDTH), missing=_said(missing, _WIDTH)
+        )
+
+
+_WIDTH = 24
+"""So much of each message is shown: enough to tell them apart by their number."""
 
 
 @conversation.criterion(
@@ -615,23 +844,19 @@ class _Dialogue:
 )  # fmt: skip
 def remembers(trial: Trial, answer: Handle) -> None:
     for _customer in range(2):
-        lines = [(_sentence(trial.rng), _sentence(trial.rng)) for _turn in range(3)]
-        replies = [Completion(reply) for _question, reply in lines]
-        dialogue = _Dialogue(trial, answer, replies, 1000, _count_words, _sentence(trial.rng))
-        for question, reply in lines:
-            dialogue.turn(question, reply, _("With room for everything, these messages were sent: {messages}"))
+        _within(trial, answer, _lines(trial.rng, (6, 6), (6, 6), (6, 6)), 1000, _count_words, _sentence(trial.rng))
 
 
 @conversation.criterion(
     _("drops the oldest exchanges, whole, and no more than it must"),
     points=1,
-    why=_("Over the budget the request fails or costs too much. An answer without its question misleads the model, and "
-          "without its instructions it forgets whom it works for."),
+    why=_("Over the budget the request fails or costs too much. Below it, the model knows less than it could; and an "
+          "answer without its question misleads it."),
 )  # fmt: skip
 def inside_budget(trial: Trial, answer: Handle) -> None:
     for count in (_count_words, _count_long_words_twice):
-        lines = [(_sentence(trial.rng), _sentence(trial.rng, int(trial.rng.integers(2, 30)))) for _turn in range(9)]
-        instructions = _sentence(trial.rng)
+        lines = _lines(trial.rng, *((6, int(words)) for words in trial.rng.integers(2, 20, size=9)))
+        instructions = _sentence(trial.rng, 30)  # longer than any exchange: who does not count them keeps one too many
         # Exactly what the first three exchanges and the next question need, so that a limit may be met to the token.
         said = [instructions, *(text for line in lines[:3] for text in line), lines[3][0]]
         _within(trial, answer, lines, sum(map(count, said)), count, instructions)
@@ -644,11 +869,11 @@ def inside_budget(trial: Trial, answer: Handle) -> None:
           "the one before."),
 )  # fmt: skip
 def no_gap(trial: Trial, answer: Handle) -> None:
-    lines = [(_sentence(trial.rng, 3), _sentence(trial.rng, words)) for words in (2, 24, 5, 2)]
+    lines = _lines(trial.rng, (3, 2), (25, 1), (3, 5), (3, 2))
     instructions = _sentence(trial.rng)
     # Room for the third exchange and the first, but not for the second between them.
     said = [instructions, *lines[0], *lines[2], lines[3][0]]
-    _within(trial, answer, lines, sum(map(_count_words, said)) + 4, _count_words, instructions)
+    _within(trial, answer, lines, sum(map(_count_words, said)) + 2, _count_words, instructions)
 
 
 def _within(
@@ -657,8 +882,7 @@ def _within(
     """Lead a whole dialogue and look at every request."""
     dialogue = _Dialogue(trial, answer, [Completion(reply) for _question, reply in lines], budget, count, instructions)
     for question, reply in lines:
-        message = _("{sent} tokens were sent, the budget is {budget}, and the messages were: {messages}")
-        dialogue.turn(question, reply, message)
+        dialogue.turn(question, reply)
 
 
 @conversation.criterion(
@@ -668,18 +892,20 @@ def _within(
           "refuses."),
 )  # fmt: skip
 def oversized(trial: Trial, answer: Handle) -> None:
-    lines = [(_sentence(trial.rng), _sentence(trial.rng)) for _turn in range(3)]
-    dialogue = _Dialogue(
-        trial, answer, [Completion(reply) for _question, reply in lines], 50, _count_words, _sentence(trial.rng)
-    )
-    room = dialogue.budget - _count_words(dialogue.instructions)
-    message = _("{sent} tokens were sent, the budget is {budget}, and the messages were: {messages}")
-    dialogue.turn(*lines[0], message)
-    with trial.raises("ValueError", message=_("A question that does not fit even alone must raise {names}.")):
-        dialogue.ask(" ".join(trial.rng.choice(_WORDS, size=room + 1)))
-    trial.require(len(dialogue.server.requests) == 1, _("The oversized question was sent all the same."))
-    dialogue.turn(*lines[1], message)
-    dialogue.turn(" ".join(trial.rng.choice(_WORDS, size=room)), lines[2][1], message)
+    [(asked, replied)] = _lines(trial.rng, (6, 6))
+    instructions = _sentence(trial.rng)
+    dialogue = _Dialogue(trial, answer, [Completion(replied)], 50, _count_words, instructions)
+    dialogue.turn(asked, replied)
+    room = dialogue.budget - _count_words(instructions)
+    long = " ".join(trial.rng.choice(_WORDS, size=room + 1))
+    sent = _("The oversized question was sent all the same.")
+    try:
+        with trial.raises("ValueError", message=_("A question that does not fit even alone must raise {names}.")):
+            dialogue.ask(long)
+    finally:
+        trial.require(len(dialogue.server.requests) == 1, sent)
+    another = _Dialogue(trial, answer, [Completion(replied)], 50, _count_words, instructions)
+    another.turn(long.rpartition(" ")[0], replied)  # this one fits exactly
 
 
 @conversation.criterion(
@@ -689,16 +915,23 @@ def oversized(trial: Trial, answer: Handle) -> None:
           "it."),
 )  # fmt: skip
 def no_trace(trial: Trial, answer: Handle) -> None:
-    lines = [(_sentence(trial.rng), _sentence(trial.rng)) for _turn in range(3)]
-    replies: list[Reply] = [Completion(reply) for _question, reply in lines]
-    replies.insert(2, Failure(503, "busy"))
+    # With room for everything; then with a failing question so long that it leaves room for no exchange.
+    for budget, words in ((1000, 6), (60, 40)):
+        (first, first_reply), (lost, _none), (last, last_reply) = _lines(trial.rng, (6, 6), (words, 1), (6, 6))
+        replies: list[Reply] = [Completion(first_reply), Failure(503, "busy"), Completion(last_reply)]
+        dialogue = _Dialogue(trial, answer, replies, budget, _count_words, _sentence(trial.rng))
+        dialogue.turn(first, first_reply)
+        with trial.raises("OpenAIError", message=_("The server failed; its error must reach the caller.")):
+            dialogue.ask(lost)
+        dialogue.turn(last, last_reply)
+    (first, first_reply), (last, last_reply) = _lines(trial.rng, (6, 6), (6, 6))
+    replies = [Completion(first_reply), Completion(last_reply)]
     dialogue = _Dialogue(trial, answer, replies, 60, _count_words, _sentence(trial.rng))
-    message = _("After a question that got no answer, these messages were sent: {messages}")
-    dialogue.turn(*lines[0], message)
-    dialogue.turn(*lines[1], message)
-    with trial.raises("OpenAIError", message=_("The server failed; its error must reach the caller.")):
-        dialogue.ask(_sentence(trial.rng, 40))  # so long that it leaves room for no exchange
-    dialogue.turn(*lines[2], message)
+    dialogue.turn(first, first_reply)
+    try:
+        dialogue.ask(" ".join(trial.rng.choice(_WORDS, size=60)))
+    except AnswerRaised:
+        dialogue.turn(last, last_reply)
 
 
 class _Memory:
@@ -767,6 +1000,13 @@ class NoMemory(_Memory):
         return []
 
 
+@conversation.misconception(_("answers that are left out of the count: only questions are counted"))
+class CountsOnlyQuestions(_Memory):
+    def kept(self, room: int) -> Exchanges:
+        questions = _fitting([(asked, "") for asked, _replied in self.exchanges], room, self.count_tokens)
+        return self.exchanges[len(self.exchanges) - len(questions) :]
+
+
 @conversation.misconception(_("no budget at all"))
 class NoBudget(_Memory):
     def kept(self, room: int) -> Exchanges:
@@ -779,10 +1019,54 @@ class InstructionsNotCounted(_Memory):
         return super().kept(room + self.count_tokens(self.instructions))
 
 
+@conversation.misconception(_("the new question left out of the count"))
+class QuestionNotCounted(_Memory):
+    def ask(self, question: str) -> Any:
+        room = self.budget - self.count_tokens(self.instructions)
+        if self.count_tokens(question) > room:
+            raise ValueError("the question does not fit into the budget")
+        reply = self.complete(_wanted(self.instructions, self.kept(room), question))
+        self.exchanges.append((question, reply))
+        return reply
+
+
 @conversation.misconception(_("a dialogue that must stay below its budget and never meets it (`<` for `<=`)"))
 class NeverMeetsBudget(_Memory):
     def kept(self, room: int) -> Exchanges:
         return super().kept(room - 1)
+
+
+@conversation.misconception(_("an error as soon as the dialogue is full, where its oldest exchanges should go"))
+class RaisesWhenFull(_Memory):
+    def kept(self, room: int) -> Exchanges:
+        if super().kept(room) != self.exchanges:
+            raise ValueError("the dialogue is full")
+        return self.exchanges
+
+
+@conversation.misconception(_("a memory that keeps the oldest exchanges and drops the latest"))
+class KeepsTheOldest(_Memory):
+    def kept(self, room: int) -> Exchanges:
+        newest_first = self.exchanges[::-1]
+        return _fitting(newest_first, room, self.count_tokens)[::-1]
+
+
+@conversation.misconception(_("exchanges sent in the wrong order, the latest first"))
+class LatestFirst(_Memory):
+    def kept(self, room: int) -> Exchanges:
+        return super().kept(room)[::-1]
+
+
+@conversation.misconception(_("only the last exchange, however many would fit"))
+class OnlyTheLast(_Memory):
+    def kept(self, room: int) -> Exchanges:
+        return super().kept(room)[-1:]
+
+
+@conversation.misconception(_("characters counted instead of tokens: `count_tokens` is not used"))
+class CountsCharacters(_Memory):
+    def __init__(self, client: Any, instructions: str, budget: int, count_tokens: Callable[[str], int]) -> None:
+        super().__init__(client, instructions, budget, len)
 
 
 @conversation.misconception(_("a memory that skips an exchange in the middle to squeeze in an older one"))
