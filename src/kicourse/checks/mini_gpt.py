@@ -328,18 +328,18 @@ def has_mlp(trial: Trial, answer: Handle) -> None:
     )
     message = _("While it trains, your block computes something else than afterwards: leave out dropout.")
     trial.close(block(x), _run(trial, block, x), message, rtol=1e-3, atol=1e-3)
-    # The attention switched off, and every unit of the MLP the same: it passes on the first number of what it reads.
+    # The attention switched off, and every unit of the MLP the same: it sees the sum of the first two numbers.
     shapes = {name: tuple(value.shape) for name, value in block.probe("parameters").items()}
     one_unit = {name: torch.zeros(shape) for name, shape in shapes.items() if len(shape) == 2 or shape == (4 * WIDTH,)}
     for value in one_unit.values():
         if value.shape == (4 * WIDTH, WIDTH):
-            value[:, 0] = 1.0
+            value[:, :2] = 1.0
         elif value.shape == (WIDTH, 4 * WIDTH):
             value += 1 / (4 * WIDTH)
     block.probe("set_parameters", one_unit)
     x = (x - x.mean(dim=-1, keepdim=True)) / x.std(dim=-1, correction=0, keepdim=True)  # a norm leaves it as it is
     added = _added(trial, block, x)
-    wanted = torch.nn.functional.gelu(x[..., :1])
+    wanted = torch.nn.functional.gelu(x[..., :2].sum(dim=-1, keepdim=True))
     message = _("Between its two linear layers the MLP does not compute GELU, or not only GELU.")
     trial.close(added - added[:1], (wanted - wanted[:1]).expand_as(added), message, rtol=0.0, atol=0.02)
 
@@ -413,14 +413,10 @@ def attending_along_the_batch() -> Any:
     return _block_class(mixes_batch=True)
 
 
-_LEARNED_SIGN = "the sign of what is added is learned with the last layer's weights"
 transformer_block.equivalent(
     "x = x + self.attention(self.attention_norm(x))",
     "x = x - self.attention(self.attention_norm(x))",
-    reason=_LEARNED_SIGN,
-)
-transformer_block.equivalent(
-    "return x + self.mlp(self.mlp_norm(x))", "return x - self.mlp(self.mlp_norm(x))", reason=_LEARNED_SIGN
+    reason="the sign of what is added is learned with the last layer's weights",
 )
 _LEARNED_ROLE = "which third of the linear layer is the query, key or value is only a name until it is trained"
 for _swapped in ("key, query, value", "query, value, key"):
