@@ -7,8 +7,6 @@ import os
 import signal
 import time
 import webbrowser
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +68,13 @@ class _Desk:
         with gpt.running(announced=True):
             self._say(STARTING)
             server = _server(self.workspace.root, port, open_browser)
-            with self._announced(server.display_url.splitlines()[0].strip()):
+            # Jupyter binds its port in the loop's first callback; by the second one, the address answers.
+            server.io_loop.add_callback(self._announce, server.display_url.splitlines()[0].strip())
+            try:
                 server.start()
                 _finish(server.io_loop.asyncio_loop)
+            finally:
+                self.address.unlink(missing_ok=True)
         self._say(ENDED, folder=self.folder)
         return 0
 
@@ -91,17 +93,12 @@ class _Desk:
             return 0
         raise UserError(f"Another `kicourse lab` is starting in {self.folder} and is not done. End it first.")
 
-    @contextmanager
-    def _announced(self, url: str) -> Iterator[None]:
+    def _announce(self, url: str) -> None:
         # The address holds the server's token: it is for this user's eyes only.
         with open(os.open(self.address, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump({"url": url, "pid": os.getpid()}, file)
         self._say(OPEN_AT, url=url)
         self._say(HOW_TO_END, folder=self.folder)
-        try:
-            yield
-        finally:
-            self.address.unlink(missing_ok=True)
 
     def _tell_news(self) -> None:
         self._say(MADE, folder=self.folder)
@@ -122,7 +119,7 @@ class _Desk:
 
 
 def _server(root: Path, port: int, open_browser: bool) -> Any:
-    """Return a Jupyter server that listens already, at the first free port from `port` on."""
+    """Return a Jupyter server that will listen at the first free port from `port` on."""
     paths = [str(JUPYTER_SETTINGS), os.environ.get("JUPYTER_CONFIG_PATH", "")]
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(path for path in paths if path)
     # Notebooks run in the Python that kicourse is installed in, whatever kernels the user has elsewhere.
