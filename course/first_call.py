@@ -209,7 +209,7 @@ for axes, temperature in zip(figure.subplots(1, 4, sharex=True, sharey=True), (0
     axes.set_xlim(0, 1)
     axes.grid(False, axis="y")
 axes.invert_yaxis()
-figure.supxlabel(text("probability among the ten"), fontsize=10, y=0.04)
+figure.supxlabel(text("probability among the ten"), fontsize=10)
 plots.show(
     figure,
     alt=text(
