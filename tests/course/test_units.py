@@ -72,7 +72,7 @@ def assert_no_fault_of_the_check(check: Check, verdict: Any) -> None:
         assert "fault of its own" not in result.message, f"{check.task}: {result.message}"
 
 
-def test_checks_speak_german(slug: str, exercise: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checks_speak_german(slug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KICOURSE_LANG", "de")
     for check in load(slug).values():
         for text in (check.title, *check.hints, *(criterion.title for criterion in check.criteria)):
