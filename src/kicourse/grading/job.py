@@ -1,0 +1,53 @@
+"""What is asked of a worker and what it answers: plain data, so that both may travel to another machine."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kicourse.grading.report import TaskReport
+
+Status = Literal["graded", "unreadable", "error"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One rebuilt submission to be graded.
+
+    `notebook` is the rebuilt notebook as JSON; `seeds` holds a derived seed for each task, never the class's secret;
+    `environment` is what the submission's process gets beside its own folders.
+    """
+
+    student: str
+    unit: str
+    language: str
+    notebook: bytes
+    seeds: dict[str, int]
+    sandboxed: bool = True
+    references: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one submission went.
+
+    `notebook` is the graded notebook as JSON: the rebuilt cells, the learner's outputs made harmless, and each check
+    cell's verdict written by the judge. `message` says why a submission is unreadable, or what went wrong.
+    """
+
+    student: str
+    unit: str
+    status: Status
+    tasks: tuple[TaskReport, ...]
+    notebook: bytes
+    seconds: float = 0.0
+    message: str = ""
+
+    @property
+    def score(self) -> float:
+        """The points earned."""
+        return sum(task.points for task in self.tasks)
+
+    @property
+    def max_score(self) -> float:
+        """The points that can be earned."""
+        return sum(task.max_points for task in self.tasks)
