@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 from kicourse.answers import location
-from kicourse.answers.channel import QueueChannel
+from kicourse.answers.channel import Channel, QueueChannel
 from kicourse.answers.host import Host
 
 _GRACE = 0.3  # seconds that an interrupted call gets to unwind before its thread is abandoned
@@ -30,7 +30,7 @@ class ThreadConnection:
 
     def _start(self) -> None:
         self.host.ended = False
-        self.channel, remote = QueueChannel.pair()
+        self.channel, remote = self._channels()
         context = contextvars.copy_context()  # Decimal precision and np.errstate are the learner's
         grad_enabled = torch.is_grad_enabled() if (torch := sys.modules.get("torch")) else None
 
@@ -44,6 +44,10 @@ class ThreadConnection:
 
         self.thread = threading.Thread(target=serve, name="kicourse-answer", daemon=True)
         self.thread.start()
+
+    def _channels(self) -> tuple[Channel, Channel]:
+        """Make the check's end and the host's end of a new conversation."""
+        return QueueChannel.pair()
 
     def interrupt(self) -> location.Location | None:
         """Stop the running call and return the line of the learner's code where it was."""

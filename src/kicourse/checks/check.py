@@ -1,14 +1,16 @@
 """The check: what decides a task."""
 
+import hashlib
 import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, redirect_stderr
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kicourse.answers import AnswerTimedOut, Handle, NotStarted, Session, ThreadConnection
+from kicourse.answers import AnswerError, AnswerTimedOut, Handle, NotStarted, Session, ThreadConnection
+from kicourse.answers.handle import Connection
 from kicourse.checks import diagnosis, record
 from kicourse.checks.explain import explain
 from kicourse.checks.help import Hint, Reference, reference_source
@@ -155,9 +157,13 @@ class Check:
 
     def run(self, answer: Any, *, seed: int = 0) -> Verdict:
         """Try an answer with one seed; nothing is recorded."""
+        return self.run_over(ThreadConnection(answer), _name_of(answer, self.task), seed=seed)
+
+    def run_over(self, connection: Connection, name: str, *, seed: int) -> Verdict:
+        """Try an answer that is reached over a connection, wherever it lives; `name` is what messages call it."""
         start = time.monotonic()
-        run = _Run(self, answer, seed)
-        results, started = run.results()
+        run = _Run(self, seed)
+        results, started = run.results(connection, name)
         verdict = self._verdict(results, started, run.diagnosis)
         return replace(verdict, seconds=time.monotonic() - start, answer_seconds=run.answer_seconds)
 
@@ -174,17 +180,21 @@ class Check:
         return translate(self.unit, message)
 
 
+def _name_of(answer: Any, otherwise: str) -> str:
+    return str(getattr(answer, "__name__", otherwise))
+
+
 class _Run:
     """One answer, one seed: every criterion in turn."""
 
-    def __init__(self, check: Check, answer: Any, seed: int) -> None:
-        self.check, self.answer, self.seed = check, answer, seed
+    def __init__(self, check: Check, seed: int) -> None:
+        self.check, self.seed = check, seed
         self.diagnosis = ""
         self.answer_seconds = 0.0
 
-    def results(self) -> tuple[list[Result], bool]:
+    def results(self, connection: Connection, name: str) -> tuple[list[Result], bool]:
         """Return every criterion's result, and whether the learner has started on the task."""
-        attempt = Attempt(self.check, self.answer, self.seed)
+        attempt = Attempt(self.check, connection, self.seed, name=name)
         results: list[Result] = []
         failed: list[tuple[Criterion, Any]] = []
         started, blocked = True, False
@@ -233,11 +243,18 @@ class Attempt:
     """
 
     def __init__(
-        self, check: Check, answer: Any, seed: int, *, seconds: float | None = None, patience: float | None = None
+        self,
+        check: Check,
+        connection: Connection,
+        seed: int,
+        *,
+        name: str = "",
+        seconds: float | None = None,
+        patience: float | None = None,
     ) -> None:
         self.check, self.seed, self.patience = check, seed, patience
-        self.session = Session(ThreadConnection(answer), seconds or check.seconds)
-        self.handle = Handle(self.session, 0, getattr(answer, "__name__", check.task))
+        self.session = Session(connection, seconds or check.seconds)
+        self.handle = Handle(self.session, 0, name or check.task)
         self.shared: dict[Any, Any] = {}
         self.behaviour: list[Any] = []
         self.reached = 0
@@ -276,7 +293,7 @@ class Attempt:
         self.session.transcript = []
         try:
             with trial.resources:
-                self.session.request(None, do="seed", seed=self.seed)
+                self.session.request(None, do="seed", seed=_seed_to_give_away(self.seed))
                 criterion.function(trial, self.handle)
             return None
         except Exception as error:  # Failed, AnswerError, or a fault of the check: reported as one, and never a pass
@@ -287,11 +304,17 @@ class Attempt:
 
     def _restore(self) -> None:
         if sys.exc_info()[0] is not KeyboardInterrupt:
-            self.session.request(None, do="restore")
+            with suppress(AnswerError):  # an answer that has gone has nothing left to restore
+                self.session.request(None, do="restore")
 
     def close(self) -> None:
         """End the conversation."""
         self.session.connection.close()
+
+
+def _seed_to_give_away(seed: int) -> int:
+    """Return a seed for the answer's own generators, from which the trial's cannot be told (32 bits: NumPy's limit)."""
+    return int.from_bytes(hashlib.sha256(f"answer {seed}".encode()).digest()[:4])
 
 
 def _changed_its_input(names: set[str]) -> Result:

@@ -8,7 +8,7 @@ servers saw), the learner is told what the mistake is called.
 import time
 from typing import TYPE_CHECKING, Any
 
-from kicourse.answers import AnswerError, AnswerRaised, AnswerTimedOut, Record
+from kicourse.answers import AnswerError, AnswerRaised, AnswerTimedOut, Record, ThreadConnection
 from kicourse.language import translate
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def _behaviour(check: "Check", criterion: "Criterion", suspect: "Misconception",
     from kicourse.checks.check import Attempt
 
     limit = min(_CALL_SECONDS, check.seconds)
-    attempt = Attempt(check, suspect.build(), seed, seconds=limit, patience=_PATIENCE_OF_SERVERS)
+    connection = ThreadConnection(suspect.build())
+    attempt = Attempt(check, connection, seed, seconds=limit, patience=_PATIENCE_OF_SERVERS)
     try:
         attempt.of(criterion)
         return attempt.behaviour

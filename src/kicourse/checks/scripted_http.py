@@ -1,8 +1,12 @@
 """The HTTP side of the scripted server (see scripted_server.py): reads requests, writes replies and streams."""
 
 import json
+import os
+import random
+import socket
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +14,9 @@ from kicourse.checks.scripted_server import Completion, Failure, Request
 
 if TYPE_CHECKING:
     from kicourse.checks.scripted_server import ScriptedServer
+
+PORTS = "KICOURSE_TRIAL_PORTS"
+"""Names the ports that servers of trials may use, where a sandbox lets answers connect to no others."""
 
 _LARGEST_BODY = 1_000_000
 
@@ -21,10 +28,24 @@ class HttpServer(ThreadingHTTPServer):
     block_on_close = False
 
     def __init__(self, script: "ScriptedServer") -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), _Handler, bind_and_activate=False)
+        self._listen()
         self.script = script
         self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
         self._thread.start()
+
+    def _listen(self) -> None:
+        """Listen on a port that is kept for trials, where a sandbox allows no other, or else on any free one."""
+        kept = [int(port) for port in os.environ.get(PORTS, "").split(",") if port]
+        for port in random.sample(kept, len(kept)) or [0]:
+            self.server_address = ("127.0.0.1", port)
+            with suppress(OSError):
+                self.server_bind()
+                self.server_activate()
+                return
+            self.socket.close()
+            self.socket = socket.socket()
+        raise OSError("no port is left for a scripted server")
 
     @property
     def url(self) -> str:

@@ -28,21 +28,22 @@ def _task(
     check: Check, check_cell: NotebookNode | None, task_cell: NotebookNode | None, first: NotebookNode | None
 ) -> TaskReport:
     if check_cell is None:
-        return _without_verdict(
+        return without_verdict(
             check, "error", f"The notebook lacks the check cell of this task, `{check.task}-check`."
         )
     verdict = _last_verdict(check, check_cell)
     if verdict is not None:
-        return _with_verdict(verdict)
+        return with_verdict(verdict)
     errors = [error for cell in (first, task_cell, check_cell) if cell is not None and (error := _error(cell))]
     if any(error.ename == "NotImplementedError" for error in errors):
-        return _without_verdict(check, "not_started", "")
+        return without_verdict(check, "not_started", "")
     if errors:
-        return _without_verdict(check, "error", _sentence(errors[0]))
-    return _without_verdict(check, "error", _why_silent(check, check_cell))
+        return without_verdict(check, "error", _sentence(errors[0]))
+    return without_verdict(check, "error", _why_silent(check, check_cell))
 
 
-def _with_verdict(verdict: dict[str, Any]) -> TaskReport:
+def with_verdict(verdict: dict[str, Any]) -> TaskReport:
+    """Return a verdict as a report."""
     criteria = tuple(
         CriterionReport(result["name"], result["status"], result["message"], result["title"])
         for result in verdict["criteria"]
@@ -52,7 +53,8 @@ def _with_verdict(verdict: dict[str, Any]) -> TaskReport:
     )
 
 
-def _without_verdict(check: Check, status: str, message: str) -> TaskReport:
+def without_verdict(check: Check, status: str, message: str) -> TaskReport:
+    """Return the report of a task that no check has decided, and why."""
     criteria = tuple(CriterionReport(one.name, "not_reached", message) for one in check.criteria)
     return TaskReport(check.task, 0, check.points, status, criteria, message)
 

@@ -1,0 +1,93 @@
+"""From a job to the cells that are played, and from what came of them to the graded notebook."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from kicourse import checks
+from kicourse.checks import Check
+from kicourse.checks.render import frame
+from kicourse.grading.execution import DEMO
+from kicourse.grading.job import Job
+from kicourse.grading.reading import without_verdict
+from kicourse.grading.report import CriterionReport, TaskReport
+
+_CHECK = "-check"
+
+
+def code_cells(job: Job) -> list[dict[str, Any]]:
+    """Return the cells of a job that are played, each with its place and the task that it checks, if any."""
+    return [
+        {"number": number, "source": "".join(cell["source"]), "task": _task_of(cell)}
+        for number, cell in enumerate(json.loads(job.notebook)["cells"])
+        if cell["cell_type"] == "code" and DEMO not in cell["metadata"].get("tags", ())
+    ]
+
+
+def _task_of(cell: Mapping[str, Any]) -> str | None:
+    """Return the task that a locked check cell decides; the notebook is a rebuilt one, so its metadata are true."""
+    about = cell["metadata"].get("nbgrader", {})
+    grade_id = str(about.get("grade_id", ""))
+    is_check = about.get("grade") and about.get("locked") and grade_id.endswith(_CHECK)
+    return grade_id.removesuffix(_CHECK) if is_check else None
+
+
+def assemble(
+    job: Job,
+    judged: Mapping[str, Mapping[str, Any]],
+    outputs: Mapping[int, list[dict[str, Any]]],
+    skipped: Mapping[int, str],
+) -> tuple[bytes, tuple[TaskReport, ...]]:
+    """Return the graded notebook as JSON, and the report of each task in the order of the unit's checks."""
+    notebook = json.loads(job.notebook)
+    reports: dict[str, TaskReport] = {}
+    known = checks.load(job.unit)
+    for number, cell in enumerate(notebook["cells"]):
+        if cell["cell_type"] != "code":
+            continue
+        shown = list(outputs.get(number, ()))
+        if number in skipped:
+            shown.append(_error("NotRun", skipped[number]))
+        task = _task_of(cell)
+        if task is not None and task in known:
+            verdict = judged.get(task)
+            reports[task] = _report(verdict["report"]) if verdict else _unjudged(known[task], skipped, number)
+            shown = [_result(reports[task], verdict), *_printed(shown)]
+        cell["outputs"], cell["execution_count"] = shown, None
+    tasks = tuple(
+        reports.get(task) or without_verdict(check, "error", f"The notebook lacks the check cell of this task, `{task}{_CHECK}`.")
+        for task, check in known.items()
+    )
+    return json.dumps(notebook, ensure_ascii=False, indent=1).encode(), tasks
+
+
+def _unjudged(check: Check, skipped: Mapping[int, str], number: int) -> TaskReport:
+    why = skipped.get(number) or next(iter(skipped.values()), "")
+    return without_verdict(check, "error", why or "The check was not run, since an earlier cell stopped the notebook.")
+
+
+def _report(content: Mapping[str, Any]) -> TaskReport:
+    criteria = tuple(CriterionReport(**criterion) for criterion in content["criteria"])
+    return TaskReport(**{**content, "criteria": criteria})
+
+
+def _result(report: TaskReport, verdict: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a check cell's result: a bare number is what nbgrader takes as points, the HTML is for people."""
+    html = (verdict or {}).get("html") or frame(report.message or report.status.replace("_", " "), report.status)
+    data = {"text/plain": f"{report.points:g}", "text/html": html}
+    return {"output_type": "execute_result", "data": data, "metadata": {}, "execution_count": None}
+
+
+def _printed(shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what a check's cell showed beside its result, as plain output: stderr or an error would cost points."""
+    return [_as_text(output) for output in shown]
+
+
+def _as_text(output: dict[str, Any]) -> dict[str, Any]:
+    if output["output_type"] == "error":
+        return {"output_type": "stream", "name": "stdout", "text": f"{output['ename']}: {output['evalue']}\n"}
+    return output | {"name": "stdout"} if output["output_type"] == "stream" else output
+
+
+def _error(name: str, value: str) -> dict[str, Any]:
+    return {"output_type": "error", "ename": name, "evalue": value, "traceback": []}

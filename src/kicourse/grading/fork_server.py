@@ -1,0 +1,140 @@
+"""A process that imports what a unit needs once, and forks itself for each submission.
+
+    python -m kicourse.grading.fork_server player
+
+There are two of them: the player's runs in the sandbox, the judge's outside of it. What to do arrives at descriptor 0, a
+Unix socket: first what to import, then a line of JSON for each fork, with the descriptors that it is to have.
+"""
+
+import ctypes
+import importlib
+import json
+import os
+import random
+import resource
+import select
+import signal
+import socket
+import sys
+from contextlib import suppress
+from typing import Any
+
+_LARGEST_REQUEST = 64 * 1024
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def main() -> None:
+    """Serve until the control socket closes."""
+    role = sys.argv[1]
+    control = socket.socket(fileno=os.dup(0))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    warm_up(json.loads(control.recv(_LARGEST_REQUEST)))
+    control.send(b"{}\n")
+    while (request := _next_request(control)) is not None:
+        content, descriptors = request
+        pid = os.fork()
+        if pid == 0:
+            control.close()
+            _run(role, content, descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        control.send(json.dumps({"pid": pid}).encode() + b"\n")
+
+
+def warm_up(settings: dict[str, Any]) -> None:
+    """Import what the submissions of a unit need; a module that is not there will be missed by those who use it."""
+    for module in settings["preload"]:
+        with suppress(ImportError):
+            importlib.import_module(module)
+    if torch := sys.modules.get("torch"):
+        # After an operation with two threads in this process, its forks would hang for good.
+        torch.set_num_threads(1)
+        importlib.import_module("torch._dynamo")  # what the first optimizer would import: a second a fork
+
+
+def _next_request(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """Wait for a request, reaping forks that have ended; None when the other side has gone."""
+    while True:
+        readable, _, _ = select.select([control], [], [], 0.5)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        if readable:
+            content, descriptors, _, _ = socket.recv_fds(control, _LARGEST_REQUEST, 4)
+            return (json.loads(content), descriptors) if content else None
+
+
+def _run(role: str, request: dict[str, Any], descriptors: list[int]) -> None:
+    """Be the fork: do the role's work, and end."""
+    status = 1
+    try:
+        os.setsid()
+        kept = _only(descriptors)
+        _limit(request)
+        os.environ.update(request.get("environment", {}))
+        os.chdir(request["folder"])
+        _seed(request["seed"])
+        if role == "player":
+            _play(request, kept)
+        else:
+            from kicourse.grading.judge import judge
+
+            judge(*(socket.socket(fileno=descriptor) for descriptor in kept))
+        status = 0
+    except BaseException:
+        with suppress(Exception):
+            sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def _play(request: dict[str, Any], descriptors: list[int]) -> None:
+    from kicourse.grading.player import Player
+
+    if request["confined"]:
+        from kicourse.grading.sandbox import confine
+
+        confine(request["folder"])
+    Player(socket.socket(fileno=descriptors[0])).serve()
+
+
+def _only(descriptors: list[int]) -> list[int]:
+    """Close every descriptor but the standard ones and these, which get the numbers from 3 on."""
+    high = [os.dup2(descriptor, 200 + place, inheritable=False) for place, descriptor in enumerate(descriptors)]
+    os.closerange(3, 200)
+    low = [os.dup2(descriptor, 3 + place, inheritable=False) for place, descriptor in enumerate(high)]
+    os.closerange(3 + len(low), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    return low
+
+
+def _limit(request: dict[str, Any]) -> None:
+    """Bound what this process may use, and let it end with its parent."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    for what, most in (
+        (resource.RLIMIT_DATA, request["data_bytes"]),
+        (resource.RLIMIT_FSIZE, request["file_bytes"]),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 1024),
+    ):
+        with suppress(ValueError, OSError):
+            resource.setrlimit(what, (most, most))
+
+
+def _seed(seed: int) -> None:
+    """Seed the global generators: forks of one process would otherwise share their numbers."""
+    random.seed(seed)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(seed % 2**32)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(seed)
+
+
+def _prctl(option: int, value: int) -> None:
+    """Tell Linux something about this process; elsewhere there is nothing of the kind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""The judge: plays a rebuilt notebook through a player that nobody trusts, tries its answers, and keeps the score.
+
+One process a submission, which never loads the submission's code and can be killed at any moment: what it has found so
+far was reported on the way.
+"""
+
+import base64
+import io
+import json
+import os
+import socket
+import time
+from dataclasses import asdict
+from typing import Any
+
+from kicourse import checks
+from kicourse.answers.remote import RemoteConnection, read_message, send_message
+from kicourse.answers.wire import STAGE, Wire, WireError
+from kicourse.checks import Check
+from kicourse.checks.help import reference_source
+from kicourse.checks.render import as_html, as_text
+from kicourse.errors import UserError
+from kicourse.grading.player import LARGEST_FRAME
+from kicourse.grading.reading import without_verdict, with_verdict
+from kicourse.language import VARIABLE
+from kicourse.syllabus import course
+
+_SLACK = 2.0  # seconds beyond a cell's own limit
+_LARGEST_TEXT = 60_000
+_LARGEST_PICTURE = 4_000_000  # pixels
+
+
+def judge(player: socket.socket, coordinator: socket.socket) -> None:
+    """Judge one submission: read the job from the coordinator, report each cell to it as it is done."""
+    reports = Wire(coordinator, LARGEST_FRAME)
+    _, content = reports.receive(60)
+    job = json.loads(content)
+    os.environ[VARIABLE] = job["language"]
+    os.environ["KICOURSE_RECORD"] = "0"
+    Judge(Wire(player, LARGEST_FRAME), reports, job).run()
+
+
+class Judge:
+    """Plays the cells of one job in order; a task that was judged before is not judged again."""
+
+    def __init__(self, player: Wire, reports: Wire, job: dict[str, Any]) -> None:
+        self.player, self.reports, self.job = player, reports, job
+        self.seconds = course().unit(job["unit"]).limits.seconds
+        self.checks = checks.load(job["unit"])
+        self.given_up = set(job["given_up"])
+
+    def run(self) -> None:
+        """Play every cell; report "end", or, when the player is lost, in which cell."""
+        for cell in self.job["cells"]:
+            self._report(start=cell["number"])
+            lost = self._play(cell)
+            if lost:
+                self._report(lost=cell["number"], why=lost)
+                return
+        self._report(end=True)
+
+    def _play(self, cell: dict[str, Any]) -> str:
+        """Play a cell and judge the answer it hands in, if it is a check's; say why the player was lost, if it was."""
+        task = None if cell["task"] in self.job["judged"] else cell["task"]
+        verdict: dict[str, Any] | None = None
+        start = deadline = time.monotonic()
+        deadline += self.seconds + _SLACK
+        try:
+            send_message(self.player, source=cell["source"], awaited=[self.job["unit"], task] if task else None)
+            while True:
+                message = self._next(deadline)
+                if message.get("played") is True:
+                    break
+                if "answer" in message and task and verdict is None:
+                    verdict = self._judge(self.checks[task], str(message["answer"])[:100])
+                    deadline = time.monotonic() + self.seconds + _SLACK
+                elif "reference" in message:
+                    self._lend(str(message["reference"])[:100])
+                else:
+                    raise WireError("a message out of turn")
+        except TimeoutError:
+            return f"The cell took longer than {time.monotonic() - start:.0f} seconds."
+        except (WireError, UserError) as error:
+            return f"The process of this notebook ended, or broke off, in this cell ({error})."
+        outputs = harmless(message.get("outputs"))
+        if task and verdict is None:
+            check = self.checks[task]
+            verdict = _silent(check, outputs)
+        self._report(cell=cell["number"], outputs=outputs, verdict=verdict, task=task)
+        return ""
+
+    def _next(self, deadline: float) -> dict[str, Any]:
+        kind, content = self.player.receive(max(0.0, deadline - time.monotonic()))
+        if kind != STAGE:
+            raise WireError("a message out of turn")
+        return read_message(content)
+
+    def _judge(self, check: Check, name: str) -> dict[str, Any]:
+        """Try the answer that the player holds. Raises WireError if the player is lost on the way: no points."""
+        connection = RemoteConnection(self.player)
+        check.given_up = check.task in self.given_up
+        verdict = check.run_over(connection, name, seed=self.job["seeds"][check.task])
+        if connection.lost:
+            raise WireError(connection.lost)
+        return {"report": asdict(with_verdict(verdict.as_dict())), "html": as_html(verdict), "text": as_text(verdict)}
+
+    def _lend(self, task: str) -> None:
+        """Give a reference solution away where the class allows it: the task counts zero from then on."""
+        source = None
+        if self.job["references"] and task in self.checks:
+            os.environ["KICOURSE_REFERENCE"] = "on"
+            self.given_up.add(task)
+            self._report(given_up=task)
+            source = reference_source(self.job["unit"], task, self.job["language"])
+        send_message(self.player, source=source)
+
+    def _report(self, **report: Any) -> None:
+        self.reports.send(STAGE, json.dumps(report).encode())
+
+
+def _silent(check: Check, outputs: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is reported of a check's cell that handed no answer in: an error on the way there, or silence."""
+    errors = [output for output in outputs if output["output_type"] == "error"]
+    if any(error["ename"] == "NotImplementedError" for error in errors):
+        report = without_verdict(check, "not_started", "")
+    elif errors:
+        report = without_verdict(check, "error", f"{errors[-1]['ename']}: {errors[-1]['evalue']}")
+    else:
+        message = f"The check cell ended without a verdict; it should read `check.{check.task}(...)`."
+        report = without_verdict(check, "error", message)
+    return {"report": asdict(report), "html": "", "text": report.message or report.status}
+
+
+def harmless(outputs: Any) -> list[dict[str, Any]]:
+    """Return a submission's outputs as text and re-encoded pictures, whatever it claims they are."""
+    found = outputs if isinstance(outputs, list) else []
+    return [made for output in found[:100] if isinstance(output, dict) and (made := _output(output))]
+
+
+def _output(output: dict[str, Any]) -> dict[str, Any] | None:
+    kind = output.get("output_type")
+    if kind == "stream":
+        name = "stderr" if output.get("name") == "stderr" else "stdout"
+        return {"output_type": "stream", "name": name, "text": _text(output.get("text"))}
+    if kind == "error":
+        trace = output.get("traceback")
+        lines = [_text(line) for line in trace[:20]] if isinstance(trace, list) else []
+        texts = {"ename": _text(output.get("ename")), "evalue": _text(output.get("evalue"))}
+        return {"output_type": "error", **texts, "traceback": lines}
+    bundle = output.get("data")
+    if kind not in ("display_data", "execute_result") or not isinstance(bundle, dict):
+        return None
+    data = {"text/plain": _text(bundle.get("text/plain", ""))}
+    if picture := _picture(bundle.get("image/png")):
+        data["image/png"] = picture
+    # Only the judge's own results are results: nbgrader reads points from those.
+    return {"output_type": "display_data", "data": data, "metadata": {}}
+
+
+def _text(value: Any) -> str:
+    return value[:_LARGEST_TEXT] if isinstance(value, str) else ""
+
+
+def _picture(value: Any) -> str:
+    """Return a PNG drawn anew from its pixels; the empty string for anything that is no modest picture."""
+    if not isinstance(value, str):
+        return ""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(value)), formats=["PNG"]) as image:
+            if image.width * image.height > _LARGEST_PICTURE:
+                return ""
+            fresh, buffer = image.convert("RGBA"), io.BytesIO()
+        fresh.info.clear()
+        fresh.save(buffer, "PNG")
+    except Exception:  # whatever a forged picture makes the decoder stumble over
+        return ""
+    return base64.b64encode(buffer.getvalue()).decode()

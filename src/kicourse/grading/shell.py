@@ -1,0 +1,151 @@
+"""An IPython shell without a kernel: cells behave as in Jupyter, and what they show is collected, within bounds."""
+
+import asyncio
+import os
+import sys
+import threading
+from io import TextIOBase
+from typing import Any
+
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import DisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets import Type
+from traitlets.config import Config
+
+Output = dict[str, Any]
+
+LONGEST_TEXT = 50_000
+MOST_PICTURE_BYTES = 5_000_000
+MOST_OUTPUTS = 100
+_KEPT_TYPES = ("text/plain", "image/png")
+
+
+class Outputs:
+    """What a cell has shown, as nbformat's outputs in plain data; too much of it is cut, and says so."""
+
+    def __init__(self) -> None:
+        self.items: list[Output] = []
+        self._room, self._picture_room = LONGEST_TEXT, MOST_PICTURE_BYTES
+        self._lock = threading.Lock()
+
+    def stream(self, name: str, text: str) -> None:
+        """Add text to a stream."""
+        with self._lock:
+            if not text or self._room <= 0:
+                return
+            kept, self._room = text[: self._room], self._room - len(text)
+            kept = kept if self._room > 0 else kept + "\n... (more was printed)\n"
+            if self.items and self.items[-1].get("name") == name:
+                self.items[-1]["text"] += kept
+            else:
+                self._add({"output_type": "stream", "name": name, "text": kept})
+
+    def data(self, kind: str, bundle: dict[str, Any]) -> None:
+        """Add what was displayed: its text and its picture."""
+        kept = {name: value for name, value in bundle.items() if name in _KEPT_TYPES and isinstance(value, str)}
+        with self._lock:
+            self._picture_room -= len(kept.get("image/png", ""))
+            if self._picture_room < 0:
+                kept.pop("image/png", None)
+            if "text/plain" in kept:
+                kept["text/plain"] = kept["text/plain"][:LONGEST_TEXT]
+            self._add({"output_type": kind, "data": kept, "metadata": {}})
+
+    def error(self, name: str, value: str, traceback: list[str]) -> None:
+        """Add an error."""
+        with self._lock:
+            trace = [str(line)[:2_000] for line in traceback[-20:]]
+            self._add({"output_type": "error", "ename": name[:200], "evalue": value[:2_000], "traceback": trace})
+
+    def _add(self, output: Output) -> None:
+        if len(self.items) < MOST_OUTPUTS:
+            self.items.append(output)
+
+
+class _Stream(TextIOBase):
+    def __init__(self, outputs: Outputs, name: str, descriptor: int) -> None:
+        self.outputs, self.name, self.descriptor = outputs, name, descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self.descriptor
+
+    def write(self, text: str) -> int:
+        self.outputs.stream(self.name, str(text))
+        return len(text)
+
+
+class _Publisher(DisplayPublisher):  # type: ignore[misc]
+    def publish(self, data: Any, metadata: Any = None, **_: Any) -> None:
+        self.shell.outputs.data("display_data", data)
+
+    def clear_output(self, wait: bool = False) -> None:
+        """Keep what was shown: there is no screen to clear."""
+
+
+class _Hook(DisplayHook):  # type: ignore[misc]
+    def write_output_prompt(self) -> None:
+        """Show no prompt."""
+
+    def write_format_data(self, format_dict: Any, md_dict: Any = None) -> None:
+        self.shell.outputs.data("execute_result", format_dict)
+
+
+class Shell(InteractiveShell):  # type: ignore[misc]
+    """Runs cells; `outputs` holds what the current one has shown."""
+
+    display_pub_class = Type(_Publisher)
+    displayhook_class = Type(_Hook)
+
+    def __init__(self) -> None:
+        self.outputs = Outputs()
+        super().__init__(config=Config(HistoryManager={"enabled": False}, InteractiveShell={"colors": "nocolor"}))
+        self.system = self.system_piped
+        self._loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self._loop)
+        self._capture()
+
+    def enable_gui(self, gui: str | None = None) -> None:
+        """There is none; %matplotlib asks for it all the same."""
+
+    def play(self, source: str) -> tuple[list[Output], bool]:
+        """Run a cell and return what it showed, and whether it ended without an error."""
+        self.outputs.__init__()  # type: ignore[misc]
+        self.events.trigger("pre_execute")
+        self.events.trigger("pre_run_cell", None)
+        result = self._loop.run_until_complete(self._run(source))
+        self.events.trigger("post_execute")
+        self.events.trigger("post_run_cell", result)
+        return self.outputs.items, bool(result.success)
+
+    async def _run(self, source: str) -> Any:
+        try:
+            transformed, failure = self.transform_cell(source), None
+        except Exception:
+            transformed, failure = source, sys.exc_info()
+        return await self.run_cell_async(
+            source, store_history=True, transformed_cell=transformed, preprocessing_exc_tuple=failure
+        )
+
+    def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: list[str]) -> None:
+        try:
+            text = str(evalue)
+        except Exception:
+            text = ""
+        self.outputs.error(etype.__name__, text, stb)
+
+    def _capture(self) -> None:
+        """Collect what is written to Python's streams, and to the descriptors behind them."""
+        sys.stdout, sys.stderr = (_Stream(self.outputs, name, d) for name, d in (("stdout", 1), ("stderr", 2)))  # type: ignore[assignment]
+        for name, descriptor in (("stdout", 1), ("stderr", 2)):
+            reader, writer = os.pipe()
+            os.dup2(writer, descriptor)
+            os.close(writer)
+            threading.Thread(target=self._drain, args=(name, reader), daemon=True).start()
+
+    def _drain(self, name: str, reader: int) -> None:
+        while piece := os.read(reader, 65536):
+            self.outputs.stream(name, piece.decode("utf-8", "replace"))

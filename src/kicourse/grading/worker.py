@@ -1,0 +1,372 @@
+"""A worker: two fork servers for one unit, the judge's and the sandboxed player's, that grade one submission at a time."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+from kicourse.answers.wire import STAGE, Wire, WireError
+from kicourse.errors import UserError
+from kicourse.grading import ports, sandbox
+from kicourse.grading.assembling import assemble, code_cells
+from kicourse.grading.job import Job, Outcome
+from kicourse.grading.report import CriterionReport, TaskReport
+from kicourse.syllabus import Unit, course
+
+_START_SECONDS = 120
+_WATCH_SECONDS = 0.2
+_JUDGE_SLACK = 60.0  # seconds for the judge's own work, in all
+_RUNS = 2  # a submission whose process is lost is played once more, without the cell where that happened
+_MOST_FILES = 5_000
+_MOST_DISK = 512 * 2**20
+_MOST_THREADS = 256
+_ENVIRONMENT = {
+    # After an operation with two threads, forks would hang for good.
+    **dict.fromkeys(("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONHASHSEED": "0",
+    "LANG": "C.UTF-8",
+}
+_PRELOAD = ("IPython", "matplotlib.figure", "matplotlib_inline.backend_inline", "kicourse.plots", "kicourse.models.gpt")
+
+
+@dataclass
+class Progress:
+    """What is known of a submission so far, kept on this side so that no death of a process loses it."""
+
+    judged: dict[str, dict[str, Any]] = field(default_factory=dict)
+    outputs: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    skipped: dict[int, str] = field(default_factory=dict)
+    given_up: set[str] = field(default_factory=set)
+    current: int = -1
+    ended: bool = False
+
+
+class ForkServer:
+    """One of the two: a process of its own that forks on request."""
+
+    def __init__(self, role: str, unit: Unit, scratch: Path, sandboxed: bool, environment: dict[str, str]) -> None:
+        command = [sys.executable, "-m", "kicourse.grading.fork_server", role]
+        self.control, theirs = socket.socketpair()
+        self.environment = _ENVIRONMENT | environment | _folders(scratch)
+        self.process: Any
+        self.handle: Any = None
+        if sandboxed:
+            self.process = self._start_sandboxed(command, scratch, theirs)
+        else:
+            inherited = {} if role == "player" else dict(os.environ)
+            self.process = subprocess.Popen(
+                command,
+                stdin=theirs,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=inherited | self.environment | {"PATH": os.environ.get("PATH", "")},
+                cwd=scratch,
+                start_new_session=True,
+            )
+        theirs.close()
+        self.pid = int(self.process.pid)
+        preload = [*_PRELOAD, *unit.preload]
+        preload += ["kicourse.grading.player"] if role == "player" else ["kicourse.grading.judge", _checks(unit)]
+        self._ask({"preload": preload}, [], _START_SECONDS)
+        self.data_bytes = _data_bytes(self.pid)
+
+    def _start_sandboxed(self, command: list[str], scratch: Path, theirs: socket.socket) -> Any:
+        """Start the process in the sandbox, with the control socket as its standard input."""
+        from sandlock import StdioMode
+
+        policy = sandbox.policy(scratch, ports.reserved(), self.environment | {"PATH": "/usr/bin:/bin"})
+        with ports.as_standard_input(theirs):
+            return policy.popen(command, stdin=StdioMode.INHERIT, stdout=StdioMode.NULL, stderr=StdioMode.NULL)
+
+    def fork(self, descriptors: list[socket.socket], folder: Path, unit: Unit, **settings: Any) -> int:
+        """Fork, hand these sockets over, and return the fork's process number."""
+        request = {
+            "folder": str(folder),
+            "data_bytes": self.data_bytes + unit.limits.mebibytes * 2**20,
+            "file_bytes": _MOST_DISK,
+            **settings,
+        }
+        return int(self._ask(request, [one.fileno() for one in descriptors], 30)["pid"])
+
+    def _ask(self, request: dict[str, Any], descriptors: list[int], seconds: float) -> dict[str, Any]:
+        try:
+            self.control.settimeout(seconds)
+            socket.send_fds(self.control, [json.dumps(request).encode()], descriptors)
+            answer = self.control.recv(4096)
+            return dict(json.loads(answer))
+        except (OSError, ValueError) as error:
+            raise WorkerLostError(f"a fork server does not answer ({type(error).__name__})") from error
+
+    def descendants(self) -> list[psutil.Process]:
+        """Every live process that has come from this one's forks."""
+        with suppress(psutil.NoSuchProcess):
+            return [one for one in psutil.Process(self.pid).children(recursive=True) if _is_alive(one)]
+        return []
+
+    def clear(self) -> bool:
+        """Kill every fork and whatever it started; return whether nothing is left."""
+        for _ in range(100):
+            left = self.descendants()
+            if not left:
+                return True
+            for one in left:
+                with suppress(psutil.Error):
+                    one.kill()
+            time.sleep(0.01)
+        return False
+
+    def close(self) -> None:
+        """End the process and everything that came from it."""
+        self.clear()
+        self.control.close()
+        with suppress(psutil.Error):
+            psutil.Process(self.pid).kill()
+        with suppress(Exception):
+            self.process.wait()
+
+
+class WorkerLostError(Exception):
+    """A fork server has gone: a new worker is needed."""
+
+
+class Worker:
+    """Grades the submissions of one unit, one at a time. Use it as a context manager."""
+
+    def __init__(self, unit: Unit, sandboxed: bool = True, environment: dict[str, str] | None = None) -> None:
+        self.unit, self.sandboxed, self.environment = unit, sandboxed, environment or {}
+
+    def __enter__(self) -> "Worker":
+        """Start both fork servers."""
+        self.scratch = Path(tempfile.mkdtemp(prefix="kicourse-grading-")).resolve()
+        self._judges: ForkServer | None = None
+        self._players: ForkServer | None = None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End both, and whatever is left of the submissions."""
+        self._end()
+        _remove(self.scratch)
+
+    def grade(self, job: Job) -> Outcome:
+        """Grade one submission. Raises WorkerLostError if that failed through no fault of the submission's."""
+        start = time.monotonic()
+        progress = Progress()
+        for _ in range(_RUNS):
+            self._run(job, progress)
+            if progress.ended:
+                break
+        notebook, tasks = assemble(job, progress.judged, progress.outputs, progress.skipped)
+        return Outcome(job.student, job.unit, "graded", tasks, notebook, time.monotonic() - start)
+
+    def _run(self, job: Job, progress: Progress) -> None:
+        """Play the notebook once, until its end or until its process is lost."""
+        players, judges = self._servers()
+        folder = Path(tempfile.mkdtemp(dir=self.scratch, prefix="submission-"))
+        ours, theirs = socket.socketpair()
+        judge_end, player_end = socket.socketpair()
+        pids: list[int] = []
+        try:
+            settings = {"environment": _folders(folder) | job.environment, "confined": self.sandboxed, "seed": 0}
+            pids.append(players.fork([player_end], folder, self.unit, **settings))
+            pids.append(judges.fork([judge_end, theirs], self.scratch, self.unit, environment={}, seed=0))
+            for one in (theirs, judge_end, player_end):
+                one.close()
+            self._follow(job, progress, Wire(ours, 2**26), pids, folder)
+        finally:
+            for one in (ours, theirs, judge_end, player_end):
+                one.close()
+            # Nothing of this submission may live when the next one starts.
+            if not (players.clear() and judges.clear()):
+                self._end()
+            _remove(folder)
+
+    def _follow(self, job: Job, progress: Progress, reports: Wire, pids: list[int], folder: Path) -> None:
+        """Take in what the judge reports, and watch what the submission uses meanwhile."""
+        done = set(progress.skipped)
+        cells = [cell for cell in code_cells(job) if cell["number"] not in done]
+        request = {
+            "unit": job.unit,
+            "language": job.language,
+            "seeds": job.seeds,
+            "references": job.references,
+            "judged": list(progress.judged),
+            "given_up": list(progress.given_up),
+            "cells": cells,
+        }
+        reports.send(STAGE, json.dumps(request).encode())
+        deadline = time.monotonic() + self.unit.limits.seconds * 3 + _JUDGE_SLACK
+        why = "it took too long"
+        while time.monotonic() < deadline:
+            try:
+                report = json.loads(reports.receive(_WATCH_SECONDS)[1])
+            except TimeoutError:
+                if why := self._excess(folder):
+                    break
+                why = "it took too long"
+                continue
+            except WireError:
+                self._require_servers()
+                why = "its judge ended"
+                break
+            if self._take(report, progress):
+                return
+        _lose(job, progress, f"Grading was broken off in this cell: {why}.")
+
+    def _take(self, report: dict[str, Any], progress: Progress) -> bool:
+        """Take in one report of the judge's; return whether it was the last."""
+        if "start" in report:
+            progress.current = report["start"]
+        elif "given_up" in report:
+            progress.given_up.add(report["given_up"])
+        elif "cell" in report:
+            progress.outputs[report["cell"]] = report["outputs"]
+            if report["verdict"]:
+                progress.judged[report["task"]] = report["verdict"]
+        elif "lost" in report:
+            self._require_servers()
+            progress.skipped[report["lost"]] = report["why"]
+            return True
+        elif "end" in report:
+            progress.ended = True
+            return True
+        return False
+
+    def _excess(self, folder: Path) -> str:
+        """Say what the submission uses too much of; the empty string if nothing."""
+        memory = threads = 0
+        for one in self._players.descendants() if self._players else []:
+            with suppress(psutil.Error):
+                memory += one.memory_info().rss - one.memory_info().shared
+                threads += one.num_threads()
+        if memory > self.unit.limits.mebibytes * 2**20:
+            return f"it used more than {self.unit.limits.mebibytes} MiB of memory"
+        if threads > _MOST_THREADS:
+            return f"it used more than {_MOST_THREADS} threads"
+        size, count = _usage(folder)
+        if size > _MOST_DISK or count > _MOST_FILES:
+            return f"it wrote more than {_MOST_DISK >> 20} MiB or {_MOST_FILES} files"
+        return ""
+
+    def _servers(self) -> tuple[ForkServer, ForkServer]:
+        if self._players is None or self._judges is None:
+            self._end()
+            self._judges = ForkServer("judge", self.unit, self.scratch, False, _judge_settings())
+            self._players = ForkServer("player", self.unit, self.scratch, self.sandboxed, self.environment)
+        return self._players, self._judges
+
+    def _require_servers(self) -> None:
+        """Raise WorkerLostError if a fork server has died: then the loss was no fault of the submission's."""
+        for server in (self._players, self._judges):
+            if server is None or not psutil.pid_exists(server.pid) or not _is_alive(psutil.Process(server.pid)):
+                self._end()
+                raise WorkerLostError("a fork server has died")
+
+    def _end(self) -> None:
+        for server in (self._players, self._judges):
+            if server is not None:
+                server.close()
+        self._players = self._judges = None
+
+
+def _lose(job: Job, progress: Progress, why: str) -> None:
+    """Note that the process was lost in the current cell; without one, nothing is left to be played."""
+    if progress.current < 0:
+        progress.ended = True
+    progress.skipped[progress.current] = why
+
+
+def failed(job: Job, message: str) -> Outcome:
+    """Return the outcome of a submission that could not be graded, through no fault of its own."""
+    notebook, tasks = assemble(job, {}, {}, {})
+    broken = tuple(
+        TaskReport(
+            task.task,
+            0,
+            task.max_points,
+            "error",
+            tuple(CriterionReport(one.name, "not_reached", message) for one in task.criteria),
+            message,
+        )
+        for task in tasks
+    )
+    return Outcome(job.student, job.unit, "error", broken, notebook, 0.0, message)
+
+
+def _checks(unit: Unit) -> str:
+    return f"kicourse.checks.{unit.slug}"
+
+
+def _judge_settings() -> dict[str, str]:
+    return {"KICOURSE_TRIAL_PORTS": ",".join(map(str, ports.reserved()))}
+
+
+def _folders(folder: Path) -> dict[str, str]:
+    """The folders that programs write to, all of them private."""
+    names = ("HOME", "TMPDIR", "MPLCONFIGDIR", "XDG_CACHE_HOME", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "XDG_CONFIG_HOME")
+    return dict.fromkeys(names, str(folder))
+
+
+def _data_bytes(pid: int) -> int:
+    info = psutil.Process(pid).memory_info()
+    return int(getattr(info, "data", info.vms))
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def _usage(folder: Path) -> tuple[int, int]:
+    """How many bytes and files lie below a folder; counting stops when there are far too many."""
+    size = count = 0
+    waiting = [str(folder)]
+    while waiting and count <= _MOST_FILES:
+        with suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                count += 1
+                if count > _MOST_FILES:
+                    break
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                else:
+                    size += entry.stat(follow_symlinks=False).st_blocks * 512
+    return size, count
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder and all in it, whatever its permissions are."""
+
+    def permit(function: Any, path: str, _error: Any) -> None:
+        with suppress(OSError):
+            os.chmod(os.path.dirname(path), 0o700)
+            os.chmod(path, 0o700, follow_symlinks=False) if not os.path.islink(path) else None
+            function(path)
+
+    shutil.rmtree(folder, onerror=permit)
+
+
+def require_sandbox() -> None:
+    """Raise UserError if this machine has no sandbox."""
+    if reason := sandbox.unavailable():
+        raise UserError(
+            f"Submissions cannot be run safely here: {reason}. Grade on Linux 6.7 or newer, or, if you trust "
+            "everybody whose work you grade, with --no-sandbox."
+        )
