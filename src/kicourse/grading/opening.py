@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nbformat import NotebookNode
 
@@ -11,6 +12,7 @@ from kicourse.language import SOURCE
 from kicourse.syllabus import Unit, course
 
 FORMAT = 4
+MOST_DIGITS = 20
 ANEW = "`kicourse lab` puts a fresh copy of every notebook into a new folder; move your solutions over."
 
 
@@ -43,42 +45,57 @@ def open_notebook(path: Path) -> OpenNotebook:
     return OpenNotebook(path, course().unit(about["unit"]), str(language) if known else SOURCE, node)
 
 
+def content(data: bytes, name: str) -> dict[str, Any]:
+    """Return what a notebook file holds: JSON that says it is a notebook of the right format, and nothing more.
+
+    It may come from anyone, and any part may be of any type. `name` is what advice calls the file. Raises
+    UnreadableNotebookError, whose message quotes nothing from the file but a number.
+    """
+    text = _text(data)
+    try:
+        # Python writes NaN into outputs, and Python refuses numbers of many digits: neither spoils the cells.
+        held = json.loads(text, parse_int=_whole_number, parse_constant=lambda _: None)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableNotebookError(f"It is not a notebook: {_why_not_json(text)}") from error
+    version = held.get("nbformat") if isinstance(held, dict) else None
+    if type(version) is not int:
+        raise UnreadableNotebookError("It is JSON, but not a notebook. Choose a notebook of the course.")
+    if version != FORMAT:
+        convert = f"Convert it: jupyter nbconvert --to notebook --inplace {name}"
+        advice = convert if version < FORMAT else f"Save it in format {FORMAT}, or update kicourse."
+        raise UnreadableNotebookError(f"It is in notebook format {version}; kicourse reads format {FORMAT}. {advice}")
+    return dict(held)
+
+
 def _node(path: Path) -> NotebookNode:
     import nbformat
 
-    text = _text(path)
-    _require_format(path, text)
+    data = _data(path)
+    content(data, str(path))
     try:
-        node = nbformat.v4.reads_json(text)
+        node = nbformat.v4.reads_json(_text(data))
         nbformat.validate(node, relax_add_props=True)
     except Exception as error:  # whatever a damaged file makes nbformat stumble over
         raise UnreadableNotebookError(f"It is a damaged notebook ({_first_line(error)}). {ANEW}") from error
     return node
 
 
-def _text(path: Path) -> str:
+def _data(path: Path) -> bytes:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes()
     except OSError as error:
         raise UnreadableNotebookError(f"It cannot be read: {error.strerror}.") from error
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UnreadableNotebookError("It is not a notebook: its content is not text.") from error
 
 
-def _require_format(path: Path, text: str) -> None:
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UnreadableNotebookError(f"It is not a notebook: {_why_not_json(text)}") from error
-    if not isinstance(content, dict) or "nbformat" not in content:
-        raise UnreadableNotebookError("It is JSON, but not a notebook. Name a notebook of the course.")
-    version = content["nbformat"]
-    if version == FORMAT:
-        return
-    is_older = isinstance(version, int) and version < FORMAT
-    convert = f"Convert it: jupyter nbconvert --to notebook --inplace {path}"
-    advice = convert if is_older else f"Save it in format {FORMAT}, or update kicourse."
-    raise UnreadableNotebookError(f"It is in notebook format {version}; kicourse reads format {FORMAT}. {advice}")
+def _whole_number(digits: str) -> int | None:
+    return int(digits) if len(digits) <= MOST_DIGITS else None
 
 
 def _why_not_json(text: str) -> str:

@@ -1,11 +1,11 @@
 """What a submission's process may do: Landlock and seccomp through `sandlock`, deny by default, no root needed."""
 
 import ctypes
-import os
+import shutil
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ _SYSTEM = (
     # Single files only: with all of /proc, a fork could read another's memory.
     *("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/filesystems", "/sys/devices/system/cpu"),
 )
-_HIDDEN_ROOMS = ("checks", "grading", "authoring", "workspace", "_course")
-_NEEDED_OF_GRADING = ("__init__.py", "fork_server.py", "player.py", "sandbox.py", "shell.py", "stubs.py")
+_ROOMS = (
+    *("__init__.py", "errors.py", "language.py", "plots.py", "start.py", "syllabus.py", "answers", "data", "models"),
+    *(f"grading/{name}.py" for name in ("__init__", "fork_server", "player", "sandbox", "shell", "stubs")),
+)
 _CAPABILITY_VERSION_3 = 0x20080522
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 
@@ -46,7 +48,7 @@ def unavailable() -> str:
     return "" if result.success else f"the sandbox does not start ({result.error or result.exit_code})"
 
 
-def policy(scratch: Path, ports: Sequence[int], environment: dict[str, str]) -> Any:
+def policy(scratch: Path, runtime: Path, ports: Sequence[int], environment: dict[str, str]) -> Any:
     """Return sandlock's policy for the fork server of submissions.
 
     It may read Python, the installed packages and the embedded models, write below `scratch`, and connect to these
@@ -55,12 +57,12 @@ def policy(scratch: Path, ports: Sequence[int], environment: dict[str, str]) -> 
     from sandlock import Sandbox
 
     return Sandbox(
-        fs_readable=[str(path) for path in readable()],
+        fs_readable=[str(path) for path in readable(runtime)],
         fs_writable=[str(scratch), "/dev/null"],
         net_allow=[f"tcp://127.0.0.1:{','.join(map(str, ports))}"] if ports else [],
         max_processes=MOST_PROCESSES,
         clean_env=True,
-        env=environment,
+        env=environment | {"PYTHONPATH": str(runtime)},
         cwd=str(scratch),
         **_degraded(),
     )
@@ -89,36 +91,51 @@ def _drop_capabilities() -> None:
     libc.capset(header, (ctypes.c_uint32 * 6)())
 
 
-def readable() -> list[Path]:
-    """Return all that a submission may read; what is hidden inside a folder splits it into its parts."""
-    installed = [place for place in sys.path if Path(place).name in ("site-packages", "dist-packages")]
-    python = (sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib"), *installed, _package().parent)
-    hidden = [Path(place).resolve() for place in (course_root(), _package(), tempfile.gettempdir(), Path.home())]
-    found = [path for place in (*_SYSTEM, *python) for path in _without(Path(place).resolve(), hidden)]
-    own = [*_of_the_package(), *_of_the_course(), *_models()]
-    return sorted({path.resolve() for path in (*found, *own) if path.exists()})
+def readable(runtime: Path) -> list[Path]:
+    """Return all that a submission may read: Python, what is installed, the embedded models, and `runtime`."""
+    python = (sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib"), *_installed())
+    found = [path for place in (*_SYSTEM, *python) for path in _without_course(Path(place).resolve())]
+    return sorted({path.resolve() for path in (runtime, *found, *_models()) if path.exists()})
 
 
-def _without(place: Path, hidden: Iterable[Path]) -> list[Path]:
-    """Return `place`, or, if something hidden lies below it, its entries without that."""
+def make_runtime(runtime: Path) -> Path:
+    """Lay out what a submission sees of this package, and of packages installed beside it; return the folder.
+
+    A folder can be opened or not: where the package, its checks and the solutions lie among other packages, those are
+    linked to from here instead.
+    """
+    for name in _ROOMS:
+        source, target = _package() / name, runtime / "kicourse" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copy = shutil.copytree if source.is_dir() else shutil.copyfile
+        copy(source, target)
+    course = runtime / "kicourse" / "_course" / "course"
+    shutil.copytree(course_root() / "course" / "locale", course / "locale")
+    shutil.copyfile(course_root() / "course" / "syllabus.toml", course / "syllabus.toml")
+    for place in _installed():
+        if _package() in Path(place).resolve().iterdir():
+            for entry in Path(place).iterdir():
+                if entry.resolve() != _package():
+                    (runtime / entry.name).symlink_to(entry)
+    return runtime
+
+
+def _installed() -> list[str]:
+    return [place for place in sys.path if Path(place).name in ("site-packages", "dist-packages")]
+
+
+def _without_course(place: Path) -> list[Path]:
+    """Return `place`, or, if this course or somebody's home lies below it, its entries without those."""
+    hidden = {Path(path).resolve() for path in (course_root(), _package(), tempfile.gettempdir(), Path.home())}
     if place in hidden or not place.exists():
         return []
     if not any(place in path.parents for path in hidden):
         return [place]
-    return [path for entry in place.iterdir() for path in _without(entry, hidden) if not entry.is_symlink()]
+    return [path for entry in place.iterdir() if not entry.is_symlink() for path in _without_course(entry)]
 
 
 def _package() -> Path:
     return Path(__file__).resolve().parents[1]
-
-
-def _of_the_package() -> list[Path]:
-    rooms = [entry for entry in _package().iterdir() if entry.name not in _HIDDEN_ROOMS]
-    return [*rooms, *(_package() / "grading" / name for name in _NEEDED_OF_GRADING)]
-
-
-def _of_the_course() -> list[Path]:
-    return [course_root() / "course" / "syllabus.toml", course_root() / "course" / "locale"]
 
 
 def _models() -> list[Path]:

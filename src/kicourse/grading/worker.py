@@ -89,7 +89,8 @@ class ForkServer:
         """Start the process in the sandbox, with the control socket as its standard input."""
         from sandlock import StdioMode
 
-        policy = sandbox.policy(scratch, ports.reserved(), self.environment | {"PATH": "/usr/bin:/bin"})
+        runtime = sandbox.make_runtime(Path(tempfile.mkdtemp(dir=scratch, prefix="runtime-")))
+        policy = sandbox.policy(scratch, runtime, ports.reserved(), self.environment | {"PATH": "/usr/bin:/bin"})
         with ports.as_standard_input(theirs):
             return policy.popen(command, stdin=StdioMode.INHERIT, stdout=StdioMode.NULL, stderr=StdioMode.NULL)
 

@@ -1,0 +1,174 @@
+"""The notebook that is graded: the release, with a submission's source in it and nothing else of the submission."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import Any, NamedTuple
+
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell
+
+from kicourse.grading import opening
+from kicourse.grading.submitted import UnreadableSubmissionError
+
+MOST_CELLS = 2_000
+LONGEST_SOURCE = 1_000_000  # characters
+
+_KINDS = ("code", "markdown", "raw")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def rebuild(release: NotebookNode, data: bytes) -> NotebookNode:
+    """Return the release notebook (of format 4.5) with what a learner wrote in it; `data` is the submitted file.
+
+    From the submission come the source of the solution cells and the learner's own extra cells, each after the
+    release cell that it follows there. A solution cell is found by its grade_id, or by its id where the grade_id was
+    lost; the first of several counts, the others become nothing, and a missing one keeps its stub. Everything else is
+    the release's. That includes code cells that a learner may edit, demonstrations and helpers: the release wins, so
+    that every submission is graded on the same ground; what a learner changed there belongs into an own cell.
+
+    Whatever can be understood of a submission is used. Raises UnreadableSubmissionError for a file that is no notebook
+    at all, or has a cell to be taken whose source is longer than LONGEST_SOURCE.
+    """
+    rebuilt = deepcopy(release)
+    cells = _submitted_cells(release, data)
+    claims = _claims(release, cells)
+    counted = _first_of_each(claims)
+    extras: dict[int, list[_Cell]] = defaultdict(list)
+    preceding = -1
+    for position, (cell, claim) in enumerate(zip(cells, claims, strict=True)):
+        if claim is None:
+            extras[preceding].append(cell)
+        elif position in counted:
+            preceding = claim.place
+            _answer(rebuilt.cells[preceding], cell)
+    rebuilt.cells = list(_woven(rebuilt.cells, extras))
+    return rebuilt
+
+
+def harmless_markdown(text: str) -> str:
+    """Return a learner's markdown as a block of code, for pages that have the instructor's rights.
+
+    The fence is longer than any run of backticks inside, so that nothing inside can close it.
+    """
+    if not text:
+        return ""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}"
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """What can be understood of a submitted cell."""
+
+    kind: str
+    source: str
+    grade_id: str | None
+    id: str | None
+
+
+class _Claim(NamedTuple):
+    """A submitted cell is this release cell: by its grade_id (0), its id (1) or, having lost both, its source (2)."""
+
+    weakness: int
+    place: int
+
+
+def _submitted_cells(release: NotebookNode, data: bytes) -> list[_Cell]:
+    unit = release.metadata.get("kicourse", {}).get("unit", "NOTEBOOK")
+    try:
+        cells = opening.content(data, f"{unit}.ipynb").get("cells")
+    except opening.UnreadableNotebookError as error:
+        raise UnreadableSubmissionError(str(error)) from error
+    if not isinstance(cells, list):
+        raise UnreadableSubmissionError(f"It is a damaged notebook: it has no list of cells. {opening.ANEW}")
+    understood = (cell for raw in cells if (cell := _understood(raw)))
+    return list(islice(understood, MOST_CELLS))
+
+
+def _understood(raw: object) -> _Cell | None:
+    """Read a cell of which any part may be of any type; None for one that cannot be used."""
+    cell = _dictionary(raw)
+    kind, source = cell.get("cell_type"), _source(cell.get("source"))
+    if kind not in _KINDS or source is None:
+        return None
+    graded = _dictionary(_dictionary(cell.get("metadata")).get("nbgrader"))
+    return _Cell(str(kind), source, _string(graded.get("grade_id")), _string(cell.get("id")))
+
+
+def _source(raw: object) -> str | None:
+    """A source as clean text: nothing that a file, a parser or a terminal stumbles over."""
+    lines = raw if isinstance(raw, list) else [raw]
+    texts = [line for line in lines if isinstance(line, str)]
+    if len(texts) < len(lines):
+        return None
+    return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", "".join(texts).replace("\0", ""))
+
+
+def _dictionary(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _string(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _claims(release: NotebookNode, cells: Iterable[_Cell]) -> list[_Claim | None]:
+    """For each submitted cell, which release cell it is; None for a learner's own."""
+    by_grade_id: dict[str | None, int] = {}
+    by_id: dict[str | None, int] = {}
+    by_source: dict[str | None, int] = {}
+    for place, cell in enumerate(release.cells):
+        if grade_id := cell.metadata.get("nbgrader", {}).get("grade_id"):
+            by_grade_id.setdefault(grade_id, place)
+        by_id.setdefault(cell.id, place)
+        by_source.setdefault(cell.source, place)
+
+    def claim(cell: _Cell) -> _Claim | None:
+        ways = ((by_grade_id, cell.grade_id), (by_id, cell.id), (by_source, cell.source))
+        return next((_Claim(way, places[name]) for way, (places, name) in enumerate(ways) if name in places), None)
+
+    return [claim(cell) for cell in cells]
+
+
+def _first_of_each(claims: Sequence[_Claim | None]) -> set[int]:
+    """The positions of the claims that count: of those on one release cell the least weak, then the first.
+
+    A copy neither answers a task nor draws the extra cells behind it to the place of its original.
+    """
+    first: dict[int, int] = {}
+    for claim, position in sorted((claim, position) for position, claim in enumerate(claims) if claim):
+        first.setdefault(claim.place, position)
+    return set(first.values())
+
+
+def _answer(target: NotebookNode, cell: _Cell) -> None:
+    """Put a learner's source into a cell of the release, if it is one for solutions."""
+    graded = target.metadata.get("nbgrader", {})
+    if not graded.get("solution") or graded.get("locked") or cell.source == target.source:
+        return  # an unchanged one must stay so to the byte: nbgrader compares checksums
+    target.source = _kept_source(target.cell_type, cell)
+
+
+def _kept_source(kind: str, cell: _Cell) -> str:
+    if len(cell.source) > LONGEST_SOURCE:
+        raise UnreadableSubmissionError(
+            f"A cell of it has more than {LONGEST_SOURCE:,} characters. Read data from a file instead, or take it out."
+        )
+    return cell.source if kind == "code" else harmless_markdown(cell.source)
+
+
+def _woven(cells: Sequence[NotebookNode], extras: dict[int, list[_Cell]]) -> Iterator[NotebookNode]:
+    """The release's cells, each followed by the extra cells that belong behind it."""
+    taken = {cell.id for cell in cells}
+    fresh = (name for number in count(1) if (name := f"extra-{number}") not in taken)
+    for place in range(-1, len(cells)):
+        if place >= 0:
+            yield cells[place]
+        for extra in extras.get(place, ()):
+            make = new_code_cell if extra.kind == "code" else new_markdown_cell
+            yield make(_kept_source(extra.kind, extra), id=next(fresh))
