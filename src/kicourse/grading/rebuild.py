@@ -16,6 +16,8 @@ from kicourse.grading.submitted import UnreadableSubmissionError
 
 MOST_CELLS = 2_000
 LONGEST_SOURCE = 1_000_000  # characters
+# Twenty megabytes of `[],` would take half a gigabyte and many seconds to parse; a notebook has some thousand brackets.
+MOST_BRACKETS = 500_000
 
 _KINDS = ("code", "markdown", "raw")
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -31,7 +33,7 @@ def rebuild(release: NotebookNode, data: bytes) -> NotebookNode:
     that every submission is graded on the same ground; what a learner changed there belongs into an own cell.
 
     Whatever can be understood of a submission is used. Raises UnreadableSubmissionError for a file that is no notebook
-    at all, or has a cell to be taken whose source is longer than LONGEST_SOURCE.
+    at all, holds more than MOST_BRACKETS, or has a cell to be taken whose source is longer than LONGEST_SOURCE.
     """
     rebuilt = deepcopy(release)
     cells = _submitted_cells(release, data)
@@ -40,9 +42,9 @@ def rebuild(release: NotebookNode, data: bytes) -> NotebookNode:
     extras: dict[int, list[_Cell]] = defaultdict(list)
     preceding = -1
     for position, (cell, claim) in enumerate(zip(cells, claims, strict=True)):
-        if claim is None:
+        if claim is None and cell.kind in _KINDS:
             extras[preceding].append(cell)
-        elif position in counted:
+        elif claim and position in counted:
             preceding = claim.place
             _answer(rebuilt.cells[preceding], cell)
     rebuilt.cells = list(_woven(rebuilt.cells, extras))
@@ -65,7 +67,7 @@ def harmless_markdown(text: str) -> str:
 class _Cell:
     """What can be understood of a submitted cell."""
 
-    kind: str
+    kind: str | None
     source: str
     grade_id: str | None
     id: str | None
@@ -79,6 +81,11 @@ class _Claim(NamedTuple):
 
 
 def _submitted_cells(release: NotebookNode, data: bytes) -> list[_Cell]:
+    if data.count(b"[") + data.count(b"{") > MOST_BRACKETS:
+        raise UnreadableSubmissionError(
+            "It holds too much data. Clear its outputs (in JupyterLab: Edit, Clear Outputs of All Cells) and hand it in"
+            " again."
+        )
     unit = release.metadata.get("kicourse", {}).get("unit", "NOTEBOOK")
     try:
         cells = opening.content(data, f"{unit}.ipynb").get("cells")
@@ -93,11 +100,11 @@ def _submitted_cells(release: NotebookNode, data: bytes) -> list[_Cell]:
 def _understood(raw: object) -> _Cell | None:
     """Read a cell of which any part may be of any type; None for one that cannot be used."""
     cell = _dictionary(raw)
-    kind, source = cell.get("cell_type"), _source(cell.get("source"))
-    if kind not in _KINDS or source is None:
+    source = _source(cell.get("source"))
+    if source is None:
         return None
     graded = _dictionary(_dictionary(cell.get("metadata")).get("nbgrader"))
-    return _Cell(str(kind), source, _string(graded.get("grade_id")), _string(cell.get("id")))
+    return _Cell(_string(cell.get("cell_type")), source, _string(graded.get("grade_id")), _string(cell.get("id")))
 
 
 def _source(raw: object) -> str | None:
@@ -154,7 +161,7 @@ def _answer(target: NotebookNode, cell: _Cell) -> None:
     target.source = _kept_source(target.cell_type, cell)
 
 
-def _kept_source(kind: str, cell: _Cell) -> str:
+def _kept_source(kind: str | None, cell: _Cell) -> str:
     if len(cell.source) > LONGEST_SOURCE:
         raise UnreadableSubmissionError(
             f"A cell of it has more than {LONGEST_SOURCE:,} characters. Read data from a file instead, or take it out."
