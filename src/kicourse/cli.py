@@ -65,6 +65,27 @@ def check(
     raise typer.Exit(runner.check_notebooks(notebooks, json, junit))
 
 
+@app.command(epilog="Example: kicourse grade my-class --unit mini_gpt --workers 4 --json marks.json")
+def grade(
+    folder: Annotated[Path, typer.Argument(help="The class folder.", metavar="DIR")],
+    units: Annotated[list[str] | None, typer.Option("--unit", help="A unit to grade; all by default.")] = None,
+    students: Annotated[list[str] | None, typer.Option("--student", help="A student to grade; all by default.")] = None,
+    workers: Annotated[int, typer.Option("--workers", min=0, help="Submissions at once; 0: one for each core.")] = 0,
+    scheduler: Annotated[str | None, typer.Option("--scheduler", help="Grade on this running Dask cluster.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Grade anew what is graded and unchanged, too.")] = False,
+    json: JsonFile = None,
+    database: Annotated[str | None, typer.Option("--db", help="The gradebook, if not DIR/gradebook.db.")] = None,
+    sandbox: Annotated[
+        bool, typer.Option("--sandbox/--no-sandbox", help="Without it, submissions run with all your rights.")
+    ] = True,
+) -> None:
+    """Grade what was handed in: marks into the gradebook, graded notebooks, feedback."""
+    from kicourse.grading import grade as grading
+
+    chosen = grading.Settings(units or (), students or (), workers, scheduler, force, sandbox, database, json)
+    raise typer.Exit(grading.grade(folder, chosen))
+
+
 @app.command(epilog="Example: kicourse status ~/kicourse")
 def status(
     folder: Annotated[Path, typer.Argument(help="Your workspace.")] = Path("workspace"),

@@ -1,7 +1,7 @@
 """Frames over a socket, between two processes that do not trust each other.
 
-A frame is a kind (one byte), a length (four bytes) and that many bytes. Every wait has a deadline: a peer that is silent,
-or sends half a frame, is a TimeoutError; one that announces more than allowed is a WireError.
+A frame is a kind (one byte), a length (four bytes) and that many bytes. Every wait has a deadline: a peer that is
+silent, or sends half a frame, is a TimeoutError; one that announces more than allowed is a WireError.
 """
 
 import select

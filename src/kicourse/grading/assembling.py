@@ -8,7 +8,7 @@ from kicourse import checks
 from kicourse.checks import Check
 from kicourse.checks.render import frame
 from kicourse.grading.execution import DEMO
-from kicourse.grading.job import Job
+from kicourse.grading.job import Job, Outcome, Status
 from kicourse.grading.reading import without_verdict
 from kicourse.grading.report import CriterionReport, TaskReport
 
@@ -55,10 +55,24 @@ def assemble(
             shown = [_result(reports[task], verdict), *_printed(shown)]
         cell["outputs"], cell["execution_count"] = shown, None
     tasks = tuple(
-        reports.get(task) or without_verdict(check, "error", f"The notebook lacks the check cell of this task, `{task}{_CHECK}`.")
+        reports.get(task)
+        or without_verdict(check, "error", f"The notebook lacks the check cell of this task, `{task}{_CHECK}`.")
         for task, check in known.items()
     )
     return json.dumps(notebook, ensure_ascii=False, indent=1).encode(), tasks
+
+
+def ungraded(job: Job, status: Status, message: str) -> Outcome:
+    """Return the outcome of a submission that was not run: no points, and the reason in every check's cell."""
+    known = checks.load(job.unit)
+    notebook = json.loads(job.notebook)
+    for cell in notebook["cells"]:
+        task = _task_of(cell) if cell["cell_type"] == "code" else None
+        if task in known:
+            cell["outputs"] = [_result(without_verdict(known[task], "error", message), None)]
+    tasks = tuple(without_verdict(check, "error", message) for check in known.values())
+    content = json.dumps(notebook, ensure_ascii=False, indent=1).encode()
+    return Outcome(job.student, job.unit, status, tasks, content, message=message)
 
 
 def _unjudged(check: Check, skipped: Mapping[int, str], number: int) -> TaskReport:

@@ -2,8 +2,8 @@
 
     python -m kicourse.grading.fork_server player
 
-There are two of them: the player's runs in the sandbox, the judge's outside of it. What to do arrives at descriptor 0, a
-Unix socket: first what to import, then a line of JSON for each fork, with the descriptors that it is to have.
+There are two of them: the player's runs in the sandbox, the judge's outside of it. What to do arrives at descriptor 0,
+a Unix socket: first what to import, then a line of JSON for each fork, with the descriptors that it is to have.
 """
 
 import ctypes

@@ -1,9 +1,10 @@
 """What is asked of a worker and what it answers: plain data, so that both may travel to another machine."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from kicourse.grading.report import TaskReport
+from kicourse.syllabus import Limits
 
 Status = Literal["graded", "unreadable", "error"]
 
@@ -12,8 +13,7 @@ Status = Literal["graded", "unreadable", "error"]
 class Job:
     """One rebuilt submission to be graded.
 
-    `notebook` is the rebuilt notebook as JSON; `seeds` holds a derived seed for each task, never the class's secret;
-    `environment` is what the submission's process gets beside its own folders.
+    `notebook` is the rebuilt notebook as JSON; `seeds` holds a derived seed for each task, never the class's secret.
     """
 
     student: str
@@ -21,9 +21,9 @@ class Job:
     language: str
     notebook: bytes
     seeds: dict[str, int]
+    limits: Limits
     sandboxed: bool = True
     references: bool = False
-    environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,10 @@ class Outcome:
     notebook: bytes
     seconds: float = 0.0
     message: str = ""
+
+    def without_notebook(self) -> "Outcome":
+        """Return the same, without what takes memory."""
+        return replace(self, notebook=b"")
 
     @property
     def score(self) -> float:

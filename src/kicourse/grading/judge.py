@@ -21,9 +21,8 @@ from kicourse.checks.help import reference_source
 from kicourse.checks.render import as_html, as_text
 from kicourse.errors import UserError
 from kicourse.grading.player import LARGEST_FRAME
-from kicourse.grading.reading import without_verdict, with_verdict
+from kicourse.grading.reading import with_verdict, without_verdict
 from kicourse.language import VARIABLE
-from kicourse.syllabus import course
 
 _SLACK = 2.0  # seconds beyond a cell's own limit
 _LARGEST_TEXT = 60_000
@@ -45,7 +44,7 @@ class Judge:
 
     def __init__(self, player: Wire, reports: Wire, job: dict[str, Any]) -> None:
         self.player, self.reports, self.job = player, reports, job
-        self.seconds = course().unit(job["unit"]).limits.seconds
+        self.seconds = float(job["seconds"])
         self.checks = checks.load(job["unit"])
         self.given_up = set(job["given_up"])
 

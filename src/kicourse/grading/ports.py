@@ -3,9 +3,10 @@
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from urllib.parse import urlsplit
 
 COUNT = 12
 _input_lock = threading.Lock()
@@ -25,6 +26,12 @@ def _reserved() -> _Reserved:
 def reserved() -> list[int]:
     """Return the ports that are kept free for the trials of this thread's worker."""
     return [one.getsockname()[1] for one in _reserved().sockets]
+
+
+def of_gpt(environment: Mapping[str, str]) -> list[int]:
+    """Return the port of the embedded GPT that an environment leads to, if it leads to one."""
+    place = urlsplit(environment.get("OPENAI_BASE_URL", ""))
+    return [place.port] if place.hostname == "127.0.0.1" and place.port else []
 
 
 def _bound() -> socket.socket:

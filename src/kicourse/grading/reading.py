@@ -28,9 +28,7 @@ def _task(
     check: Check, check_cell: NotebookNode | None, task_cell: NotebookNode | None, first: NotebookNode | None
 ) -> TaskReport:
     if check_cell is None:
-        return without_verdict(
-            check, "error", f"The notebook lacks the check cell of this task, `{check.task}-check`."
-        )
+        return without_verdict(check, "error", f"The notebook lacks the check cell of this task, `{check.task}-check`.")
     verdict = _last_verdict(check, check_cell)
     if verdict is not None:
         return with_verdict(verdict)

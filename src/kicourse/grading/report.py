@@ -79,10 +79,15 @@ def as_json(reports: Sequence[NotebookReport]) -> str:
 
 def _as_dict(report: NotebookReport) -> dict[str, object]:
     about = {"notebook": report.notebook, "unit": report.unit, "score": report.score, "max_score": report.max_score}
-    return about | {"tasks": [_task(task) for task in report.tasks]} | ({"error": report.error} if report.error else {})
+    return (
+        about
+        | {"tasks": [task_as_dict(task) for task in report.tasks]}
+        | ({"error": report.error} if report.error else {})
+    )
 
 
-def _task(task: TaskReport) -> dict[str, object]:
+def task_as_dict(task: TaskReport) -> dict[str, object]:
+    """Return a task as it stands in JSON."""
     criteria = [{"name": one.name, "status": one.status, "message": one.message} for one in task.criteria]
     about = {"task": task.task, "points": task.points, "max_points": task.max_points, "status": task.status}
     return about | {"criteria": criteria}

@@ -1,25 +1,33 @@
 """Running notebooks headless: what `kicourse check` does."""
 
-import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import nbformat
 from rich.console import Console
 
-from kicourse.errors import UsageError
+from kicourse import checks
+from kicourse.errors import UsageError, UserError
+from kicourse.grading import sandbox
+from kicourse.grading.job import Job, Outcome
 from kicourse.grading.opening import OpenNotebook, open_notebook
+from kicourse.grading.pool import LocalPool
+from kicourse.grading.rebuild import rebuild
 from kicourse.grading.report import NotebookReport, as_json, as_junit, show
+from kicourse.grading.submitted import UnreadableSubmissionError
 
 AT_ONCE = 2
+_SEED = 0
 
 
 def check_notebooks(paths: Sequence[Path], json: Path | None = None, junit: Path | None = None) -> int:
     """Run notebooks, print how every task went, and return the exit status: 0 only if all have full marks.
 
-    Demonstrations are skipped, errors do not stop a notebook, and neither the files nor the learner's progress are
-    changed. A file that is no notebook of the course is reported, and the others run all the same. Raises UsageError
-    for a path that is no file, and for a report that could not be written.
+    They are judged as in a class: rebuilt from the course's own notebook, demonstrations skipped, in a sandbox where
+    there can be one. Errors do not stop a notebook, and neither the files nor the learner's progress are changed. A
+    file that is no notebook of the course is reported, and the others run all the same. Raises UsageError for a path
+    that is no file, and for a report that could not be written.
     """
     _require_files(paths)
     for target in (json, junit):
@@ -41,8 +49,14 @@ def check_notebooks(paths: Sequence[Path], json: Path | None = None, junit: Path
 def run(paths: Sequence[Path]) -> list[NotebookReport]:
     """Run notebooks, several at once, and return how each went, in their order."""
     opened = [_open(path) for path in paths]
-    with _language_model(opened):
-        return asyncio.run(_run_all(paths, opened))
+    jobs = {str(number): _job(str(number), one) for number, one in enumerate(opened)}
+    outcomes: dict[str, Outcome] = {}
+    with _language_model(opened) as environment:
+        # By unit, so that a worker seldom has to start anew.
+        waiting = sorted((job for job in jobs.values() if isinstance(job, Job)), key=lambda job: job.unit)
+        for outcome in LocalPool(min(AT_ONCE, len(waiting) or 1), environment).run(iter(waiting)):
+            outcomes[outcome.student] = outcome
+    return [_report(str(path), jobs[name], outcomes.get(name)) for name, path in zip(jobs, paths, strict=True)]
 
 
 def _require_files(paths: Sequence[Path]) -> None:
@@ -60,32 +74,41 @@ def _open(path: Path) -> OpenNotebook | UsageError:
         return error
 
 
-async def _run_all(paths: Sequence[Path], opened: Sequence[OpenNotebook | UsageError]) -> list[NotebookReport]:
-    slots = asyncio.Semaphore(AT_ONCE)
-    return await asyncio.gather(*(_run(str(path), one, slots) for path, one in zip(paths, opened, strict=True)))
-
-
-async def _run(name: str, notebook: OpenNotebook | UsageError, slots: asyncio.Semaphore) -> NotebookReport:
+def _job(name: str, notebook: OpenNotebook | UsageError) -> Job | UserError:
+    """Return the job of a notebook, or what keeps it from being one."""
     if isinstance(notebook, UsageError):
-        return NotebookReport(name, "", error=str(notebook))
-    from kicourse.grading.execution import KernelError, execute
-    from kicourse.grading.reading import report_of
+        return notebook
+    unit = notebook.unit
+    release = nbformat.read(unit.exercise(notebook.language), as_version=4)
+    try:
+        rebuilt = rebuild(release, notebook.path.read_bytes())
+    except UnreadableSubmissionError as error:
+        return error
+    return Job(
+        student=name,
+        unit=unit.slug,
+        language=notebook.language,
+        notebook=nbformat.writes(rebuilt).encode(),
+        seeds=dict.fromkeys(checks.load(unit.slug), _SEED),
+        limits=unit.limits,
+        sandboxed=not sandbox.unavailable(),
+    )
 
-    async with slots:
-        try:
-            seconds = await execute(notebook)
-        except KernelError as error:
-            return NotebookReport(name, notebook.unit.slug, error=str(error))
-    return report_of(notebook, name, seconds)
+
+def _report(name: str, job: Job | UserError, outcome: Outcome | None) -> NotebookReport:
+    if outcome is None or isinstance(job, UserError):
+        return NotebookReport(name, "", error=str(job))
+    error = outcome.message if outcome.status == "error" else ""
+    return NotebookReport(name, outcome.unit, () if error else outcome.tasks, error, outcome.seconds)
 
 
 @contextmanager
-def _language_model(opened: Sequence[OpenNotebook | UsageError]) -> Iterator[None]:
+def _language_model(opened: Sequence[OpenNotebook | UsageError]) -> Iterator[Mapping[str, str]]:
     """Have the embedded GPT answer while a unit needs it, once for all notebooks."""
     if not any(isinstance(one, OpenNotebook) and one.unit.gpt for one in opened):
-        yield
+        yield {}
         return
     from kicourse.models import gpt
 
-    with gpt.running():
-        yield
+    with gpt.apart() as environment:
+        yield environment

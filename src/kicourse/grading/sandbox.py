@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kicourse.errors import UserError
 from kicourse.syllabus import course_root
 
 MOST_PROCESSES = 64
@@ -17,7 +18,16 @@ MOST_PROCESSES = 64
 _SYSTEM = (
     *("/usr", "/lib", "/lib64", "/bin", "/etc/alternatives", "/etc/fonts", "/etc/localtime", "/etc/mime.types"),
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/nsswitch.conf", "/etc/hosts", "/etc/passwd"),
-    *("/etc/ssl/openssl.cnf", "/dev/urandom", "/dev/random", "/dev/zero", "/dev/null"),
+    *(
+        "/etc/ssl/openssl.cnf",
+        "/etc/ssl/certs",
+        "/etc/pki/tls/certs",
+        "/etc/ca-certificates",
+        "/dev/urandom",
+        "/dev/random",
+        "/dev/zero",
+        "/dev/null",
+    ),
     # Single files only: with all of /proc, a fork could read another's memory.
     *("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/filesystems", "/sys/devices/system/cpu"),
 )
@@ -46,6 +56,15 @@ def unavailable() -> str:
     except Exception as error:
         return f"the sandbox does not start ({error})"
     return "" if result.success else f"the sandbox does not start ({result.error or result.exit_code})"
+
+
+def require() -> None:
+    """Raise UserError if this machine has no sandbox."""
+    if reason := unavailable():
+        raise UserError(
+            f"Submissions cannot be run safely here: {reason}. Grade on Linux 6.7 or newer, or, if you trust "
+            "everybody whose work you grade, with --no-sandbox."
+        )
 
 
 def policy(scratch: Path, runtime: Path, ports: Sequence[int], environment: dict[str, str]) -> Any:

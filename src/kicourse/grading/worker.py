@@ -1,4 +1,4 @@
-"""A worker: two fork servers for one unit, the judge's and the sandboxed player's, that grade one submission at a time."""
+"""A worker: the judge's fork server and the sandboxed player's, for one unit, one submission at a time."""
 
 import json
 import os
@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +19,10 @@ from typing import Any
 import psutil
 
 from kicourse.answers.wire import STAGE, Wire, WireError
-from kicourse.errors import UserError
 from kicourse.grading import ports, sandbox
 from kicourse.grading.assembling import assemble, code_cells
 from kicourse.grading.job import Job, Outcome
-from kicourse.grading.report import CriterionReport, TaskReport
-from kicourse.syllabus import Unit, course
+from kicourse.syllabus import Unit
 
 _START_SECONDS = 120
 _WATCH_SECONDS = 0.2
@@ -71,7 +71,7 @@ class ForkServer:
             inherited = {} if role == "player" else dict(os.environ)
             self.process = subprocess.Popen(
                 command,
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env=inherited | self.environment | {"PATH": os.environ.get("PATH", "")},
@@ -90,15 +90,20 @@ class ForkServer:
         from sandlock import StdioMode
 
         runtime = sandbox.make_runtime(Path(tempfile.mkdtemp(dir=scratch, prefix="runtime-")))
-        policy = sandbox.policy(scratch, runtime, ports.reserved(), self.environment | {"PATH": "/usr/bin:/bin"})
+        policy = sandbox.policy(
+            scratch,
+            runtime,
+            [*ports.reserved(), *ports.of_gpt(self.environment)],
+            self.environment | {"PATH": "/usr/bin:/bin"},
+        )
         with ports.as_standard_input(theirs):
             return policy.popen(command, stdin=StdioMode.INHERIT, stdout=StdioMode.NULL, stderr=StdioMode.NULL)
 
-    def fork(self, descriptors: list[socket.socket], folder: Path, unit: Unit, **settings: Any) -> int:
+    def fork(self, descriptors: list[socket.socket], folder: Path, mebibytes: int, **settings: Any) -> int:
         """Fork, hand these sockets over, and return the fork's process number."""
         request = {
             "folder": str(folder),
-            "data_bytes": self.data_bytes + unit.limits.mebibytes * 2**20,
+            "data_bytes": self.data_bytes + mebibytes * 2**20,
             "file_bytes": _MOST_DISK,
             **settings,
         }
@@ -146,10 +151,15 @@ class WorkerLostError(Exception):
 
 
 class Worker:
-    """Grades the submissions of one unit, one at a time. Use it as a context manager."""
+    """Grades the submissions of one unit, one at a time. Use it as a context manager.
 
-    def __init__(self, unit: Unit, sandboxed: bool = True, environment: dict[str, str] | None = None) -> None:
-        self.unit, self.sandboxed, self.environment = unit, sandboxed, environment or {}
+    `environment` leads the submissions to the embedded GPT, for a unit that has one. Setting `stopped` from another
+    thread makes a running `grade` raise WorkerLostError.
+    """
+
+    def __init__(self, unit: Unit, sandboxed: bool = True, environment: Mapping[str, str] | None = None) -> None:
+        self.unit, self.sandboxed, self.environment = unit, sandboxed, dict(environment or {})
+        self.stopped = threading.Event()
 
     def __enter__(self) -> "Worker":
         """Start both fork servers."""
@@ -184,9 +194,9 @@ class Worker:
         judge_end, player_end = socket.socketpair()
         pids: list[int] = []
         try:
-            settings = {"environment": _folders(folder) | job.environment, "confined": self.sandboxed, "seed": 0}
-            pids.append(players.fork([player_end], folder, self.unit, **settings))
-            pids.append(judges.fork([judge_end, theirs], self.scratch, self.unit, environment={}, seed=0))
+            settings = {"environment": _folders(folder), "confined": self.sandboxed, "seed": 0}
+            pids.append(players.fork([player_end], folder, job.limits.mebibytes, **settings))
+            pids.append(judges.fork([judge_end, theirs], self.scratch, job.limits.mebibytes, environment={}, seed=0))
             for one in (theirs, judge_end, player_end):
                 one.close()
             self._follow(job, progress, Wire(ours, 2**26), pids, folder)
@@ -206,19 +216,22 @@ class Worker:
             "unit": job.unit,
             "language": job.language,
             "seeds": job.seeds,
+            "seconds": job.limits.seconds,
             "references": job.references,
             "judged": list(progress.judged),
             "given_up": list(progress.given_up),
             "cells": cells,
         }
         reports.send(STAGE, json.dumps(request).encode())
-        deadline = time.monotonic() + self.unit.limits.seconds * 3 + _JUDGE_SLACK
+        deadline = time.monotonic() + job.limits.seconds * 3 + _JUDGE_SLACK
         why = "it took too long"
         while time.monotonic() < deadline:
+            if self.stopped.is_set():
+                raise WorkerLostError("grading was stopped")
             try:
                 report = json.loads(reports.receive(_WATCH_SECONDS)[1])
             except TimeoutError:
-                if why := self._excess(folder):
+                if why := self._excess(job, folder):
                     break
                 why = "it took too long"
                 continue
@@ -249,15 +262,15 @@ class Worker:
             return True
         return False
 
-    def _excess(self, folder: Path) -> str:
+    def _excess(self, job: Job, folder: Path) -> str:
         """Say what the submission uses too much of; the empty string if nothing."""
         memory = threads = 0
         for one in self._players.descendants() if self._players else []:
             with suppress(psutil.Error):
                 memory += one.memory_info().rss - one.memory_info().shared
                 threads += one.num_threads()
-        if memory > self.unit.limits.mebibytes * 2**20:
-            return f"it used more than {self.unit.limits.mebibytes} MiB of memory"
+        if memory > job.limits.mebibytes * 2**20:
+            return f"it used more than {job.limits.mebibytes} MiB of memory"
         if threads > _MOST_THREADS:
             return f"it used more than {_MOST_THREADS} threads"
         size, count = _usage(folder)
@@ -291,23 +304,6 @@ def _lose(job: Job, progress: Progress, why: str) -> None:
     if progress.current < 0:
         progress.ended = True
     progress.skipped[progress.current] = why
-
-
-def failed(job: Job, message: str) -> Outcome:
-    """Return the outcome of a submission that could not be graded, through no fault of its own."""
-    notebook, tasks = assemble(job, {}, {}, {})
-    broken = tuple(
-        TaskReport(
-            task.task,
-            0,
-            task.max_points,
-            "error",
-            tuple(CriterionReport(one.name, "not_reached", message) for one in task.criteria),
-            message,
-        )
-        for task in tasks
-    )
-    return Outcome(job.student, job.unit, "error", broken, notebook, 0.0, message)
 
 
 def _checks(unit: Unit) -> str:
@@ -362,12 +358,3 @@ def _remove(folder: Path) -> None:
             function(path)
 
     shutil.rmtree(folder, onerror=permit)
-
-
-def require_sandbox() -> None:
-    """Raise UserError if this machine has no sandbox."""
-    if reason := sandbox.unavailable():
-        raise UserError(
-            f"Submissions cannot be run safely here: {reason}. Grade on Linux 6.7 or newer, or, if you trust "
-            "everybody whose work you grade, with --no-sandbox."
-        )

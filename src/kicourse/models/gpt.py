@@ -77,6 +77,17 @@ def running(port: int | None = None, *, announced: bool = False) -> Iterator[str
         yield endpoint.url
 
 
+@contextmanager
+def apart() -> Iterator[dict[str, str]]:
+    """Serve the embedded GPT for others alone; yield what they need in their environment.
+
+    This process's own environment, with a provider's key perhaps, has nothing to do with it. Raises UserError as
+    `running` does.
+    """
+    with _served(0, announced=False) as (endpoint, _process):
+        yield {_URL: endpoint.url, _KEY: endpoint.key, _EMBEDDED: endpoint.url, "NO_PROXY": "127.0.0.1"}
+
+
 def serve(port: int | None = None) -> None:
     """Serve the GPT in the foreground until Ctrl-C, and print what to set to use it elsewhere.
 

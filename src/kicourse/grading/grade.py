@@ -1,0 +1,186 @@
+"""What `kicourse grade` does: read what was handed in, have it graded, and write it down in one place."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from kicourse.errors import UserError
+from kicourse.grading import sandbox
+from kicourse.grading.assembling import ungraded
+from kicourse.grading.job import Job, Outcome
+from kicourse.grading.open_class import PLACE, OpenClass, Release, Submission, open_class
+from kicourse.grading.pool import LocalPool, Pool
+from kicourse.grading.rebuild import rebuild
+from kicourse.grading.seeds import seed_for
+from kicourse.grading.store import Store, key_of
+from kicourse.grading.submitted import UnreadableSubmissionError
+from kicourse.grading.summary import Progress, as_json, show
+from kicourse.grading.writing import Writer
+from kicourse.syllabus import course
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line says."""
+
+    units: Sequence[str] = ()
+    students: Sequence[str] = ()
+    workers: int = 0
+    scheduler: str | None = None
+    force: bool = False
+    sandboxed: bool = True
+    db_url: str | None = None
+    json: Path | None = None
+
+
+def grade(folder: Path, settings: Settings) -> int:
+    """Grade a class folder and return the exit status: 0 if every submission got a mark.
+
+    Raises UserError for everything that keeps it from starting; then nothing was changed.
+    """
+    opened = open_class(folder, settings.db_url)
+    if settings.sandboxed and settings.scheduler is None:
+        sandbox.require()
+    opened.chosen(settings.units)
+    with _alone(opened), ExitStack() as stack:
+        console = Console()
+        writer = stack.enter_context(Writer(opened))
+        pool = stack.enter_context(_pool(opened, settings))
+        progress = stack.enter_context(Progress(_count(opened, settings), console))
+        run = _Run(opened, settings, writer, progress)
+        for outcome in pool.run(run.jobs()):
+            run.take(outcome)
+    if settings.json is not None:
+        settings.json.write_text(as_json(run.outcomes), encoding="utf-8")
+    show(opened, run.outcomes, run.skipped, settings, console)
+    return 0 if all(outcome.status != "error" for outcome in run.outcomes) else 1
+
+
+class _Run:
+    """One run of the grader: which submissions need grading, and what becomes of the outcomes."""
+
+    def __init__(self, opened: OpenClass, settings: Settings, writer: Writer, progress: Progress) -> None:
+        self.opened, self.settings, self.writer, self.progress = opened, settings, writer, progress
+        self.store = Store(opened.place)
+        self.outcomes: list[Outcome] = []
+        self.skipped = 0
+        self._under_way: dict[tuple[str, str], tuple[str, Submission]] = {}
+
+    def jobs(self) -> Iterator[Job]:
+        """Yield what must be graded; what is known already, or cannot be read, is written at once."""
+        for submission in self.opened.submissions(self.settings.units, self.settings.students):
+            release = self.opened.releases[submission.unit]
+            job, reason = _job(self.opened, release, submission, self.settings)
+            place = submission.student, submission.unit
+            key = key_of(job, release.content + reason.encode())
+            if not self.settings.force and self.store.is_written(*place, key) and self.writer.has(*place):
+                self.skipped += 1
+                self.progress.advance()
+                continue
+            self._under_way[place] = key, submission.without_content()
+            earlier = None if self.settings.force else self.store.find(key)
+            if reason:
+                self.take(ungraded(job, "unreadable", reason))
+            elif earlier is not None:
+                self.take(earlier)
+            else:
+                yield job
+
+    def take(self, outcome: Outcome) -> None:
+        """Keep an outcome and write it where it belongs; one that failed is tried again by the next run."""
+        place = outcome.student, outcome.unit
+        key, submission = self._under_way.pop(place)
+        if outcome.status != "error":
+            self.store.keep(key, outcome)
+        self.writer.write(outcome, submission.timestamp)
+        if outcome.status != "error":
+            self.store.note_written(*place, key)
+        self.outcomes.append(outcome.without_notebook())
+        self.progress.advance()
+
+
+def _count(opened: OpenClass, settings: Settings) -> int:
+    students = settings.students or opened.students()
+    folder = opened.root / "submitted"
+    return sum(
+        os.path.lexists(folder / student / release.unit)
+        for release in opened.chosen(settings.units)
+        for student in students
+    )
+
+
+def _job(opened: OpenClass, release: Release, submission: Submission, settings: Settings) -> tuple[Job, str]:
+    """Return the job of a submission, and why it cannot be read, if so; then the job's notebook is the release."""
+    import nbformat
+
+    from kicourse import checks
+
+    reason, notebook = submission.unreadable, release.content
+    if not reason:
+        try:
+            notebook = nbformat.writes(rebuild(release.node, submission.content)).encode()
+        except UnreadableSubmissionError as error:
+            reason = str(error)
+    seeds = {
+        task: seed_for(opened.secret, release.unit, task, submission.student, notebook)
+        for task in checks.load(release.unit)
+    }
+    return (
+        Job(
+            student=submission.student,
+            unit=release.unit,
+            language=opened.language,
+            notebook=notebook,
+            seeds=seeds,
+            limits=release.limits,
+            sandboxed=settings.sandboxed,
+            references=os.environ.get("KICOURSE_REFERENCE") == "on",
+        ),
+        reason,
+    )
+
+
+@contextmanager
+def _alone(opened: OpenClass) -> Iterator[None]:
+    """Keep a second grader out of the class. Raises UserError if there is one at work, or nothing can be written."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(opened.place / "grading.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(f"Another kicourse is grading {opened.root} now. Wait until it is done.") from error
+    except OSError as error:
+        raise UserError(
+            f"{opened.root / PLACE} cannot be written ({error.strerror}). Make the folder writable."
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _pool(opened: OpenClass, settings: Settings) -> Iterator[Pool]:
+    """Yield where the jobs are graded, with the embedded GPT for the units that have one."""
+    if settings.scheduler is not None:
+        from kicourse.grading.cluster import ClusterPool
+
+        with ClusterPool(settings.scheduler) as cluster:
+            yield cluster
+        return
+    environment: dict[str, str] = {}
+    with ExitStack() as stack:
+        if any(course().unit(release.unit).gpt for release in opened.chosen(settings.units)):
+            from kicourse.models import gpt
+
+            environment = stack.enter_context(gpt.apart())
+        yield LocalPool(settings.workers or _cores(), environment)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,232 @@
+"""A class folder that is being graded: its settings, its releases, and what was handed in."""
+
+import os
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import kicourse
+from kicourse.errors import UsageError, UserError
+from kicourse.grading import submitted
+from kicourse.grading.placing import safe_name
+from kicourse.grading.seeds import secret_of
+from kicourse.syllabus import Limits, UnknownUnitError, course
+
+PLACE = ".kicourse"
+
+
+@dataclass(frozen=True)
+class Release:
+    """A unit of a class as its students got it."""
+
+    unit: str
+    content: bytes
+    limits: Limits
+
+    @cached_property
+    def node(self) -> Any:
+        """The notebook."""
+        import nbformat
+
+        return nbformat.reads(self.content.decode("utf-8"), as_version=4)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a student handed in for a unit: the file's content, or why there is none that can be read."""
+
+    student: str
+    unit: str
+    content: bytes
+    unreadable: str = ""
+    timestamp: str | None = None
+
+    def without_content(self) -> "Submission":
+        """Return the same, without what takes memory."""
+        return replace(self, content=b"")
+
+
+@dataclass(frozen=True)
+class OpenClass:
+    """A class folder, opened for grading."""
+
+    root: Path
+    language: str
+    db_url: str
+    course_id: str
+    config: Any
+    releases: dict[str, Release]
+
+    @property
+    def place(self) -> Path:
+        """The folder that is kicourse's own."""
+        return self.root / PLACE
+
+    @cached_property
+    def secret(self) -> bytes:
+        """What the seeds of this class are derived from."""
+        return secret_of(self.place / "secret")
+
+    def chosen(self, units: Sequence[str]) -> list[Release]:
+        """Return the releases of these units, or all. Raises UnknownUnitError for one that the class does not have."""
+        for unit in units:
+            if unit not in self.releases:
+                raise UnknownUnitError(
+                    f"This class does not have the unit '{unit}'. It has: {', '.join(self.releases)}."
+                )
+        return [self.releases[unit] for unit in dict.fromkeys(units or self.releases)]
+
+    def students(self) -> list[str]:
+        """Return everybody who handed something in."""
+        return sorted(name for name in _folders(self.root / "submitted") if safe_name(name))
+
+    def unusable_names(self) -> list[str]:
+        """Return the folders under submitted/ whose names cannot be a student's in nbgrader."""
+        return sorted(name for name in _folders(self.root / "submitted") if not safe_name(name))
+
+    def unknown_units(self) -> list[str]:
+        """Return what was handed in for units that the class does not have, as STUDENT/UNIT."""
+        submitted = self.root / "submitted"
+        return [
+            f"{student}/{name}"
+            for student in self.students()
+            for name in _folders(submitted / student)
+            if name not in self.releases
+        ]
+
+    def submissions(self, units: Sequence[str], students: Sequence[str]) -> Iterator[Submission]:
+        """Yield what these students (default: all) handed in for these units (default: all), unit by unit.
+
+        Raises UsageError for a student who handed nothing in.
+        """
+        everybody = self.students()
+        for student in students:
+            if student not in everybody:
+                raise UsageError(
+                    f"There is no folder '{student}' in {self.root / 'submitted'}. Check the student's ID."
+                )
+        for release in self.chosen(units):
+            for student in sorted(set(students)) if students else everybody:
+                if os.path.lexists(self.root / "submitted" / student / release.unit):
+                    yield self._read(student, release.unit)
+
+    def _read(self, student: str, unit: str) -> Submission:
+        folder = self.root / "submitted"
+        try:
+            content = submitted.read(folder, student, unit, f"{unit}.ipynb")
+        except submitted.UnreadableSubmissionError as error:
+            return Submission(student, unit, b"", str(error))
+        except FileNotFoundError:
+            return Submission(student, unit, b"", f"There is no {unit}.ipynb in what was handed in.")
+        return Submission(student, unit, content, timestamp=self._timestamp(student, unit))
+
+    def _timestamp(self, student: str, unit: str) -> str | None:
+        """Return what nbgrader's timestamp.txt says of when a submission was handed in, if that can be read."""
+        try:
+            text = submitted.read(self.root / "submitted", student, unit, "timestamp.txt").decode("utf-8")
+        except (FileNotFoundError, submitted.UnreadableSubmissionError, ValueError):
+            return None
+        return text if moment_of(text) else None
+
+
+def moment_of(timestamp: str | None) -> datetime | None:
+    """Return the moment (UTC) that a timestamp.txt names; None if it names none."""
+    from nbgrader.utils import parse_utc
+
+    try:
+        moment: datetime | None = parse_utc(timestamp.strip()) if timestamp and timestamp.strip() else None
+    except (ValueError, OverflowError, TypeError):
+        return None
+    return moment
+
+
+def open_class(root: Path, db_url: str | None = None) -> OpenClass:
+    """Open a class folder made by `kicourse class new`.
+
+    Raises UsageError for a folder that is none, UserError for one made with another version of the course, or whose
+    settings cannot be read.
+    """
+    root = root.expanduser().resolve()
+    _require_class(root)
+    _require_version((root / PLACE / "version").read_text(encoding="utf-8").strip())
+    config = _nbgrader_config(root)
+    language = (root / PLACE / "language").read_text(encoding="utf-8").strip()
+    return OpenClass(
+        root=root,
+        language=course().language(language),
+        db_url=db_url or config.CourseDirectory.get("db_url") or f"sqlite:///{root / 'gradebook.db'}",
+        course_id=config.CourseDirectory.get("course_id") or "default_course",
+        config=config,
+        releases=_releases(root),
+    )
+
+
+def _require_class(root: Path) -> None:
+    missing = [name for name in ("nbgrader_config.py", "release", f"{PLACE}/version") if not (root / name).exists()]
+    if missing:
+        what = "There is no folder" if not root.exists() else f"No class folder (it lacks {', '.join(missing)}):"
+        raise UsageError(f"{what} {root}. Make one: kicourse class new {root.name}")
+
+
+def _require_version(made_with: str) -> None:
+    if made_with != kicourse.__version__:
+        raise UserError(
+            f"This class was made with kicourse {made_with}, but {kicourse.__version__} is installed, and may give"
+            f" other marks. Install the former (pip install kicourse=={made_with}), or, if all are to be graded anew"
+            f" with this one, write {kicourse.__version__} into {PLACE}/version."
+        )
+
+
+def _nbgrader_config(root: Path) -> Any:
+    """Return what the class's nbgrader_config.py says."""
+    from traitlets.config import PyFileConfigLoader
+
+    try:
+        return PyFileConfigLoader("nbgrader_config.py", path=str(root)).load_config()
+    except Exception as error:
+        raise UserError(
+            f"{root / 'nbgrader_config.py'} cannot be read: {error}. Mend it, or take it from a new class."
+        ) from error
+
+
+def _releases(root: Path) -> dict[str, Release]:
+    own = _own_limits(root)
+    known = {unit.slug: unit for unit in course().finished}
+    releases = {}
+    for slug, unit in known.items():
+        path = root / "release" / slug / f"{slug}.ipynb"
+        if path.is_file():
+            releases[slug] = Release(slug, path.read_bytes(), replace(unit.limits, **own.get(slug, {})))
+    if not releases:
+        raise UsageError(
+            f"{root / 'release'} holds no unit of the course. Run `nbgrader generate_assignment UNIT` there."
+        )
+    return releases
+
+
+def _own_limits(root: Path) -> dict[str, dict[str, Any]]:
+    """Return the limits that an instructor has set in .kicourse/limits.toml, by unit."""
+    path = root / PLACE / "limits.toml"
+    if not path.is_file():
+        return {}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        for slug, limits in table.items():
+            replace(Limits(), **limits)
+            if any(not isinstance(value, int | float) or value <= 0 for value in limits.values()):
+                raise ValueError(f"the limits of {slug} are no positive numbers")
+    except (ValueError, TypeError) as error:
+        raise UserError(f'{path} cannot be read ({error}). Write: [first_call] and below it "seconds = 60".') from error
+    return table
+
+
+def _folders(place: Path) -> list[str]:
+    try:
+        with os.scandir(place) as entries:
+            return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []

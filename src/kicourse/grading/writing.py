@@ -1,0 +1,47 @@
+"""The one place that writes: gradebook, graded notebooks, feedback."""
+
+from contextlib import ExitStack
+from types import TracebackType
+
+from kicourse.grading.feedback import FeedbackWriter
+from kicourse.grading.gradebook import GradebookWriter
+from kicourse.grading.job import Outcome
+from kicourse.grading.open_class import OpenClass, moment_of
+from kicourse.grading.placing import place_feedback, place_graded
+
+
+class Writer:
+    """Writes outcomes into a class folder, one after the other. Use it as a context manager.
+
+    Entering it raises UserError for a gradebook that cannot be used.
+    """
+
+    def __init__(self, opened: OpenClass) -> None:
+        self.opened = opened
+
+    def __enter__(self) -> "Writer":
+        """Open the gradebook."""
+        self._stack = ExitStack()
+        url, config = self.opened.db_url, self.opened.config
+        self._gradebook = self._stack.enter_context(GradebookWriter(url, self.opened.course_id, config))
+        self._feedback = self._stack.enter_context(FeedbackWriter(url, config))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the gradebook."""
+        self._stack.close()
+
+    def write(self, outcome: Outcome, timestamp: str | None) -> None:
+        """Write marks, graded notebook and feedback of one submission; a second time gives the same."""
+        root, student, unit = self.opened.root, outcome.student, outcome.unit
+        self._gradebook.write(outcome, moment_of(timestamp))
+        place_graded(root, student, unit, outcome.notebook, timestamp)
+        page = self._feedback.page(student, unit, outcome.notebook)
+        place_feedback(root, student, unit, page, timestamp)
+
+    def has(self, student: str, unit: str) -> bool:
+        """Whether the files of a submission are there."""
+        places = (("autograded", "ipynb"), ("feedback", "html"))
+        return all((self.opened.root / room / student / unit / f"{unit}.{end}").is_file() for room, end in places)
