@@ -7,6 +7,7 @@ a Unix socket: first what to import, then a line of JSON for each fork, with the
 """
 
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -29,10 +30,14 @@ def main() -> None:
     control = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    warm_up(json.loads(control.recv(_LARGEST_REQUEST)))
-    control.send(b"{}\n")
     while (request := _next_request(control)) is not None:
         content, descriptors = request
+        if "import" in content:
+            warm_up(content["import"])
+            gc.collect()
+            gc.freeze()  # what a collector never touches, forks share with this process
+            control.send(b"{}\n")
+            continue
         pid = os.fork()
         if pid == 0:
             control.close()
@@ -42,10 +47,10 @@ def main() -> None:
         control.send(json.dumps({"pid": pid}).encode() + b"\n")
 
 
-def warm_up(settings: dict[str, Any]) -> None:
+def warm_up(modules: list[str]) -> None:
     """Import what the submissions of a unit need; a module that is not there will be missed by those who use it."""
-    for module in settings["preload"]:
-        with suppress(ImportError):
+    for module in modules:
+        with suppress(Exception):
             importlib.import_module(module)
     if torch := sys.modules.get("torch"):
         # After an operation with two threads in this process, its forks would hang for good.

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import socket
+import sys
 import time
 from dataclasses import asdict
 from typing import Any
@@ -32,18 +33,19 @@ _LARGEST_PICTURE = 4_000_000  # pixels
 def judge(player: socket.socket, coordinator: socket.socket) -> None:
     """Judge one submission: read the job from the coordinator, report each cell to it as it is done."""
     reports = Wire(coordinator, LARGEST_FRAME)
+    before = frozenset(sys.modules)
     _, content = reports.receive(60)
     job = json.loads(content)
     os.environ[VARIABLE] = job["language"]
     os.environ["KICOURSE_RECORD"] = "0"
-    Judge(Wire(player, LARGEST_FRAME), reports, job).run()
+    Judge(Wire(player, LARGEST_FRAME), reports, job, before).run()
 
 
 class Judge:
     """Plays the cells of one job in order; a task that was judged before is not judged again."""
 
-    def __init__(self, player: Wire, reports: Wire, job: dict[str, Any]) -> None:
-        self.player, self.reports, self.job = player, reports, job
+    def __init__(self, player: Wire, reports: Wire, job: dict[str, Any], before: frozenset[str]) -> None:
+        self.player, self.reports, self.job, self.before = player, reports, job, before
         self.seconds = float(job["seconds"])
         self.checks = checks.load(job["unit"])
         self.given_up = set(job["given_up"])
@@ -56,7 +58,14 @@ class Judge:
             if lost:
                 self._report(lost=cell["number"], why=lost)
                 return
-        self._report(end=True)
+        players = self._players_modules() if self.job["rehearsal"] else []
+        self._report(end=True, modules=sorted(set(sys.modules) - self.before), players_modules=players)
+
+    def _players_modules(self) -> list[str]:
+        """Ask the player what it has imported; only in a rehearsal, when it has played nothing but our own code."""
+        send_message(self.player, modules=True)
+        names = self._next(time.monotonic() + self.seconds)["modules"]
+        return [str(name) for name in names]
 
     def _play(self, cell: dict[str, Any]) -> str:
         """Play a cell and judge the answer it hands in, if it is a check's; say why the player was lost, if it was."""

@@ -4,6 +4,7 @@ Nothing that happens here decides anything: whatever a submission does to this p
 """
 
 import socket
+import sys
 from typing import Any
 
 from kicourse.answers.remote import RelayedThread, read_message, send_message
@@ -20,6 +21,7 @@ class Player:
     """Plays cells as the judge asks for them."""
 
     def __init__(self, connection: socket.socket) -> None:
+        self.before = frozenset(sys.modules)
         self.wire = Wire(connection, LARGEST_FRAME, patience=600)
         self.shell = Shell.instance()
         self.awaited: tuple[str, str] | None = None
@@ -32,10 +34,13 @@ class Player:
                 kind, content = self.wire.receive(None)
             except WireError:
                 return
-            if kind == STAGE:
-                self._play(**read_message(content))
+            message = read_message(content) if kind == STAGE else {}
+            if "source" in message:
+                self._play(message["source"], message["awaited"])
+            elif "modules" in message:
+                send_message(self.wire, modules=sorted(set(sys.modules) - self.before))
 
-    def _play(self, source: str, awaited: list[str] | None = None, **_: Any) -> None:
+    def _play(self, source: str, awaited: list[str] | None) -> None:
         self.awaited = (awaited[0], awaited[1]) if awaited else None
         outputs, succeeded = self.shell.play(source)
         send_message(self.wire, played=True, outputs=outputs, succeeded=succeeded)

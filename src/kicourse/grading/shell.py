@@ -139,7 +139,7 @@ class Shell(InteractiveShell):  # type: ignore[misc]
 
     def _capture(self) -> None:
         """Collect what is written to Python's streams, and to the descriptors behind them."""
-        sys.stdout, sys.stderr = (_Stream(self.outputs, name, d) for name, d in (("stdout", 1), ("stderr", 2)))  # type: ignore[assignment]
+        sys.stdout, sys.stderr = (_Stream(self.outputs, name, d) for name, d in (("stdout", 1), ("stderr", 2)))
         for name, descriptor in (("stdout", 1), ("stderr", 2)):
             reader, writer = os.pipe()
             os.dup2(writer, descriptor)

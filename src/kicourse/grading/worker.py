@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +18,12 @@ from typing import Any
 
 import psutil
 
+from kicourse import checks
 from kicourse.answers.wire import STAGE, Wire, WireError
-from kicourse.grading import ports, sandbox
+from kicourse.grading import ports, processes, sandbox
 from kicourse.grading.assembling import assemble, code_cells
 from kicourse.grading.job import Job, Outcome
+from kicourse.language import SOURCE
 from kicourse.syllabus import Unit
 
 _START_SECONDS = 120
@@ -82,8 +84,7 @@ class ForkServer:
         self.pid = int(self.process.pid)
         preload = [*_PRELOAD, *unit.preload]
         preload += ["kicourse.grading.player"] if role == "player" else ["kicourse.grading.judge", _checks(unit)]
-        self._ask({"preload": preload}, [], _START_SECONDS)
-        self.data_bytes = _data_bytes(self.pid)
+        self.import_(preload)
 
     def _start_sandboxed(self, command: list[str], scratch: Path, theirs: socket.socket) -> Any:
         """Start the process in the sandbox, with the control socket as its standard input."""
@@ -118,23 +119,15 @@ class ForkServer:
         except (OSError, ValueError) as error:
             raise WorkerLostError(f"a fork server does not answer ({type(error).__name__})") from error
 
-    def descendants(self) -> list[psutil.Process]:
-        """Every live process that has come from this one's forks."""
-        with suppress(psutil.NoSuchProcess):
-            return [one for one in psutil.Process(self.pid).children(recursive=True) if _is_alive(one)]
-        return []
+    def import_(self, modules: Sequence[str]) -> None:
+        """Import modules once, instead of in each fork."""
+        if modules:
+            self._ask({"import": list(modules)}, [], _START_SECONDS)
+            self.data_bytes = _data_bytes(self.pid)
 
     def clear(self) -> bool:
         """Kill every fork and whatever it started; return whether nothing is left."""
-        for _ in range(100):
-            left = self.descendants()
-            if not left:
-                return True
-            for one in left:
-                with suppress(psutil.Error):
-                    one.kill()
-            time.sleep(0.01)
-        return False
+        return processes.clear(self.pid)
 
     def close(self) -> None:
         """End the process and everything that came from it."""
@@ -186,20 +179,19 @@ class Worker:
         notebook, tasks = assemble(job, progress.judged, progress.outputs, progress.skipped)
         return Outcome(job.student, job.unit, "graded", tasks, notebook, time.monotonic() - start)
 
-    def _run(self, job: Job, progress: Progress) -> None:
+    def _run(self, job: Job, progress: Progress, *, rehearsal: bool = False) -> None:
         """Play the notebook once, until its end or until its process is lost."""
         players, judges = self._servers()
         folder = Path(tempfile.mkdtemp(dir=self.scratch, prefix="submission-"))
         ours, theirs = socket.socketpair()
         judge_end, player_end = socket.socketpair()
-        pids: list[int] = []
         try:
             settings = {"environment": _folders(folder), "confined": self.sandboxed, "seed": 0}
-            pids.append(players.fork([player_end], folder, job.limits.mebibytes, **settings))
-            pids.append(judges.fork([judge_end, theirs], self.scratch, job.limits.mebibytes, environment={}, seed=0))
+            players.fork([player_end], folder, job.limits.mebibytes, **settings)
+            judges.fork([judge_end, theirs], self.scratch, job.limits.mebibytes, environment={}, seed=0)
             for one in (theirs, judge_end, player_end):
                 one.close()
-            self._follow(job, progress, Wire(ours, 2**26), pids, folder)
+            self._follow(job, progress, Wire(ours, 2**26), folder, rehearsal)
         finally:
             for one in (ours, theirs, judge_end, player_end):
                 one.close()
@@ -208,7 +200,7 @@ class Worker:
                 self._end()
             _remove(folder)
 
-    def _follow(self, job: Job, progress: Progress, reports: Wire, pids: list[int], folder: Path) -> None:
+    def _follow(self, job: Job, progress: Progress, reports: Wire, folder: Path, rehearsal: bool) -> None:
         """Take in what the judge reports, and watch what the submission uses meanwhile."""
         done = set(progress.skipped)
         cells = [cell for cell in code_cells(job) if cell["number"] not in done]
@@ -221,6 +213,7 @@ class Worker:
             "judged": list(progress.judged),
             "given_up": list(progress.given_up),
             "cells": cells,
+            "rehearsal": rehearsal,
         }
         reports.send(STAGE, json.dumps(request).encode())
         deadline = time.monotonic() + job.limits.seconds * 3 + _JUDGE_SLACK
@@ -259,16 +252,19 @@ class Worker:
             return True
         elif "end" in report:
             progress.ended = True
+            self._learn(report["modules"], report.get("players_modules", ()))
             return True
         return False
 
+    def _learn(self, judges: Sequence[str], players: Sequence[str]) -> None:
+        """Have modules that were imported on the way imported beforehand from now on."""
+        for server, modules in ((self._judges, judges), (self._players, players)):
+            if server is not None:
+                server.import_(modules)
+
     def _excess(self, job: Job, folder: Path) -> str:
         """Say what the submission uses too much of; the empty string if nothing."""
-        memory = threads = 0
-        for one in self._players.descendants() if self._players else []:
-            with suppress(psutil.Error):
-                memory += one.memory_info().rss - one.memory_info().shared
-                threads += one.num_threads()
+        memory, threads = processes.used(self._players.pid) if self._players else (0, 0)
         if memory > job.limits.mebibytes * 2**20:
             return f"it used more than {job.limits.mebibytes} MiB of memory"
         if threads > _MOST_THREADS:
@@ -283,12 +279,20 @@ class Worker:
             self._end()
             self._judges = ForkServer("judge", self.unit, self.scratch, False, _judge_settings())
             self._players = ForkServer("player", self.unit, self.scratch, self.sandboxed, self.environment)
+            self._rehearse()
         return self._players, self._judges
+
+    def _rehearse(self) -> None:
+        """Play the untouched notebook once, to learn what it imports on the way."""
+        notebook = self.unit.exercise(SOURCE).read_bytes()
+        seeds = dict.fromkeys(checks.load(self.unit.slug), 0)
+        job = Job("rehearsal", self.unit.slug, SOURCE, notebook, seeds, self.unit.limits, self.sandboxed)
+        self._run(job, Progress(), rehearsal=True)
 
     def _require_servers(self) -> None:
         """Raise WorkerLostError if a fork server has died: then the loss was no fault of the submission's."""
         for server in (self._players, self._judges):
-            if server is None or not psutil.pid_exists(server.pid) or not _is_alive(psutil.Process(server.pid)):
+            if server is None or not processes.is_alive(server.pid):
                 self._end()
                 raise WorkerLostError("a fork server has died")
 
@@ -323,12 +327,6 @@ def _folders(folder: Path) -> dict[str, str]:
 def _data_bytes(pid: int) -> int:
     info = psutil.Process(pid).memory_info()
     return int(getattr(info, "data", info.vms))
-
-
-def _is_alive(process: psutil.Process) -> bool:
-    with suppress(psutil.Error):
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    return False
 
 
 def _usage(folder: Path) -> tuple[int, int]:

@@ -1,0 +1,71 @@
+"""Looking at processes from outside: what has come from one, what it uses, and an end to all of it."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """Return every live process that has come from this one."""
+    return [process for child in _descendants(pid) if (process := _alive(child))]
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process is there and has not ended."""
+    return _alive(pid) is not None
+
+
+def clear(pid: int, seconds: float = 2.0) -> bool:
+    """Kill whatever has come from a process; return whether nothing is left."""
+    deadline = time.monotonic() + seconds
+    while left := descendants(pid):
+        if time.monotonic() > deadline:
+            return False
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
+        time.sleep(0.002)
+    return True
+
+
+def used(pid: int) -> tuple[int, int]:
+    """Return how many bytes of memory of their own the descendants of a process use, and how many threads."""
+    memory = threads = 0
+    for process in descendants(pid):
+        with suppress(psutil.Error):
+            info = process.memory_info()
+            memory += info.rss - getattr(info, "shared", 0)
+            threads += process.num_threads()
+    return memory, threads
+
+
+def _alive(pid: int) -> psutil.Process | None:
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return process if process.status() != psutil.STATUS_ZOMBIE else None
+    return None
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    waiting = [pid]
+    while waiting:
+        for child in _children(waiting.pop()):
+            yield child
+            waiting.append(child)
+
+
+def _children(pid: int) -> list[int]:
+    """Return a process's children; Linux lists them by thread, which is a hundred times as fast as a look at all."""
+    try:
+        lists = [Path(f"/proc/{pid}/task/{task}/children").read_text() for task in os.listdir(f"/proc/{pid}/task")]
+        return [int(child) for line in lists for child in line.split()]
+    except FileNotFoundError:
+        with suppress(psutil.Error):
+            return [child.pid for child in psutil.Process(pid).children()]
+        return []
+    except OSError:
+        return []
