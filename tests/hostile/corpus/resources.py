@@ -1,0 +1,335 @@
+"""Too much of everything: time, processes, threads, memory, output, disk. Bounded, in case nothing else bounds it."""
+
+from tests.hostile.corpus.attack import Attack, attack
+
+
+@attack("loop for ever", slow=True)
+def endless_loop() -> Attack:
+    return Attack(cell="while True:\n    pass")
+
+
+@attack("loop for ever where no interrupt gets in: in C, with every exception caught", slow=True)
+def loop_that_catches() -> Attack:
+    return Attack(
+        answers={
+            "ask": """
+def ask(*args, **kwargs):
+    while True:
+        try:
+            sum(range(10**7))
+        except BaseException:
+            pass
+"""
+        }
+    )
+
+
+@attack("recurse without end, in Python and in C", fails=True)
+def recursion() -> Attack:
+    return Attack(
+        cell="""
+sys.setrecursionlimit(10**6)
+def deeper(): return deeper()
+deeper()
+""",
+        answers={"ask": "def ask(*args, **kwargs):\n    return ask(*args, **kwargs)"},
+    )
+
+
+@attack("fork two hundred processes")
+def fork_bomb() -> Attack:
+    return Attack(
+        cell="""
+made = 0
+for _ in range(200):
+    try:
+        if os.fork() == 0:
+            time.sleep(20)
+            os._exit(0)
+        made += 1
+    except OSError:
+        break
+if made == 200:
+    reached("forked 200 processes")
+"""
+    )
+
+
+@attack("leave a daemon behind: a double fork with setsid, that closes everything and waits")
+def daemon() -> Attack:
+    return Attack(
+        cell="""
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.closerange(0, 256)
+        for number in range(1, 32):
+            try:
+                signal.signal(number, signal.SIG_IGN)
+            except (OSError, ValueError):
+                pass
+        time.sleep(120)
+    os._exit(0)
+time.sleep(0.2)
+"""
+    )
+
+
+@attack("leave programs behind, some of which have a session and a group of their own")
+def programs_left_behind() -> Attack:
+    return Attack(
+        cell="""
+for session in (True, False):
+    try:
+        subprocess.Popen(["/bin/sh", "-c", f"trap '' TERM HUP INT; sleep 120 # {TOKEN}"], start_new_session=session,
+                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    except OSError as error:
+        print(error)
+get_ipython().system(f"nohup setsid sh -c 'sleep 120; : {TOKEN}' >/dev/null 2>&1 &")
+"""
+    )
+
+
+@attack("keep forking while it is being killed, so that one is always left")
+def hopping_process() -> Attack:
+    return Attack(
+        cell="""
+if os.fork() == 0:
+    os.setsid()
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        if os.fork():
+            os._exit(0)
+        time.sleep(0.001)
+    os._exit(0)
+time.sleep(0.2)
+"""
+    )
+
+
+@attack("become a reaper of its own, and hide its children from the grader")
+def own_reaper() -> Attack:
+    return Attack(
+        cell="""
+libc.prctl(36, 1, 0, 0, 0)
+libc.prctl(4, 0, 0, 0, 0)
+if os.fork() == 0:
+    libc.prctl(36, 1, 0, 0, 0)
+    libc.prctl(1, 0, 0, 0, 0)
+    if os.fork() == 0:
+        libc.prctl(1, 0, 0, 0, 0)
+        time.sleep(120)
+    time.sleep(120)
+attempt("a new PID namespace", lambda: call("unshare", 0x20000000))
+attempt("a new user namespace", lambda: call("unshare", 0x10000000))
+"""
+    )
+
+
+@attack("start five hundred threads")
+def many_threads() -> Attack:
+    return Attack(
+        cell="""
+threading.stack_size(64 * 1024)
+for _ in range(500):
+    threading.Thread(target=time.sleep, args=(15,), daemon=True).start()
+time.sleep(1.5)
+"""
+    )
+
+
+@attack("use three gigabytes in lists", fails=True)
+def memory_in_lists() -> Attack:
+    return Attack(
+        cell="""
+held = []
+for _ in range(300):
+    held.append(bytearray(b"x") * (10 * 2**20))
+reached("held three gigabytes")
+"""
+    )
+
+
+@attack("use three gigabytes in memory that is shared, which limits of data do not count", fails=True)
+def shared_memory() -> Attack:
+    return Attack(
+        cell="""
+import mmap
+held = []
+for _ in range(30):
+    block = mmap.mmap(-1, 100 * 2**20)
+    for place in range(0, len(block), 4096):
+        block[place] = 1
+    held.append(block)
+    time.sleep(0.05)
+time.sleep(0.5)
+reached("held three gigabytes, shared")
+"""
+    )
+
+
+@attack("use three gigabytes in files that are only memory", fails=True)
+def memory_files() -> Attack:
+    return Attack(
+        cell="""
+held = []
+for number in range(30):
+    descriptor = os.memfd_create("x")
+    held.append(descriptor)
+    for _ in range(10):
+        os.write(descriptor, b"x" * (10 * 2**20))
+    time.sleep(0.05)
+time.sleep(0.5)
+reached("held three gigabytes in memory files")
+"""
+    )
+
+
+@attack("use three gigabytes in ten processes, each within its limit")
+def memory_in_processes() -> Attack:
+    return Attack(
+        cell="""
+for _ in range(10):
+    if os.fork() == 0:
+        held = bytearray(b"x") * (300 * 2**20)
+        time.sleep(10)
+        os._exit(0)
+time.sleep(4)
+reached("held three gigabytes, in processes")
+"""
+    )
+
+
+@attack("leave memory and messages behind in the kernel: System V, POSIX queues, keyrings")
+def kernel_leftovers() -> Attack:
+    return Attack(
+        cell="""
+attempt("a shared memory segment", lambda: call("shmget", 0x4B494331, 64 * 2**20, 0o1600))
+attempt("a message queue", lambda: call("msgget", 0x4B494331, 0o1600))
+attempt("a semaphore", lambda: call("semget", 0x4B494331, 1, 0o1600))
+attempt("a POSIX message queue", lambda: ctypes.CDLL("librt.so.1", use_errno=True).mq_open(b"/" + TOKEN.encode(), 0o102, 0o600, None) + 1 or None)
+attempt("a key that outlives it", lambda: call("syscall", 248, b"user", TOKEN.encode(), b"x", 1, -4))
+"""
+    )
+
+
+@attack("print a hundred megabytes, to every stream")
+def flood_of_output() -> Attack:
+    return Attack(
+        cell="""
+from IPython.display import display
+for _ in range(100):
+    print("x" * 2**18)
+    print("x" * 2**18, file=sys.stderr)
+    os.write(1, b"x" * 2**18)
+    os.write(2, b"x" * 2**18)
+for _ in range(2000):
+    display("x" * 10_000)
+"x" * (50 * 2**20)
+"""
+    )
+
+
+@attack("print a million lines, and escape sequences, and bytes that are no text")
+def odd_output() -> Attack:
+    return Attack(
+        cell="""
+for _ in range(50):
+    os.write(1, b"\\xff\\xfe\\x00\\x1b[2J\\x1b]0;title\\x07\\r\\x08" * 100 + b"\\n" * 1000)
+print("\\ud800 \\udfff \\0 \\u202e \\u2028 \\x85")
+raise ValueError("\\ud800\\x1b]8;;http://192.0.2.1\\x07link\\x1b]8;;\\x07")
+""",
+        answers={"ask": "def ask(*args, **kwargs):\n    raise ValueError('\\ud800 \\x1b[31m [link=file:///etc] [bold]')"},
+    )
+
+
+@attack("write a big file, and then more of them")
+def big_files() -> Attack:
+    return Attack(
+        cell="""
+block = b"x" * (8 * 2**20)
+written = 0
+try:
+    for number in range(4):
+        with open(f"big{number}", "wb") as file:
+            for _ in range(30):
+                written += file.write(block)
+except OSError as error:
+    print(error)
+time.sleep(0.5)
+if written >= 900 * 2**20:
+    reached("wrote a gigabyte")
+"""
+    )
+
+
+@attack("make a sparse file of a terabyte, and holes in others")
+def sparse_file() -> Attack:
+    return Attack(cell='attempt("a sparse file", lambda: os.truncate(os.open("sparse", 66), 2**40) or 1)')
+
+
+@attack("make twenty thousand files")
+def many_files() -> Attack:
+    return Attack(
+        cell="""
+try:
+    for number in range(20_000):
+        open(f"f{number}", "w").close()
+    time.sleep(0.5)
+    reached("made 20,000 files")
+except OSError as error:
+    print(error)
+"""
+    )
+
+
+@attack("make folders two thousand deep, so that whoever removes them recurses too deeply")
+def deep_folders() -> Attack:
+    return Attack(
+        cell="""
+start = os.getcwd()
+for _ in range(2_000):
+    os.mkdir("d")
+    os.chdir("d")
+open("f", "w").close()
+"""
+    )
+
+
+@attack("make files that resist being removed: no permissions, odd names, links, pipes, sockets")
+def stubborn_files() -> Attack:
+    return Attack(
+        cell="""
+for number in range(3):
+    os.makedirs(f"locked{number}/inner/more")
+    open(f"locked{number}/inner/file", "w").close()
+    os.chmod(f"locked{number}/inner", 0)
+    os.chmod(f"locked{number}", 0)
+os.symlink("/", "root")
+os.symlink("loop", "loop")
+os.mkfifo("pipe")
+for name in (b"\\xff\\xfe", b"new\\nline", b"-rf", b"x" * 255, "\\u202e".encode()):
+    open(name, "w").close()
+socket.socket(socket.AF_UNIX).bind("sock")
+os.chmod(".", 0)
+"""
+    )
+
+
+@attack("hide files at the end of a path that is too long to be named")
+def unnameable_files() -> Attack:
+    return Attack(
+        cell="""
+for _ in range(30):
+    os.mkdir("d" * 200)
+    os.chdir("d" * 200)
+try:
+    with open("big", "wb") as file:
+        for _ in range(80):
+            file.write(b"x" * (8 * 2**20))
+    time.sleep(0.5)
+    reached("hid a file of 640 MiB")
+except OSError as error:
+    print(error)
+"""
+    )
