@@ -10,7 +10,7 @@ from kicourse.checks.render import frame
 from kicourse.grading.execution import DEMO
 from kicourse.grading.job import Job, Outcome, Status
 from kicourse.grading.reading import without_verdict
-from kicourse.grading.report import CriterionReport, TaskReport
+from kicourse.grading.report import TaskReport, read_task
 
 _CHECK = "-check"
 
@@ -51,7 +51,7 @@ def assemble(
         task = _task_of(cell)
         if task is not None and task in known:
             verdict = judged.get(task)
-            reports[task] = _report(verdict["report"]) if verdict else _unjudged(known[task], skipped, number)
+            reports[task] = read_task(verdict["report"]) if verdict else _unjudged(known[task], skipped, number)
             shown = [_result(reports[task], verdict), *_printed(shown)]
         cell["outputs"], cell["execution_count"] = shown, None
     tasks = tuple(
@@ -78,11 +78,6 @@ def ungraded(job: Job, status: Status, message: str) -> Outcome:
 def _unjudged(check: Check, skipped: Mapping[int, str], number: int) -> TaskReport:
     why = skipped.get(number) or next(iter(skipped.values()), "")
     return without_verdict(check, "error", why or "The check was not run, since an earlier cell stopped the notebook.")
-
-
-def _report(content: Mapping[str, Any]) -> TaskReport:
-    criteria = tuple(CriterionReport(**criterion) for criterion in content["criteria"])
-    return TaskReport(**{**content, "criteria": criteria})
 
 
 def _result(report: TaskReport, verdict: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -30,17 +30,20 @@ class_folder.prepare(folder)
 c.CourseDirectory.root = str(folder)
 c.CourseDirectory.course_id = "{course_id}"
 
-# A check cell that a learner deleted comes back, and its task is graded all the same.
-c.OverwriteCells.add_missing_cells = True
-
-# Cells that only demonstrate are not run; any other cell has this many seconds.
-c.Execute.skip_cells_with_tag = "demo"
-c.Execute.timeout = {seconds}
+# `nbgrader autograde` and the formgrader's button hand submissions to the judge: what was handed in is rebuilt from
+# the release and runs in a sandbox, and nothing else of it is read or copied.
+c.Autograde.exporter_class = "kicourse.grading.nbgrader_seam.JudgedNotebook"
+c.Autograde.sanitize_preprocessors = []
+c.Autograde.autograde_preprocessors = [
+    "nbgrader.preprocessors.SaveAutoGrades",
+    "nbgrader.preprocessors.AssignLatePenalties",
+]
+c.CourseDirectory.ignore = ["*"]
 '''
 
 NEXT = """{folder} is a class folder with {count} assignment(s).
   release/ holds what students get; collect into submitted/STUDENT/{first}/{first}.ipynb, then:
-  cd {folder} && nbgrader autograde {first} && nbgrader generate_feedback {first}"""
+  kicourse grade {folder}"""
 
 
 def new(folder: Path, language: str | None = None, units: Sequence[str] | None = None) -> Path:
@@ -77,6 +80,9 @@ def prepare(folder: Path) -> None:
     scripts = sysconfig.get_path("scripts")
     if scripts not in os.environ.get("PATH", "").split(os.pathsep):
         os.environ["PATH"] = os.pathsep.join([scripts, os.environ.get("PATH", "")])
+    from kicourse.grading import nbgrader_seam
+
+    nbgrader_seam.read_timestamps_safely()
     made_with = (folder / ".kicourse" / "version").read_text(encoding="utf-8").strip()
     if made_with != kicourse.__version__:
         print(
@@ -113,7 +119,6 @@ def _write(made: Path, name: str, language: str, units: Sequence[Unit]) -> None:
     (made / "submitted").mkdir()
     configuration = CONFIGURATION.format(
         course_id=re.sub(r"\W+", "-", name).strip("-") or "course",
-        seconds=round(max(unit.limits.seconds for unit in units)),
     )
     (made / "nbgrader_config.py").write_text(configuration, encoding="utf-8")
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from kicourse import checks
 from kicourse.errors import UserError
 from kicourse.grading import sandbox
 from kicourse.grading.assembling import ungraded
 from kicourse.grading.job import Job, Outcome
-from kicourse.grading.open_class import PLACE, OpenClass, Release, Submission, open_class
+from kicourse.grading.open_class import PLACE, OpenClass, Submission, open_class
 from kicourse.grading.pool import LocalPool, Pool
 from kicourse.grading.rebuild import rebuild
 from kicourse.grading.seeds import seed_for
@@ -73,22 +74,18 @@ class _Run:
     def jobs(self) -> Iterator[Job]:
         """Yield what must be graded; what is known already, or cannot be read, is written at once."""
         for submission in self.opened.submissions(self.settings.units, self.settings.students):
-            release = self.opened.releases[submission.unit]
-            job, reason = _job(self.opened, release, submission, self.settings)
+            prepared = prepare(self.opened, submission, self.settings)
             place = submission.student, submission.unit
-            key = key_of(job, release.content + reason.encode())
-            if not self.settings.force and self.store.is_written(*place, key) and self.writer.has(*place):
+            if not self.settings.force and self.store.is_written(*place, prepared.key) and self.writer.has(*place):
                 self.skipped += 1
                 self.progress.advance()
                 continue
-            self._under_way[place] = key, submission.without_content()
-            earlier = None if self.settings.force else self.store.find(key)
-            if reason:
-                self.take(ungraded(job, "unreadable", reason))
-            elif earlier is not None:
-                self.take(earlier)
+            self._under_way[place] = prepared.key, submission.without_content()
+            earlier = known_outcome(None if self.settings.force else self.store, prepared)
+            if earlier is None:
+                yield prepared.job
             else:
-                yield job
+                self.take(earlier)
 
     def take(self, outcome: Outcome) -> None:
         """Keep an outcome and write it where it belongs; one that failed is tried again by the next run."""
@@ -113,35 +110,47 @@ def _count(opened: OpenClass, settings: Settings) -> int:
     )
 
 
-def _job(opened: OpenClass, release: Release, submission: Submission, settings: Settings) -> tuple[Job, str]:
-    """Return the job of a submission, and why it cannot be read, if so; then the job's notebook is the release."""
+@dataclass(frozen=True)
+class Prepared:
+    """A submission ready to be graded, and the key of its outcome; with a reason if it cannot be read."""
+
+    job: Job
+    key: str
+    unreadable: str
+
+
+def prepare(opened: OpenClass, submission: Submission, settings: Settings) -> Prepared:
+    """Rebuild a submission and derive its seeds. One that cannot be read gets the release as its notebook."""
     import nbformat
 
-    from kicourse import checks
-
+    release = opened.releases[submission.unit]
     reason, notebook = submission.unreadable, release.content
     if not reason:
         try:
             notebook = nbformat.writes(rebuild(release.node, submission.content)).encode()
         except UnreadableSubmissionError as error:
             reason = str(error)
-    seeds = {
-        task: seed_for(opened.secret, release.unit, task, submission.student, notebook)
-        for task in checks.load(release.unit)
-    }
-    return (
-        Job(
-            student=submission.student,
-            unit=release.unit,
-            language=opened.language,
-            notebook=notebook,
-            seeds=seeds,
-            limits=release.limits,
-            sandboxed=settings.sandboxed,
-            references=os.environ.get("KICOURSE_REFERENCE") == "on",
-        ),
-        reason,
+    job = Job(
+        student=submission.student,
+        unit=release.unit,
+        language=opened.language,
+        notebook=notebook,
+        seeds={
+            task: seed_for(opened.secret, release.unit, task, submission.student, notebook)
+            for task in checks.load(release.unit)
+        },
+        limits=release.limits,
+        sandboxed=settings.sandboxed,
+        references=os.environ.get("KICOURSE_REFERENCE") == "on",
     )
+    return Prepared(job, key_of(job, release.content + reason.encode()), reason)
+
+
+def known_outcome(store: Store | None, prepared: Prepared) -> Outcome | None:
+    """Return the outcome of a submission that need not be run: it cannot be read, or was graded before."""
+    if prepared.unreadable:
+        return ungraded(prepared.job, "unreadable", prepared.unreadable)
+    return store.find(prepared.key) if store else None
 
 
 @contextmanager

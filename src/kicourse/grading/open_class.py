@@ -112,9 +112,10 @@ class OpenClass:
         for release in self.chosen(units):
             for student in sorted(set(students)) if students else everybody:
                 if os.path.lexists(self.root / "submitted" / student / release.unit):
-                    yield self._read(student, release.unit)
+                    yield self.submission(student, release.unit)
 
-    def _read(self, student: str, unit: str) -> Submission:
+    def submission(self, student: str, unit: str) -> Submission:
+        """Read what a student handed in for a unit."""
         folder = self.root / "submitted"
         try:
             content = submitted.read(folder, student, unit, f"{unit}.ipynb")

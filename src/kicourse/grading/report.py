@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from xml.etree import ElementTree
 
 from rich import box
@@ -44,6 +45,12 @@ class TaskReport:
         failed = [criterion for criterion in self.criteria if criterion.status == "failed"]
         lines = [f"{criterion.title or criterion.name}: {criterion.message}" for criterion in failed]
         return [*lines, self.message] if self.message else lines
+
+
+def read_task(content: Mapping[str, Any]) -> TaskReport:
+    """Return the report that `dataclasses.asdict` made this of."""
+    criteria = tuple(CriterionReport(**criterion) for criterion in content["criteria"])
+    return TaskReport(**{**content, "criteria": criteria})
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import kicourse
 from kicourse.grading.job import Job, Outcome
-from kicourse.grading.report import CriterionReport, TaskReport
+from kicourse.grading.report import read_task
 
 _PACKAGES = ("numpy", "pandas", "scikit-learn", "tokenizers", "torch", "transformers", "openai", "pydantic")
 
@@ -27,7 +27,7 @@ class Store:
         """Return the outcome that is kept under a key, or None; a damaged file counts as none."""
         try:
             content = json.loads(self._path(key).read_text(encoding="utf-8"))
-            tasks = tuple(_task(task) for task in content.pop("tasks"))
+            tasks = tuple(read_task(task) for task in content.pop("tasks"))
             return Outcome(**content | {"tasks": tasks, "notebook": content["notebook"].encode()})
         except (OSError, ValueError, TypeError, KeyError):
             return None
@@ -87,11 +87,6 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return ""
-
-
-def _task(content: dict[str, Any]) -> TaskReport:
-    criteria = tuple(CriterionReport(**criterion) for criterion in content.pop("criteria"))
-    return TaskReport(**content, criteria=criteria)
 
 
 def _write(path: Path, text: str) -> None:
