@@ -7,18 +7,23 @@ from typing import Any
 from kicourse import checks
 from kicourse.checks import Check
 from kicourse.checks.render import frame
-from kicourse.grading.execution import DEMO
 from kicourse.grading.job import Job, Outcome, Status
-from kicourse.grading.reading import without_verdict
 from kicourse.grading.report import TaskReport, read_task
+from kicourse.grading.verdicts import without_verdict
 
+DEMO = "demo"
 _CHECK = "-check"
 
 
 def code_cells(job: Job) -> list[dict[str, Any]]:
-    """Return the cells of a job that are played, each with its place and the task that it checks, if any."""
+    """Return the cells of a job that are played: place, source, grade_id, and the task that it checks, if any."""
     return [
-        {"number": number, "source": "".join(cell["source"]), "task": _task_of(cell)}
+        {
+            "number": number,
+            "source": "".join(cell["source"]),
+            "name": str(cell["metadata"].get("nbgrader", {}).get("grade_id", "")),
+            "task": _task_of(cell),
+        }
         for number, cell in enumerate(json.loads(job.notebook)["cells"])
         if cell["cell_type"] == "code" and DEMO not in cell["metadata"].get("tags", ())
     ]

@@ -81,7 +81,7 @@ class _Marks:
 
 def _read_marks(connection: Connection, student: str, unit: str) -> _Marks:
     found = connection.execute(
-        select(SubmittedNotebook.id, SubmittedNotebook.late_submission_penalty)
+        select(SubmittedNotebook.id, SubmittedNotebook.notebook_id, SubmittedNotebook.late_submission_penalty)
         .join(SubmittedAssignment, SubmittedAssignment.id == SubmittedNotebook.assignment_id)
         .join(Assignment, Assignment.id == SubmittedAssignment.assignment_id)
         .join(Notebook, Notebook.id == SubmittedNotebook.notebook_id)
@@ -89,12 +89,19 @@ def _read_marks(connection: Connection, student: str, unit: str) -> _Marks:
     ).first()
     if found is None:
         raise UserError(f"The gradebook has no marks of '{student}' for '{unit}'. Grade the submission first.")
-    cell, grade, comment = BaseCell.__table__, Grade, Comment
-    scores = select(cell.c.name, grade.score, grade.max_score).join(cell, cell.c.id == grade.cell_id)
-    comments = select(cell.c.name, comment.comment).join(cell, cell.c.id == comment.cell_id)
+    cells = BaseCell.__table__
+    known = select(cells.c.id, cells.c.name).where(cells.c.notebook_id == found.notebook_id)
+    names: dict[str, str] = {row.id: row.name for row in connection.execute(known)}
+    # Naming the cells too lets the database use its indexes.
+    scores = select(Grade.cell_id, Grade.score, Grade.max_score).where(
+        Grade.cell_id.in_(names), Grade.notebook_id == found.id
+    )
+    comments = select(Comment.cell_id, Comment.comment).where(
+        Comment.cell_id.in_(names), Comment.notebook_id == found.id
+    )
     return _Marks(
-        {row[0]: (row[1], row[2]) for row in connection.execute(scores.where(grade.notebook_id == found.id))},
-        {row[0]: row[1] for row in connection.execute(comments.where(comment.notebook_id == found.id))},
+        {names[row[0]]: (row[1], row[2]) for row in connection.execute(scores)},
+        {names[row[0]]: row[1] for row in connection.execute(comments)},
         found.late_submission_penalty,
     )
 

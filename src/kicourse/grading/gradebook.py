@@ -102,9 +102,9 @@ class GradebookWriter:
         """
         with database_errors(self._engine.url), self._engine.begin() as connection:
             unit = _read_unit(connection, outcome.unit)
-            scores, comments = _auto_scores(outcome, unit), _auto_comments(outcome, unit)
-            for course in (self._course_id, STOCK_COURSE):
-                _add_missing(connection, Course, {course} - {""}, "id")
+            unanswered = _unanswered(outcome, unit)
+            scores, comments = _auto_scores(outcome, unit, unanswered), _auto_comments(unit, unanswered)
+            _add_missing(connection, Course, {self._course_id, STOCK_COURSE} - {""}, "id")
             _add_missing(connection, Student, {outcome.student}, "id")
             submission = _submission(connection, unit, outcome.student, utils.parse_utc(timestamp))
             notebook = _mirror(connection, unit, submission.id)
@@ -211,10 +211,11 @@ class _Unit:
 
 
 def _read_unit(connection: Connection, name: str) -> _Unit:
-    assignment = connection.execute(select(Assignment.id, Assignment.duedate).where(Assignment.name == name)).first()
+    table, books = Assignment.__table__, Notebook.__table__
+    assignment = connection.execute(select(table.c.id, table.c.duedate).where(table.c.name == name)).first()
     if assignment is None:
         raise UserError(_UNKNOWN.format(unit=name))
-    known = select(Notebook.name, Notebook.id).where(Notebook.assignment_id == assignment.id)
+    known = select(books.c.name, books.c.id).where(books.c.assignment_id == assignment.id)
     notebooks: dict[str, str] = {row.name: row.id for row in connection.execute(known)}
     if name not in notebooks:
         raise UserError(_UNKNOWN.format(unit=name))
@@ -231,7 +232,8 @@ def _read_unit(connection: Connection, name: str) -> _Unit:
         .select_from(cell.outerjoin(grade, grade.c.id == cell.c.id).outerjoin(task, task.c.id == cell.c.id))
         .where(cell.c.notebook_id.in_(notebooks.values()))
     )
-    checksums = select(SourceCell.name, SourceCell.checksum).where(SourceCell.notebook_id == notebooks[name])
+    source = SourceCell.__table__
+    checksums = select(source.c.name, source.c.checksum).where(source.c.notebook_id == notebooks[name])
     return _Unit(
         assignment.id,
         name,
@@ -242,7 +244,7 @@ def _read_unit(connection: Connection, name: str) -> _Unit:
     )
 
 
-def _auto_scores(outcome: Outcome, unit: _Unit) -> dict[str, float | None]:
+def _auto_scores(outcome: Outcome, unit: _Unit, unanswered: set[str]) -> dict[str, float | None]:
     """The score of each graded cell, by the cell's id; None where a person has to give it."""
     graded = [cell for cell in unit.own if cell.is_graded]
     if outcome.status != "graded":
@@ -250,7 +252,6 @@ def _auto_scores(outcome: Outcome, unit: _Unit) -> dict[str, float | None]:
     points = {f"{task.task}-check": task.points for task in outcome.tasks}
     if unknown := points.keys() - {cell.name for cell in graded}:
         raise UserError(_DISAGREE.format(unit=unit.name, what=f"the cell '{min(unknown)}'"))
-    unanswered = _unanswered(outcome, unit)
     solutions = {cell.name for cell in unit.own if cell.type == "SolutionCell"}
     scores: dict[str, float | None] = {}
     for cell in graded:
@@ -275,9 +276,8 @@ def _within(points: float, cell: _Cell, unit: _Unit) -> float:
     return min(float(points), largest)
 
 
-def _auto_comments(outcome: Outcome, unit: _Unit) -> dict[str, str | None]:
+def _auto_comments(unit: _Unit, unanswered: set[str]) -> dict[str, str | None]:
     """The comment on each answer, by the cell's id. One on an earlier submission does not outlive it."""
-    unanswered = _unanswered(outcome, unit) if outcome.status == "graded" else set()
     answers = [cell for cell in unit.own if cell.is_commented]
     return {
         cell.id: NO_RESPONSE if cell.type == "SolutionCell" and cell.name in unanswered else None for cell in answers
@@ -285,13 +285,11 @@ def _auto_comments(outcome: Outcome, unit: _Unit) -> dict[str, str | None]:
 
 
 def _unanswered(outcome: Outcome, unit: _Unit) -> set[str]:
-    """The cells that are as they were released, by nbgrader's checksums."""
-    names: set[str] = set()
-    for cell in _nbgrader_cells(outcome.notebook):
-        name = cell.metadata.nbgrader["grade_id"]
-        if name in unit.checksums and utils.compute_checksum(cell) == unit.checksums[name]:
-            names.add(name)
-    return names
+    """The cells that are as they were released, by nbgrader's checksums; none if it could not be read."""
+    if outcome.status != "graded":
+        return set()
+    cells = {cell.metadata.nbgrader["grade_id"]: cell for cell in _nbgrader_cells(outcome.notebook)}
+    return {name for name, cell in cells.items() if unit.checksums.get(name) == utils.compute_checksum(cell)}
 
 
 def _nbgrader_cells(notebook: bytes) -> Iterator[NotebookNode]:
@@ -304,12 +302,12 @@ def _nbgrader_cells(notebook: bytes) -> Iterator[NotebookNode]:
 
 def _add_missing(connection: Connection, model: Any, wanted: Iterable[str], key: str, **others: str) -> None:
     """Insert a row for each wanted value of a column that has none among the rows with these other values."""
-    column = getattr(model, key)
-    same = [getattr(model, name) == value for name, value in others.items()]
+    table = model.__table__
     wanted = list(wanted)
-    present = set(connection.execute(select(column).where(column.in_(wanted), *same)).scalars())
+    same = [table.c[name] == value for name, value in others.items()]
+    present = set(connection.execute(select(table.c[key]).where(table.c[key].in_(wanted), *same)).scalars())
     if rows := [{key: value, **others} for value in wanted if value not in present]:
-        connection.execute(insert(model.__table__), rows)
+        connection.execute(insert(table), rows)
 
 
 def _submission(connection: Connection, unit: _Unit, student: str, timestamp: datetime | None) -> Any:
@@ -328,8 +326,10 @@ def _mirror(connection: Connection, unit: _Unit, submission: str) -> str:
     An assignment to which cells were added since a student handed in is completed too.
     """
     _add_missing(connection, SubmittedNotebook, unit.notebooks.values(), "notebook_id", assignment_id=submission)
-    found = select(SubmittedNotebook.notebook_id, SubmittedNotebook.id).where(
-        SubmittedNotebook.assignment_id == submission
+    table = SubmittedNotebook.__table__
+    # Naming the notebooks too lets the database use its index.
+    found = select(table.c.notebook_id, table.c.id).where(
+        table.c.notebook_id.in_(unit.notebooks.values()), table.c.assignment_id == submission
     )
     submitted: dict[str, str] = {row.notebook_id: row.id for row in connection.execute(found)}
     for original, copy in submitted.items():

@@ -19,10 +19,10 @@ from kicourse.answers.remote import RemoteConnection, read_message, send_message
 from kicourse.answers.wire import STAGE, Wire, WireError
 from kicourse.checks import Check
 from kicourse.checks.help import reference_source
-from kicourse.checks.render import as_html, as_text
+from kicourse.checks.render import as_html
 from kicourse.errors import UserError
 from kicourse.grading.player import LARGEST_FRAME
-from kicourse.grading.reading import with_verdict, without_verdict
+from kicourse.grading.verdicts import silent, with_verdict
 from kicourse.language import VARIABLE
 
 _SLACK = 2.0  # seconds beyond a cell's own limit
@@ -49,6 +49,7 @@ class Judge:
         self.seconds = float(job["seconds"])
         self.checks = checks.load(job["unit"])
         self.given_up = set(job["given_up"])
+        self.errors: dict[str, list[dict[str, Any]]] = {}
 
     def run(self) -> None:
         """Play every cell; report "end", or, when the player is lost, in which cell."""
@@ -91,9 +92,11 @@ class Judge:
         except (WireError, UserError) as error:
             return f"The process of this notebook ended, or broke off, in this cell ({error})."
         outputs = harmless(message.get("outputs"))
+        errors = [output for output in outputs if output["output_type"] == "error"]
         if task and verdict is None:
-            check = self.checks[task]
-            verdict = _silent(check, outputs)
+            report = silent(self.checks[task], self.errors.get(task, []) + errors)
+            verdict = {"report": asdict(report), "html": ""}
+        self.errors[cell["name"]] = errors
         self._report(cell=cell["number"], outputs=outputs, verdict=verdict, task=task)
         return ""
 
@@ -110,7 +113,7 @@ class Judge:
         verdict = check.run_over(connection, name, seed=self.job["seeds"][check.task])
         if connection.lost:
             raise WireError(connection.lost)
-        return {"report": asdict(with_verdict(verdict.as_dict())), "html": as_html(verdict), "text": as_text(verdict)}
+        return {"report": asdict(with_verdict(verdict.as_dict())), "html": as_html(verdict)}
 
     def _lend(self, task: str) -> None:
         """Give a reference solution away where the class allows it: the task counts zero from then on."""
@@ -124,19 +127,6 @@ class Judge:
 
     def _report(self, **report: Any) -> None:
         self.reports.send(STAGE, json.dumps(report).encode())
-
-
-def _silent(check: Check, outputs: list[dict[str, Any]]) -> dict[str, Any]:
-    """What is reported of a check's cell that handed no answer in: an error on the way there, or silence."""
-    errors = [output for output in outputs if output["output_type"] == "error"]
-    if any(error["ename"] == "NotImplementedError" for error in errors):
-        report = without_verdict(check, "not_started", "")
-    elif errors:
-        report = without_verdict(check, "error", f"{errors[-1]['ename']}: {errors[-1]['evalue']}")
-    else:
-        message = f"The check cell ended without a verdict; it should read `check.{check.task}(...)`."
-        report = without_verdict(check, "error", message)
-    return {"report": asdict(report), "html": "", "text": report.message or report.status}
 
 
 def harmless(outputs: Any) -> list[dict[str, Any]]:
