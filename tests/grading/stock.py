@@ -68,9 +68,10 @@ class Stock:
 
 
 @cache
-def stock(places: pytest.TempPathFactory) -> Stock:
-    """Let nbgrader grade a class."""
-    place = places.mktemp("stock")
+def stock(base: Path) -> Stock:
+    """Let nbgrader grade a class, in a new folder of `base`."""
+    place = base / "stock"
+    place.mkdir()
     folder = _new_class(place)
     saved = {name: place / f"{name}.db" for name in ("before", "first", "between", "second")}
     for student, answers in ANSWERS.items():

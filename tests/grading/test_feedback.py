@@ -1,0 +1,65 @@
+import shutil
+from pathlib import Path
+
+import pytest
+from nbgrader.api import Gradebook
+
+from kicourse.errors import UserError
+from kicourse.grading.feedback import FeedbackWriter
+from kicourse.grading.gradebook import GradebookWriter
+from tests.grading.stock import ANSWERS, UNIT, Stock, configuration, dump, outcome, stock, url
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory: pytest.TempPathFactory) -> Stock:
+    """What stock nbgrader did."""
+    return stock(tmp_path_factory.getbasetemp())
+
+
+def test_pages_are_nbgraders_own_to_the_byte(graded: Stock) -> None:
+    before = dump(graded.second)
+    with FeedbackWriter(url(graded.second), configuration(graded.folder)) as writer:
+        # The second turn finds everything in its caches.
+        for student in [*ANSWERS, *ANSWERS]:
+            page = writer.page(student, UNIT, graded.second_round[student])
+            stock_page = graded.folder / "feedback" / student / UNIT / f"{UNIT}.html"
+            assert page.encode() == stock_page.read_bytes(), student
+    assert dump(graded.second) == before
+
+
+def test_a_page_shows_what_the_gradebook_holds(graded: Stock, tmp_path: Path) -> None:
+    gradebook = Path(shutil.copy(graded.second, tmp_path / "gradebook.db"))
+    with FeedbackWriter(url(gradebook), configuration(graded.folder)) as writer:
+        page = writer.page("ada", UNIT, graded.second_round["ada"])
+        # By hand 3 for the essay and 2 + 0.5 in place of 2.5, beside 7.5 of a check.
+        assert f"{UNIT} (Score: 13.0 / 21.0)" in page
+        assert "Nice &amp; <em>short</em>." in page
+        assert "<p>7.5 points &amp; a <em>reason</em></p>" in page, "the verdict itself is what a student reads"
+        with Gradebook(url(gradebook), "class") as book:
+            book.find_grade("sketch", UNIT, UNIT, "ada").manual_score = 4
+            book.find_submission_notebook(UNIT, UNIT, "ada").late_submission_penalty = 1.5
+            book.db.commit()
+        page = writer.page("ada", UNIT, graded.second_round["ada"])
+        assert f"{UNIT} (Score: 15.5 / 21.0)" in page
+        assert "Late submission penalty (Score: -1.5)" in page
+
+
+def test_a_student_who_has_no_marks_has_no_page(graded: Stock) -> None:
+    with FeedbackWriter(url(graded.second)) as writer:
+        for student, unit in (("dora", UNIT), ("ada", "tokens")):
+            with pytest.raises(UserError, match=f"no marks of '{student}' for '{unit}'"):
+                writer.page(student, unit, graded.second_round["ada"])
+
+
+def test_a_cell_that_the_gradebook_does_not_know_is_told(graded: Stock) -> None:
+    notebook = graded.second_round["ada"].replace(b'"grade_id": "sketch"', b'"grade_id": "scribble"')
+    with FeedbackWriter(url(graded.second)) as writer, pytest.raises(UserError, match="not know the cell 'scribble'"):
+        writer.page("ada", UNIT, notebook)
+
+
+def test_marks_written_here_and_their_page_fit_together(graded: Stock, tmp_path: Path) -> None:
+    gradebook = Path(shutil.copy(graded.before, tmp_path / "gradebook.db"))
+    with GradebookWriter(url(gradebook), "class") as marks, FeedbackWriter(url(gradebook)) as writer:
+        for double, total in ((5, 7.5), (7.5, 10.0)):
+            marks.write(outcome("cy", graded.first_round["cy"], double, 2.5), None)
+            assert f"(Score: {total} / 21.0)" in writer.page("cy", UNIT, graded.first_round["cy"])
