@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 from contextlib import suppress
 from typing import Any
 
@@ -29,7 +30,7 @@ def main() -> None:
     role = sys.argv[1]
     control = socket.socket(fileno=os.dup(0))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    adopt_orphans()
     while (request := _next_request(control)) is not None:
         content, descriptors = request
         if "import" in content:
@@ -45,6 +46,11 @@ def main() -> None:
         for descriptor in descriptors:
             os.close(descriptor)
         control.send(json.dumps({"pid": pid}).encode() + b"\n")
+
+
+def adopt_orphans() -> None:
+    """Let whatever comes from this process, by any number of forks, be found below it for good."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def warm_up(modules: list[str]) -> None:
@@ -79,6 +85,7 @@ def _run(role: str, request: dict[str, Any], descriptors: list[int]) -> None:
         _limit(request)
         os.environ.update(request.get("environment", {}))
         os.chdir(request["folder"])
+        tempfile.tempdir = None  # this process's own choice, made before the fork had a folder
         _seed(request["seed"])
         if role == "player":
             _play(request, kept)

@@ -1,15 +1,12 @@
 """The few ports of this machine that a sandboxed submission may connect to: its trials' scripted servers."""
 
-import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import cache
 from urllib.parse import urlsplit
 
 COUNT = 12
-_input_lock = threading.Lock()
 
 
 class _Reserved(threading.local):
@@ -39,27 +36,3 @@ def _bound() -> socket.socket:
     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     one.bind(("127.0.0.1", 0))
     return one
-
-
-@contextmanager
-def as_standard_input(connection: socket.socket) -> Iterator[None]:
-    """Let `connection` be descriptor 0 while a process is started that inherits it."""
-    with _input_lock:
-        before = os.dup(0) if _is_open(0) else None
-        os.dup2(connection.fileno(), 0)
-        try:
-            yield
-        finally:
-            if before is None:
-                os.close(0)
-            else:
-                os.dup2(before, 0)
-                os.close(before)
-
-
-def _is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True

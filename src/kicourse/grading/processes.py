@@ -32,6 +32,13 @@ def clear(pid: int, seconds: float = 2.0) -> bool:
     return True
 
 
+def end(pid: int) -> None:
+    """Kill what has come from a process, and then itself."""
+    clear(pid)
+    with suppress(psutil.Error):
+        psutil.Process(pid).kill()
+
+
 def used(pid: int) -> tuple[int, int]:
     """Return how many bytes of memory of their own the descendants of a process use, and how many threads."""
     memory = threads = 0

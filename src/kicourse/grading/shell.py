@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 import threading
 from io import TextIOBase
@@ -103,13 +104,17 @@ class Shell(InteractiveShell):  # type: ignore[misc]
     def __init__(self) -> None:
         self.outputs = Outputs()
         super().__init__(config=Config(HistoryManager={"enabled": False}, InteractiveShell={"colors": "nocolor"}))
-        self.system = self.system_piped
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
         self._capture()
 
     def enable_gui(self, gui: str | None = None) -> None:
         """There is none; %matplotlib asks for it all the same."""
+
+    def system(self, cmd: str) -> None:
+        """Run a shell command (`!echo`); IPython's own way needs a terminal."""
+        done = subprocess.run(self.var_expand(cmd, depth=1), shell=True, stdin=subprocess.DEVNULL, check=False)
+        self.user_ns["_exit_code"] = done.returncode
 
     def play(self, source: str) -> tuple[list[Output], bool]:
         """Run a cell and return what it showed, and whether it ended without an error."""

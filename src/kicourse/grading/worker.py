@@ -20,7 +20,7 @@ import psutil
 
 from kicourse import checks
 from kicourse.answers.wire import STAGE, Wire, WireError
-from kicourse.grading import ports, processes, sandbox
+from kicourse.grading import ports, processes
 from kicourse.grading.assembling import assemble, code_cells
 from kicourse.grading.job import Job, Outcome
 from kicourse.language import SOURCE
@@ -37,6 +37,7 @@ _ENVIRONMENT = {
     # After an operation with two threads, forks would hang for good.
     **dict.fromkeys(("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "TOKENIZERS_PARALLELISM": "false",
+    "JOBLIB_MULTIPROCESSING": "0",
     "HF_HUB_OFFLINE": "1",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -61,44 +62,45 @@ class Progress:
 class ForkServer:
     """One of the two: a process of its own that forks on request."""
 
-    def __init__(self, role: str, unit: Unit, scratch: Path, sandboxed: bool, environment: dict[str, str]) -> None:
-        command = [sys.executable, "-m", "kicourse.grading.fork_server", role]
-        self.control, theirs = socket.socketpair()
-        self.environment = _ENVIRONMENT | environment | _folders(scratch)
-        self.process: Any
-        self.handle: Any = None
-        if sandboxed:
-            self.process = self._start_sandboxed(command, scratch, theirs)
-        else:
-            inherited = {} if role == "player" else dict(os.environ)
-            self.process = subprocess.Popen(
-                command,
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=inherited | self.environment | {"PATH": os.environ.get("PATH", "")},
-                cwd=scratch,
-                start_new_session=True,
-            )
-        theirs.close()
-        self.pid = int(self.process.pid)
-        preload = [*_PRELOAD, *unit.preload]
-        preload += ["kicourse.grading.player"] if role == "player" else ["kicourse.grading.judge", _checks(unit)]
-        self.import_(preload)
+    def __init__(self, process: "subprocess.Popen[bytes]", pid: int, control: socket.socket) -> None:
+        self.process, self.pid, self.control = process, pid, control
+        self.data_bytes = _data_bytes(pid)
 
-    def _start_sandboxed(self, command: list[str], scratch: Path, theirs: socket.socket) -> Any:
-        """Start the process in the sandbox, with the control socket as its standard input."""
-        from sandlock import StdioMode
+    @classmethod
+    def of_judges(cls, unit: Unit, scratch: Path) -> "ForkServer":
+        """Start the judge's, which is trusted."""
+        environment = os.environ | _ENVIRONMENT | _folders(scratch)
+        environment |= {"KICOURSE_TRIAL_PORTS": ",".join(map(str, ports.reserved()))}
+        control, theirs = socket.socketpair()
+        with theirs:
+            process = _spawn(_command("judge"), theirs, environment, scratch)
+        server = cls(process, process.pid, control)
+        server.import_([*_PRELOAD, *unit.preload, "kicourse.grading.judge", f"kicourse.checks.{unit.slug}"])
+        return server
 
-        runtime = sandbox.make_runtime(Path(tempfile.mkdtemp(dir=scratch, prefix="runtime-")))
-        policy = sandbox.policy(
-            scratch,
-            runtime,
-            [*ports.reserved(), *ports.of_gpt(self.environment)],
-            self.environment | {"PATH": "/usr/bin:/bin"},
-        )
-        with ports.as_standard_input(theirs):
-            return policy.popen(command, stdin=StdioMode.INHERIT, stdout=StdioMode.NULL, stderr=StdioMode.NULL)
+    @classmethod
+    def of_players(cls, unit: Unit, scratch: Path, sandboxed: bool, environment: Mapping[str, str]) -> "ForkServer":
+        """Start the player's, in a sandbox that a warden keeps."""
+        request = {
+            "command": _command("player"),
+            "scratch": str(scratch / "sandbox"),
+            "sandboxed": sandboxed,
+            "ports": [*ports.reserved(), *ports.of_gpt(environment)],
+            "environment": _ENVIRONMENT | dict(environment) | _folders(scratch / "sandbox"),
+        }
+        (scratch / "sandbox").mkdir(exist_ok=True)
+        control, theirs = socket.socketpair()
+        line, wardens = socket.socketpair()
+        with theirs, wardens:
+            command = [sys.executable, "-m", "kicourse.grading.warden", str(wardens.fileno())]
+            process = _spawn(command, theirs, dict(os.environ), scratch, pass_fds=(wardens.fileno(),))
+        pid = int(_exchange(line, request, [], _START_SECONDS)["pid"])
+        server = cls(process, pid, control)
+        server.line = line
+        server.import_([*_PRELOAD, *unit.preload, "kicourse.grading.player"])
+        return server
+
+    line: socket.socket | None = None
 
     def fork(self, descriptors: list[socket.socket], folder: Path, mebibytes: int, **settings: Any) -> int:
         """Fork, hand these sockets over, and return the fork's process number."""
@@ -111,13 +113,7 @@ class ForkServer:
         return int(self._ask(request, [one.fileno() for one in descriptors], 30)["pid"])
 
     def _ask(self, request: dict[str, Any], descriptors: list[int], seconds: float) -> dict[str, Any]:
-        try:
-            self.control.settimeout(seconds)
-            socket.send_fds(self.control, [json.dumps(request).encode()], descriptors)
-            answer = self.control.recv(4096)
-            return dict(json.loads(answer))
-        except (OSError, ValueError) as error:
-            raise WorkerLostError(f"a fork server does not answer ({type(error).__name__})") from error
+        return _exchange(self.control, request, descriptors, seconds)
 
     def import_(self, modules: Sequence[str]) -> None:
         """Import modules once, instead of in each fork."""
@@ -131,12 +127,47 @@ class ForkServer:
 
     def close(self) -> None:
         """End the process and everything that came from it."""
-        self.clear()
+        processes.end(self.pid)
         self.control.close()
-        with suppress(psutil.Error):
-            psutil.Process(self.pid).kill()
-        with suppress(Exception):
+        if self.line is not None:
+            self.line.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            processes.end(self.process.pid)
             self.process.wait()
+
+
+def _command(role: str) -> list[str]:
+    return [sys.executable, "-m", "kicourse.grading.fork_server", role]
+
+
+def _spawn(
+    command: list[str], control: socket.socket, environment: dict[str, str], folder: Path, pass_fds: Sequence[int] = ()
+) -> "subprocess.Popen[bytes]":
+    """Start a process with the control socket as its standard input, out of reach of Ctrl-C."""
+    return subprocess.Popen(
+        command,
+        stdin=control.fileno(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        cwd=folder,
+        start_new_session=True,
+        pass_fds=pass_fds,
+    )
+
+
+def _exchange(
+    connection: socket.socket, request: dict[str, Any], descriptors: list[int], seconds: float
+) -> dict[str, Any]:
+    """Send a request and return the answer. Raises WorkerLostError if there is none."""
+    try:
+        connection.settimeout(seconds)
+        socket.send_fds(connection, [json.dumps(request).encode()], descriptors)
+        return dict(json.loads(connection.recv(4096)))
+    except (OSError, ValueError) as error:
+        raise WorkerLostError(f"a process of the grader does not answer ({type(error).__name__})") from error
 
 
 class WorkerLostError(Exception):
@@ -182,7 +213,7 @@ class Worker:
     def _run(self, job: Job, progress: Progress, *, rehearsal: bool = False) -> None:
         """Play the notebook once, until its end or until its process is lost."""
         players, judges = self._servers()
-        folder = Path(tempfile.mkdtemp(dir=self.scratch, prefix="submission-"))
+        folder = Path(tempfile.mkdtemp(dir=self.scratch / "sandbox", prefix="submission-"))
         ours, theirs = socket.socketpair()
         judge_end, player_end = socket.socketpair()
         try:
@@ -277,8 +308,8 @@ class Worker:
     def _servers(self) -> tuple[ForkServer, ForkServer]:
         if self._players is None or self._judges is None:
             self._end()
-            self._judges = ForkServer("judge", self.unit, self.scratch, False, _judge_settings())
-            self._players = ForkServer("player", self.unit, self.scratch, self.sandboxed, self.environment)
+            self._judges = ForkServer.of_judges(self.unit, self.scratch)
+            self._players = ForkServer.of_players(self.unit, self.scratch, self.sandboxed, self.environment)
             self._rehearse()
         return self._players, self._judges
 
@@ -308,14 +339,6 @@ def _lose(job: Job, progress: Progress, why: str) -> None:
     if progress.current < 0:
         progress.ended = True
     progress.skipped[progress.current] = why
-
-
-def _checks(unit: Unit) -> str:
-    return f"kicourse.checks.{unit.slug}"
-
-
-def _judge_settings() -> dict[str, str]:
-    return {"KICOURSE_TRIAL_PORTS": ",".join(map(str, ports.reserved()))}
 
 
 def _folders(folder: Path) -> dict[str, str]:
