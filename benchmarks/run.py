@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 FOLDER = Path(__file__).resolve().parent
-NAMES = ("import_time", "verdict_latency", "gpt_speed", "mini_gpt_quality")
+NAMES = ("import_time", "verdict_latency", "gpt_speed", "mini_gpt_quality", "grading")
 PACKAGES = ("kicourse", "torch", "transformers", "xllamacpp", "numpy", "scikit-learn")
 COLUMNS = ("what", "measured", "beside it", "aim")
 

@@ -33,7 +33,7 @@ def main() -> None:
     with suppress(OSError):
         line.recv(1)
     processes.clear(os.getpid())
-    shutil.rmtree(request["scratch"], ignore_errors=True)
+    shutil.rmtree(request["remove"], ignore_errors=True)
 
 
 def _start(request: dict[str, Any]) -> Any:

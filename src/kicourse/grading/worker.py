@@ -84,6 +84,7 @@ class ForkServer:
         request = {
             "command": _command("player"),
             "scratch": str(scratch / "sandbox"),
+            "remove": str(scratch),
             "sandboxed": sandboxed,
             "ports": [*ports.reserved(), *ports.of_gpt(environment)],
             "environment": _ENVIRONMENT | dict(environment) | _folders(scratch / "sandbox"),

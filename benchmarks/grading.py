@@ -1,0 +1,165 @@
+"""`kicourse grade` beside stock `nbgrader autograde`: the same class, the same machine, the same cores, in one run.
+
+Stock nbgrader runs with the configuration that it recommends for such notebooks: demonstrations skipped, deleted check
+cells put back. Times are those of the whole command, its start included. CPU time is the whole machine's, so nothing else
+should be running.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import psutil
+
+from benchmarks.row import Row
+from kicourse.grading import class_folder
+from kicourse.syllabus import course
+
+BIN = Path(sys.executable).parent
+STOCK = """
+c = get_config()
+c.CourseDirectory.root = {root!r}
+c.CourseDirectory.course_id = "stock"
+c.OverwriteCells.add_missing_cells = True
+c.Execute.skip_cells_with_tag = "demo"
+c.Execute.timeout = 600
+"""
+LIGHT_UNIT, LIGHT_TASKS = "mini_gpt", ("causal_attention", "transformer_block", "bits_per_character")
+LIGHT_COUNT, COUNT = 20, 6
+SIZES = (10, 100, 1000)
+ALONE = """
+import sys, time, json, importlib
+from kicourse import checks
+from kicourse.syllabus import course
+unit = course().unit(sys.argv[1])
+for module in unit.preload:
+    importlib.import_module(module)
+import matplotlib.figure
+checks.load(unit.slug)
+from tests.course.conftest import answers_of
+start = time.process_time()
+answers = answers_of(unit.solution("en"))
+for task, check in checks.load(unit.slug).items():
+    check.run(answers[task], seed=5)
+print(time.process_time() - start)
+"""
+
+
+def measure() -> list[Row]:
+    """Measure all of it; a quarter of an hour and more on two cores."""
+    with tempfile.TemporaryDirectory(prefix="kicourse-bench-") as name:
+        place = Path(name)
+        rows = _beside_stock(
+            place / "light", LIGHT_UNIT, LIGHT_COUNT, _light, "an import-heavy, light submission", "50 times"
+        )
+        for unit in course().finished:
+            rows += _beside_stock(place / unit.slug, unit.slug, COUNT, _solution, f"solutions of {unit.slug}", "")
+        return rows + _growth(place / "growth") + _first_mark(place / "first")
+
+
+def _beside_stock(
+    place: Path, unit: str, count: int, submission: Callable[[str], Any], what: str, aim: str
+) -> list[Row]:
+    folder = _class(place, unit, [submission(unit)] * count)
+    stock = Path(shutil.copytree(folder, place / "stock"))
+    (stock / "nbgrader_config.py").write_text(STOCK.format(root=str(stock)))
+    seconds, cpu = _timed([str(BIN / "kicourse"), "grade", str(folder)], folder)
+    stocks, stocks_cpu = _timed([str(BIN / "nbgrader"), "autograde", unit], stock)
+    own = _own_compute(unit) if submission is _solution else 0.0
+    beside = f"stock nbgrader {count / stocks * 60:.1f} a minute; {stocks / seconds:.0f} times as fast"
+    rows = [Row(f"{what}, {count} at once", f"{count / seconds * 60:.0f} a minute", beside, aim)]
+    if own:
+        over = cpu / count - own
+        beside = f"own compute {own:.1f} CPU-s; stock's overhead {stocks_cpu / count - own:.1f} CPU-s"
+        rows.append(Row(f"overhead of grading {unit}", f"{over:.2f} CPU-s a submission", beside, "under 0.25 CPU-s"))
+    return rows
+
+
+def _growth(place: Path) -> list[Row]:
+    """How time and the coordinator's memory grow with the size of a class."""
+    rows = []
+    for size in SIZES:
+        folder = _class(place / str(size), "first_call", [_untouched("first_call")] * size)
+        seconds, memory = _watched([str(BIN / "kicourse"), "grade", str(folder)])
+        measured = f"{seconds / size:.2f} s a submission"
+        rows.append(Row(f"a class of {size:,}", measured, f"coordinator {memory / 2**20:.0f} MiB", "flat"))
+    return rows
+
+
+def _first_mark(place: Path) -> list[Row]:
+    """How long an instructor waits for the first mark."""
+    folder = _class(place, "first_call", [_untouched("first_call")] * 2)
+    start = time.monotonic()
+    process = subprocess.Popen([str(BIN / "kicourse"), "grade", str(folder)], stdout=subprocess.DEVNULL)
+    while not list(folder.glob("feedback/*/*/*.html")) and process.poll() is None:
+        time.sleep(0.05)
+    seconds = time.monotonic() - start
+    process.wait()
+    return [Row("from the start to the first mark", f"{seconds:.1f} s")]
+
+
+def _class(place: Path, unit: str, submissions: list[Any]) -> Path:
+    folder = class_folder.new(place / "class", "en", [unit])
+    for number, notebook in enumerate(submissions):
+        # A name of one's own in each, so that no two are the same submission.
+        notebook.cells.append(nbformat.v4.new_markdown_cell(f"Student {number}", id=f"own-{number}"))
+        target = folder / "submitted" / f"student-{number:04d}" / unit
+        target.mkdir(parents=True)
+        nbformat.write(notebook, target / f"{unit}.ipynb")
+        notebook.cells.pop()
+    return folder
+
+
+def _solution(unit: str) -> Any:
+    return nbformat.read(course().unit(unit).solution("en"), 4)
+
+
+def _untouched(unit: str) -> Any:
+    return nbformat.read(course().unit(unit).exercise("en"), 4)
+
+
+def _light(unit: str) -> Any:
+    """Return an exercise in which only the tasks that compute little are solved."""
+    solved = {cell.id: cell.source for cell in _solution(unit).cells if cell.id in LIGHT_TASKS}
+    notebook = _untouched(unit)
+    for cell in notebook.cells:
+        cell.source = solved.get(cell.id, cell.source)
+    return notebook
+
+
+def _own_compute(unit: str) -> float:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    command = [sys.executable, "-c", ALONE, unit]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _timed(command: list[str], folder: Path) -> tuple[float, float]:
+    """Run a command; return its seconds, and the machine's CPU seconds meanwhile."""
+    before, start = _busy(), time.monotonic()
+    subprocess.run(command, cwd=folder, capture_output=True, check=True)
+    return time.monotonic() - start, _busy() - before
+
+
+def _busy() -> float:
+    times = psutil.cpu_times()
+    return float(times.user + times.system + times.nice)
+
+
+def _watched(command: list[str]) -> tuple[float, float]:
+    """Run a command; return its seconds and the most memory that its first process used, in bytes."""
+    start, most = time.monotonic(), 0
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        with psutil.Process(process.pid).oneshot():
+            most = max(most, psutil.Process(process.pid).memory_info().rss)
+        time.sleep(0.2)
+    return time.monotonic() - start, most
