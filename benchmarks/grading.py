@@ -1,8 +1,8 @@
 """`kicourse grade` beside stock `nbgrader autograde`: the same class, the same machine, the same cores, in one run.
 
 Stock nbgrader runs with the configuration that it recommends for such notebooks: demonstrations skipped, deleted check
-cells put back. Times are those of the whole command, its start included. CPU time is the whole machine's, so nothing else
-should be running.
+cells put back. Times are those of the whole command, its start included. CPU time is the whole machine's, so nothing
+else should be running.
 """
 
 import json

@@ -27,7 +27,7 @@ UNIT = "maintenance"
 # By the student's answer to "double"; that to "shout" earns 2.5 if there is one.
 POINTS = {"isinstance": 7.5, "return 2": 5, "YOUR CODE": 0}
 ANSWERS = {
-    "ada": SOLVED | {"essay": "Because *x* < y & z.", "sketch": "x = 1"},
+    "ada": SOLVED | {"essay": "Because *x* < y & z.", "sketch": "x = '</pre><b>&lt;é' < 1  # <code>"},
     "bob": {},
     "cy": HALF | {"essay": "It depends."},
 }

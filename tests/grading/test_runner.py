@@ -1,240 +1,352 @@
-import asyncio
+"""`kicourse check`: notebooks are rebuilt and judged as in a class. A run starts slowly, so many share one."""
+
+import io
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from dataclasses import replace
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import psutil
 import pytest
 
+from kicourse import checks
 from kicourse.errors import UsageError
-from kicourse.grading import runner
-from kicourse.grading.execution import execute
-from kicourse.grading.opening import open_notebook
-from kicourse.grading.reading import report_of
-from kicourse.grading.report import NotebookReport
-from kicourse.syllabus import Limits
-from tests.grading.notebooks import HALF, SOLVED, UNTOUCHED, code, unit, write
+from kicourse.grading import opening, runner
+from kicourse.grading.opening import OpenNotebook
+from kicourse.language import VARIABLE
+from tests.grading.class_room import BIN, DEADLINE, POINTS, UNIT, environment, solved
+from tests.grading.notebooks import exercise, write
 
-KICOURSE = Path(sys.executable).with_name("kicourse")
+SECONDS = 5.0
+"""What a cell of the notebooks called hurried may take."""
+DEMONSTRATED = "demonstrated = 'stages' in globals() or 'reply' in globals()"
+"""Looks for names that only demonstrations define."""
+STUBBORN = (
+    "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    try:\n        while True: pass\n"
+)
+STUBBORN += "    except BaseException: pass"
 
-pytestmark = pytest.mark.usefixtures("toy_unit")
+LIKE_FRESH = """def cost(usage, prices):
+    total = usage.prompt_tokens * prices["input"] + usage.completion_tokens * prices["output"]
+    return (total / 1_000_000).quantize(Decimal("0.0001"), rounding=ROUND_HALF_UP)"""
+"""A cost that charges cached tokens like fresh ones: one criterion of five fails."""
+
+OLD: dict[str, Any] = {"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}
+ANONYMOUS: dict[str, Any] = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}
+STRANGER = ANONYMOUS | {"metadata": {"kicourse": {"unit": "mini_gtp", "lang": "en"}}}
+BAD = {
+    "empty": ("", "empty"),
+    "broken": ('{"cells": [', "not JSON"),
+    "conflict": ('{\n<<<<<<< HEAD\n"cells": []', "line 2 is a merge conflict"),
+    "json": ("[1, 2]", "not a notebook"),
+    "old": (json.dumps(OLD), "jupyter nbconvert --to notebook --inplace"),
+    "new": (json.dumps(ANONYMOUS | {"nbformat": 9}), "format 9"),
+    "damaged": (json.dumps(ANONYMOUS | {"cells": [{"source": 3}]}), "damaged"),
+    "anonymous": (json.dumps(ANONYMOUS), "which unit it is"),
+    "stranger": (json.dumps(STRANGER), "Did you mean 'mini_gpt'?"),
+}
 
 
-def run_one(path: Path) -> NotebookReport:
-    return runner.run([path])[0]
+def notebooks() -> dict[str, Any]:
+    """Every notebook of the run that the tests look at, by the name of its file."""
+    own = [("setup", "1 / 0"), ("setup", "open('was_here', 'w').close()"), ("setup", "import nowhere")]
+    own += [("ask", DEMONSTRATED)]
+    right = "check.cost(lambda usage, prices: 0)"
+    return {
+        "untouched": exercise(),
+        "wrong": exercise(solved() | {"cost": LIKE_FRESH}),
+        "errors": exercise(solved() | {"stream": "assert not demonstrated\n" + solved()["stream"]}, own),
+        "german": exercise({"cost": LIKE_FRESH}, language="de"),
+        "syntax": exercise(solved() | {"cost": "def cost(usage, prices"}),
+        "silent": exercise(solved() | {"cost": "", "ask": "ask"}),
+        "raised": exercise(solved() | {"cost": "# mine\nraise ValueError('lost my head')"}),
+        "outside": exercise(solved() | {"cost": "# YOUR CODE HERE\nraise NotImplementedError()"}),
+        "deleted": exercise(solved(), without=("cost-check", "setup")),
+        "elsewhere": exercise({}, [("cost", solved()["cost"]), ("cost", "check.cost(cost)"), ("ask-check", right)]),
+        "dying": exercise(solved() | {"cost": "import os; os._exit(3)"}),
+        "dying_twice": exercise(solved() | {"cost": "import os; os._exit(3)", "stream": "import os; os._exit(3)"}),
+        "hurried": exercise(solved() | {"cost": "while True: pass"}),
+        "hurried_stubborn": exercise(solved() | {"cost": STUBBORN}),
+        "fine": exercise(solved()),
+    }
 
 
-def statuses(report: NotebookReport) -> dict[str, str]:
-    return {task.task: task.status for task in report.tasks}
+@dataclass(frozen=True)
+class Ran:
+    """What one run of `kicourse check` left behind."""
+
+    folder: Path
+    status: int
+    shown: str
+    results: dict[str, dict[str, Any]]
+    suites: dict[str, ElementTree.Element]
+    before: dict[str, bytes]
+
+    def statuses(self, name: str) -> dict[str, str]:
+        return {task["task"]: task["status"] for task in self.results[name]["tasks"]}
+
+    def task(self, name: str, task: str) -> dict[str, Any]:
+        return next(one for one in self.results[name]["tasks"] if one["task"] == task)
+
+    def reason(self, name: str, task: str) -> str:
+        """Why there is no verdict: what each criterion says then."""
+        (message,) = {criterion["message"] for criterion in self.task(name, task)["criteria"]}
+        return str(message)
 
 
-def test_a_solved_notebook_gets_full_marks_and_exit_0(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    notebook = write(tmp_path / "solved.ipynb", unit(SOLVED))
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    folder = tmp_path_factory.mktemp("checked")
+    (folder / ".kicourse").mkdir()
+    (folder / ".kicourse" / "workspace.json").write_text("{}")
+    paths = [write(folder / f"{name}.ipynb", notebook) for name, notebook in notebooks().items()]
+    for name, (content, _) in BAD.items():
+        paths.append(folder / f"{name}.ipynb")
+        paths[-1].write_text(content)
+    before = files(folder)
+    results, junit = folder.parent / "results.json", folder.parent / "junit.xml"
+    shown = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(shown):
+        patch.setattr(runner, "open_notebook", hurried)
+        for name in [name for name in os.environ if name.startswith("OPENAI_")]:
+            patch.delenv(name)
+        status = runner.check_notebooks(paths, results, junit)
+    reports = json.loads(results.read_text(encoding="utf-8"))
+    suites = ElementTree.parse(junit).getroot()
+    return Ran(
+        folder,
+        status,
+        shown.getvalue(),
+        {Path(report["notebook"]).stem: report for report in reports},
+        {Path(suite.get("name", "")).stem: suite for suite in suites},
+        before,
+    )
+
+
+def hurried(path: Path) -> OpenNotebook:
+    opened = opening.open_notebook(path)
+    if not path.stem.startswith("hurried"):
+        return opened
+    return replace(opened, unit=replace(opened.unit, limits=replace(opened.unit.limits, seconds=SECONDS)))
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+ALL_BUT_COST = dict.fromkeys(POINTS, "passed")
+
+
+def test_a_solved_notebook_gets_full_marks_and_exit_0(tmp_path: Path) -> None:
+    notebook = write(tmp_path / "solved.ipynb", exercise(solved()))
     before = notebook.read_bytes()
-    assert runner.check_notebooks([notebook]) == 0
-    shown = capfd.readouterr().out
-    assert "7.5/7.5" in shown
-    assert "10 of 10 points" in shown
-    assert "\x1b" not in shown, "no colours where there is no terminal"
-    assert notebook.read_bytes() == before, "the learner's file stays as it is"
+    done = subprocess.run(
+        [str(BIN / "kicourse"), "check", str(notebook)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2.5/2.5" in done.stdout
+    assert "10 of 10 points" in done.stdout
+    assert "\x1b" not in done.stdout, "no colours where there is no terminal"
+    assert not done.stderr
+    assert files(tmp_path) == {"solved.ipynb": before}, "the learner's file stays as it is"
 
 
-def test_json_and_junit_say_the_same_as_the_verdicts(tmp_path: Path) -> None:
-    half = write(tmp_path / "half.ipynb", unit(HALF))
-    untouched = write(tmp_path / "untouched.ipynb", unit(UNTOUCHED))
-    results, junit = tmp_path / "results.json", tmp_path / "junit.xml"
-    assert runner.check_notebooks([half, untouched], results, junit) == 1
-    assert json.loads(results.read_text())[0] == {
-        "notebook": str(half),
-        "unit": "maintenance",
-        "score": 7.5,
-        "max_score": 10,
-        "tasks": [
-            {
-                "task": "double",
-                "points": 5,
-                "max_points": 7.5,
-                "status": "partial",
-                "criteria": [
-                    {"name": "of_numbers", "status": "passed", "message": ""},
-                    {"name": "of_lists", "status": "failed", "message": "not each item is doubled"},
-                ],
-            },
-            {
-                "task": "shout",
-                "points": 2.5,
-                "max_points": 2.5,
-                "status": "passed",
-                "criteria": [{"name": "shouts", "status": "passed", "message": ""}],
-            },
+def test_one_notebook_without_full_marks_fails_the_run(ran: Ran) -> None:
+    assert ran.status == 1
+    assert ran.results["fine"]["score"] == 10
+    assert "\x1b" not in ran.shown
+    assert len(ran.results) == len(notebooks()) + len(BAD)
+    assert f"{ran.folder / 'fine.ipynb'}: 10 of 10 points" in ran.shown
+    assert f"{ran.folder / 'wrong.ipynb'}: 9.5 of 10 points" in ran.shown
+
+
+def in_process(language: str) -> Any:
+    """The verdict that a learner sees on the wrong cost, in the notebook."""
+    namespace: dict[str, Any] = {}
+    exec("from decimal import ROUND_HALF_UP, Decimal\n" + LIKE_FRESH, namespace)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(VARIABLE, language)
+        return checks.load(UNIT)["cost"].run(namespace["cost"])
+
+
+def test_json_and_junit_say_the_same_as_the_verdicts(ran: Ran) -> None:
+    verdict = in_process("en")
+    passed = {
+        task: {
+            "task": task,
+            "points": points,
+            "max_points": points,
+            "status": "passed",
+            "criteria": [
+                {"name": criterion.name, "status": "passed", "message": ""}
+                for criterion in checks.load(UNIT)[task].criteria
+            ],
+        }
+        for task, points in POINTS.items()
+    }
+    partial = {
+        "task": "cost",
+        "points": 2,
+        "max_points": 2.5,
+        "status": "partial",
+        "criteria": [
+            {"name": result.name, "status": result.status, "message": result.message} for result in verdict.criteria
         ],
     }
-    assert {task["status"] for task in json.loads(results.read_text())[1]["tasks"]} == {"not_started"}
-    suites = ElementTree.parse(junit).getroot()
-    assert [(suite.get("tests"), suite.get("failures")) for suite in suites] == [("2", "1"), ("2", "2")]
-    failure = suites[0].find("testcase[@name='double']/failure")
-    assert failure is not None
-    assert "not each item is doubled" in (failure.text or "")
-
-
-def test_demonstrations_are_skipped_and_errors_stop_nothing(tmp_path: Path) -> None:
-    more = [code("open('was_here', 'w')", "demo"), code("1 / 0"), code("open('ran', 'w')")]
-    report = run_one(write(tmp_path / "a.ipynb", unit(SOLVED, *more)))
-    assert report.has_full_marks
-    assert (tmp_path / "ran").exists(), "cells run in the notebook's folder"
-    assert not (tmp_path / "was_here").exists()
-
-
-def test_the_language_and_no_progress_reach_the_kernel(tmp_path: Path) -> None:
-    (tmp_path / ".kicourse").mkdir()
-    (tmp_path / ".kicourse" / "workspace.json").write_text("{}")
-    tell = code("import os; open('said', 'w').write(os.environ['KICOURSE_LANG'])")
-    assert run_one(write(tmp_path / "a.ipynb", unit(SOLVED, tell, lang="de"))).has_full_marks
-    assert (tmp_path / "said").read_text() == "de"
-    assert not (tmp_path / ".kicourse" / "progress.jsonl").exists()
-
-
-def test_a_task_without_a_verdict_says_why(tmp_path: Path) -> None:
-    broken = SOLVED | {"double": "def double(x:"}
-    report = run_one(write(tmp_path / "a.ipynb", unit(broken)))
-    assert statuses(report) == {"double": "error", "shout": "passed"}
-    assert "SyntaxError" in report.tasks[0].message
-    assert "line 1 of the cell" in report.tasks[0].message
-
-
-def test_a_stub_outside_of_a_function_is_not_started(tmp_path: Path) -> None:
-    untouched = {"double": "# YOUR CODE HERE\nraise NotImplementedError()", "shout": SOLVED["shout"]}
-    report = run_one(write(tmp_path / "a.ipynb", unit(untouched)))
-    assert statuses(report) == {"double": "not_started", "shout": "passed"}
-
-
-def test_a_deleted_check_cell_is_missed(tmp_path: Path) -> None:
-    notebook = unit(SOLVED)
-    del notebook.cells[2]
-    report = run_one(write(tmp_path / "a.ipynb", notebook))
-    assert statuses(report) == {"double": "error", "shout": "passed"}
-    assert "`double-check`" in report.tasks[0].message
-
-
-def test_a_verdict_outside_of_its_check_cell_counts_for_nothing(tmp_path: Path) -> None:
-    notebook = unit(UNTOUCHED)
-    notebook.cells.append(code("check.double(lambda x: [2 * y for y in x] if isinstance(x, list) else 2 * x)"))
-    assert statuses(run_one(write(tmp_path / "a.ipynb", notebook)))["double"] == "not_started"
-
-
-def run_with_two_seconds_a_cell(path: Path) -> NotebookReport:
-    opened = open_notebook(path)
-    hurried = replace(opened, unit=replace(opened.unit, limits=Limits(seconds=2)))
-    seconds = asyncio.run(execute(hurried))
-    return report_of(hurried, str(path), seconds)
-
-
-def test_a_cell_over_its_time_is_interrupted_and_the_rest_runs(tmp_path: Path) -> None:
-    slow = {"double": "while True: pass", "shout": SOLVED["shout"]}
-    report = run_with_two_seconds_a_cell(write(tmp_path / "a.ipynb", unit(slow)))
-    assert statuses(report) == {"double": "error", "shout": "passed"}
-    assert report.tasks[0].message == "The cell took longer than 2 seconds."
-
-
-def test_a_cell_that_cannot_be_interrupted_holds_nothing_up(tmp_path: Path) -> None:
-    stubborn = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass"
-    notebook = write(tmp_path / "a.ipynb", unit({"double": stubborn, "shout": SOLVED["shout"]}))
-    report = run_with_two_seconds_a_cell(notebook)
-    assert statuses(report) == {"double": "error", "shout": "error"}
-    assert report.tasks[0].message == "The cell took longer than 2 seconds."
-    assert "not run" in report.tasks[1].message
-    assert not kernels_in(tmp_path)
-
-
-def test_a_kernel_that_dies_costs_its_own_notebook_only(tmp_path: Path) -> None:
-    dying = write(tmp_path / "dying.ipynb", unit(SOLVED | {"double": "import os; os._exit(3)"}))
-    fine = write(tmp_path / "fine.ipynb", unit(SOLVED))
-    died, passed = runner.run([dying, fine])
-    assert "died" in died.tasks[0].message
-    assert passed.has_full_marks
-
-
-def test_a_kernel_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "ipykernel_launcher.py").write_text("raise SystemExit(1)")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
-    report = run_one(write(tmp_path / "a.ipynb", unit(SOLVED)))
-    assert "kernel does not start" in report.error
-    assert "kicourse doctor" in report.error
-    assert not report.has_full_marks
-
-
-def bad_notebooks() -> dict[str, tuple[str, str]]:
-    old = {"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}
-    anonymous = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}
-    stranger = anonymous | {"metadata": {"kicourse": {"unit": "mini_gtp", "lang": "en"}}}
-    return {
-        "empty": ("", "empty"),
-        "broken": ('{"cells": [', "not JSON"),
-        "conflict": ('{\n<<<<<<< HEAD\n"cells": []', "line 2 is a merge conflict"),
-        "json": ("[1, 2]", "not a notebook"),
-        "old": (json.dumps(old), "jupyter nbconvert --to notebook --inplace"),
-        "new": (json.dumps(anonymous | {"nbformat": 9}), "format 9"),
-        "damaged": (json.dumps(anonymous | {"cells": [{"source": 3}]}), "damaged"),
-        "anonymous": (json.dumps(anonymous), "which unit it is"),
-        "stranger": (json.dumps(stranger), "Did you mean 'mini_gpt'?"),
+    assert {result.status for result in verdict.criteria} == {"passed", "failed"}
+    assert ran.results["wrong"] == {
+        "notebook": str(ran.folder / "wrong.ipynb"),
+        "unit": UNIT,
+        "score": 9.5,
+        "max_score": 10,
+        "tasks": list((passed | {"cost": partial}).values()),
     }
+    assert set(ran.statuses("untouched").values()) == {"not_started"}
+    counts = [
+        [ran.suites[name].get(count) for count in ("tests", "failures", "errors")] for name in ("wrong", "untouched")
+    ]
+    assert counts == [["4", "1", "0"], ["4", "4", "0"]]
+    failure = ran.suites["wrong"].find("testcase[@name='cost']/failure")
+    assert failure is not None
+    assert failure.get("message") == "partial: 2 of 2.5 points"
+    for result in verdict.criteria:
+        if result.status == "failed":
+            assert f"{result.title}: {result.message}" in (failure.text or "")
 
 
-@pytest.mark.parametrize("name", bad_notebooks())
-def test_bad_input_is_named_and_keeps_no_other_notebook_from_running(name: str, tmp_path: Path) -> None:
-    content, expected = bad_notebooks()[name]
-    bad, good = tmp_path / f"{name}.ipynb", write(tmp_path / "good.ipynb", unit(SOLVED))
-    bad.write_text(content)
-    results = tmp_path / "results.json"
-    assert runner.check_notebooks([bad, good], results) == 1
-    failed, passed = json.loads(results.read_text())
-    assert expected in failed["error"]
-    assert passed["score"] == 10
+def test_demonstrations_are_skipped_and_errors_stop_nothing(ran: Ran) -> None:
+    assert ran.results["errors"]["score"] == 10, ran.results["errors"]
 
 
-def test_wrong_usage_is_told_before_anything_runs(tmp_path: Path) -> None:
-    notebook = write(tmp_path / "a.ipynb", unit(SOLVED))
+def test_nothing_is_written_beside_the_notebooks_and_no_progress_is_recorded(ran: Ran) -> None:
+    assert files(ran.folder) == ran.before
+
+
+def test_the_notebooks_language_reaches_the_messages(ran: Ran) -> None:
+    german, english = in_process("de"), in_process("en")
+    messages = [criterion["message"] for criterion in ran.task("german", "cost")["criteria"]]
+    assert messages == [result.message for result in german.criteria]
+    assert messages != [result.message for result in english.criteria]
+
+
+def test_a_task_without_a_verdict_says_why(ran: Ran) -> None:
+    assert ran.statuses("syntax") == ALL_BUT_COST | {"cost": "error"}
+    assert "SyntaxError" in ran.reason("syntax", "cost")
+    assert "line 1 of the cell" in ran.reason("syntax", "cost")
+    assert ran.reason("silent", "cost") == "NameError: name 'cost' is not defined"
+    assert ran.reason("raised", "cost") == "ValueError: lost my head"
+    error = ran.suites["syntax"].find("testcase[@name='cost']/error")
+    assert error is not None
+    assert "SyntaxError" in (error.text or "")
+
+
+def test_a_stub_outside_of_a_function_is_not_started(ran: Ran) -> None:
+    assert ran.statuses("outside") == ALL_BUT_COST | {"cost": "not_started"}
+
+
+def test_a_deleted_cell_comes_back(ran: Ran) -> None:
+    assert ran.results["deleted"]["score"] == 10
+
+
+def test_a_verdict_outside_of_its_check_cell_counts_for_nothing(ran: Ran) -> None:
+    """The own cell defines a right `cost`; the check's own cell then meets it, which is what a learner sees too."""
+    assert ran.statuses("elsewhere")["cost"] == "passed"
+    assert ran.statuses("elsewhere")["ask"] == "not_started"
+
+
+def test_a_process_that_dies_costs_its_own_task_only(ran: Ran) -> None:
+    assert ran.statuses("dying") == ALL_BUT_COST | {"cost": "error"}
+    assert "ended, or broke off, in this cell" in ran.reason("dying", "cost")
+
+
+def test_a_notebook_that_dies_again_keeps_what_was_judged(ran: Ran) -> None:
+    statuses = ran.statuses("dying_twice")
+    assert statuses["ask"] == "passed"
+    assert {statuses["cost"], statuses["stream"], statuses["conversation"]} == {"error"}
+    assert "ended, or broke off" in ran.reason("dying_twice", "conversation")
+
+
+@pytest.mark.parametrize("name", ["hurried", "hurried_stubborn"])
+def test_a_cell_over_its_time_costs_its_own_task_only(ran: Ran, name: str) -> None:
+    assert ran.statuses(name) == ALL_BUT_COST | {"cost": "error"}
+    assert "The cell took longer than" in ran.reason(name, "cost")
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_named_and_keeps_no_other_notebook_from_running(ran: Ran, name: str) -> None:
+    report = ran.results[name]
+    assert BAD[name][1] in report["error"]
+    assert (report["score"], report["tasks"]) == (0, [])
+    assert BAD[name][1] in ran.shown
+    assert ran.suites[name].get("errors") == "1"
+
+
+def test_wrong_usage_is_told_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "run", lambda _paths: pytest.fail("it ran"))
+    notebook = write(tmp_path / "a.ipynb", exercise(solved()))
     with pytest.raises(UsageError, match="There is no file"):
         runner.check_notebooks([notebook, tmp_path / "b.ipynb"])
     with pytest.raises(UsageError, match="is a folder"):
         runner.check_notebooks([tmp_path])
     with pytest.raises(UsageError, match="its folder does not exist"):
         runner.check_notebooks([notebook], tmp_path / "nowhere" / "results.json")
+    with pytest.raises(UsageError, match="its folder does not exist"):
+        runner.check_notebooks([notebook], junit=tmp_path / "nowhere" / "junit.xml")
 
 
-def test_an_interrupt_leaves_no_kernel_behind(tmp_path: Path) -> None:
-    forever = unit({"double": "open('started', 'w')\nwhile True: pass"})
+def test_an_interrupt_leaves_no_process_and_no_file_behind(tmp_path: Path) -> None:
+    forever = exercise({"ask": "open('started', 'w').close()\nwhile True: pass"})
     notebooks = [write(tmp_path / name / "a.ipynb", forever) for name in "abc"]
-    running = subprocess.Popen([KICOURSE, "check", *map(str, notebooks)])
-    for folder in "ab":
-        wait_for(tmp_path / folder / "started")
-    assert len(kernels_in(tmp_path)) == 2
-    running.send_signal(signal.SIGINT)
-    assert running.wait(20) == 130
-    assert not kernels_in(tmp_path)
-    assert not (tmp_path / "c" / "started").exists()
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    running = subprocess.Popen(
+        [str(BIN / "kicourse"), "check", *map(str, notebooks)], env=environment(TMPDIR=str(scratch))
+    )
+    try:
+        wait_for_both(scratch, running)
+        assert processes_of(scratch)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 130
+    finally:
+        running.kill()
+    assert not gone_soon(scratch)
+    assert not [path.name for path in scratch.iterdir() if path.name.startswith("kicourse")]
 
 
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 30
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} never came"
+def wait_for_both(scratch: Path, running: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 120
+    while len(list(scratch.rglob("started"))) < 2:
+        assert running.poll() is None
+        assert time.monotonic() < deadline, "the notebooks were never started"
         time.sleep(0.1)
 
 
-def kernels_in(folder: Path) -> list[psutil.Process]:
-    """The processes that work below a folder."""
+def gone_soon(scratch: Path) -> list[psutil.Process]:
+    """Return which processes are left after a moment: one that is being killed takes that long."""
+    deadline = time.monotonic() + 5
+    while (left := processes_of(scratch)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+def processes_of(scratch: Path) -> list[psutil.Process]:
+    """The processes whose temporary folder is this one, or lies in it."""
     found = []
     for process in psutil.process_iter():
         try:
-            if process.pid != os.getpid() and Path(process.cwd()).is_relative_to(folder):
+            inside = process.environ().get("TMPDIR", "").startswith(str(scratch))
+            if inside and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (psutil.Error, OSError):
             continue

@@ -1,11 +1,15 @@
 """Feedback pages: the HTML that `nbgrader generate_feedback` makes of a graded notebook, many in one go."""
 
+import re
+import secrets
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import TracebackType
 from typing import Any, Self
 
 import nbformat
+from bs4 import BeautifulSoup
+from nbconvert.filters.highlight import Highlight2HTML
 from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
 from nbformat import NotebookNode
 from nbgrader import utils
@@ -18,6 +22,8 @@ from traitlets.config import Config
 
 from kicourse.errors import UserError
 from kicourse.grading.gradebook import database_errors, open_gradebook
+
+KEPT = 1_000  # cells whose highlighted code is kept for the next page
 
 
 class FeedbackWriter:
@@ -51,9 +57,11 @@ class FeedbackWriter:
             "metadata": {"name": unit, "path": folder},
         }
         graded = nbformat.reads(notebook.decode(), as_version=4)
-        page, _ = self._exporter.from_notebook_node(graded, resources=resources)
-        self._exporter._nb_metadata.clear()  # it keeps the metadata of every notebook it has seen
-        return str(page)
+        exporter, code = self._exporter, self._code
+        code.start(graded)
+        page, _ = exporter.from_notebook_node(graded, resources=resources)
+        exporter._nb_metadata.clear()  # it keeps the metadata of every notebook it has seen
+        return code.put_into(page)
 
     @cached_property
     def _course(self) -> Any:
@@ -68,6 +76,12 @@ class FeedbackWriter:
         for preprocessor in converter.preprocessors:
             exporter.register_preprocessor(quicker.get(preprocessor, preprocessor))
         return exporter
+
+    @cached_property
+    def _code(self) -> "_CodeOnce":
+        code = _CodeOnce(self._exporter)
+        self._exporter.filters = {"highlight_code": code, **self._exporter.filters}  # a class's own goes first
+        return code
 
 
 @dataclass(frozen=True)
@@ -147,3 +161,43 @@ class _StylesOnce(CSSHTMLHeaderPreprocessor):
             self._inlining = resources["inlining"]
         resources["inlining"] = self._inlining
         return notebook, resources
+
+
+class _CodeOnce:
+    """Highlighting that keeps for the next student what it made of the cells that all have.
+
+    The exporter has every page parsed and written anew, and code is most of a page's tags. So for the time of that,
+    something short stands in the place of highlighted code: Pygments closes what it opens, so what it makes can be
+    parsed and written by itself, once.
+    """
+
+    def __init__(self, exporter: Any) -> None:
+        self._exporter = exporter
+        self._tag = f"code-{secrets.token_hex(8)}"  # nothing that a learner writes can be taken for it
+        self._lexer: str | None = None
+        self._pieces: list[str] = []
+        self._made = lru_cache(maxsize=KEPT)(self._make)
+
+    def start(self, notebook: NotebookNode) -> None:
+        """Get ready for the code of a notebook, in its language."""
+        language = notebook.metadata.get("language_info", {})
+        self._lexer = language.get("pygments_lexer", language.get("name"))
+        self._pieces = []
+
+    def __call__(self, source: str, language: str | None = None, metadata: Any = None) -> str:
+        """The template's filter `highlight_code`; returns what stands in the place of the code."""
+        piece, end = self._made(self._lexer, source, language, (metadata or {}).get("magics_language"))
+        self._pieces.append(piece)
+        return f'<{self._tag} n="{len(self._pieces) - 1}"></{self._tag}>{end}'
+
+    def _make(self, lexer: str | None, source: str, language: str | None, magics: str | None) -> tuple[str, str]:
+        """Highlighted code as the exporter would write it, and the space behind it."""
+        highlight = Highlight2HTML(pygments_lexer=lexer, parent=self._exporter)  # type: ignore[no-untyped-call]
+        made: str = highlight(source, language, {"magics_language": magics} if magics else {})
+        piece = made.rstrip()
+        return str(BeautifulSoup(piece, features="html.parser")), made[len(piece) :]
+
+    def put_into(self, page: str) -> str:
+        """Return the page with the code in its place."""
+        mark = rf'<{self._tag} n="(\d+)"></{self._tag}>'
+        return re.sub(mark, lambda found: self._pieces[int(found[1])], page)

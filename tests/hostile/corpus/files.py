@@ -27,7 +27,14 @@ def no_notebook() -> Attack:
 
 @attack("hand in a notebook whose parts are of the wrong types")
 def wrong_types() -> Attack:
-    cells = [None, 7, [], {}, {"cell_type": []}, {"cell_type": "code", "source": {"x": 1}, "metadata": 7, "outputs": "x"}]
+    cells = [
+        None,
+        7,
+        [],
+        {},
+        {"cell_type": []},
+        {"cell_type": "code", "source": {"x": 1}, "metadata": 7, "outputs": "x"},
+    ]
     content = {"nbformat": 4, "nbformat_minor": "x", "metadata": [], "cells": cells}
     return Attack(content=json.dumps(content).encode())
 
@@ -83,14 +90,20 @@ def huge_cell() -> Attack:
 def doubled_keys() -> Attack:
     def change(notebook: NotebookNode) -> bytes:
         text = json.dumps(notebook)
-        return text.replace('"cells": [', '"cells": [], "cells": [', 1).replace('"nbformat": 4', '"nbformat": 3, "nbformat": 4').encode()
+        return (
+            text.replace('"cells": [', '"cells": [], "cells": [', 1)
+            .replace('"nbformat": 4', '"nbformat": 3, "nbformat": 4')
+            .encode()
+        )
 
     return Attack(change=change)
 
 
 @attack("use surrogates, zero bytes and characters of every kind in sources")
 def odd_characters() -> Attack:
-    return Attack(answers={"ask": "ask = '\ud800 \0 \u202e \ufeff \x1b[2J \x85 \u2028'", "cost": "\0", "stream": "\ud800"})
+    return Attack(
+        answers={"ask": "ask = '\ud800 \0 \u202e \ufeff \x1b[2J \x85 \u2028'", "cost": "\0", "stream": "\ud800"}
+    )
 
 
 @attack("hand in a link to the solution")
@@ -124,7 +137,9 @@ def links_beside() -> Attack:
     def place(path: Path, target: Target) -> None:
         path.parent.mkdir()
         path.write_text('{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}')
-        (path.parent / "solution.ipynb").symlink_to(Path(target.class_folder) / "source" / "first_call" / "first_call.ipynb")
+        (path.parent / "solution.ipynb").symlink_to(
+            Path(target.class_folder) / "source" / "first_call" / "first_call.ipynb"
+        )
         (path.parent / "secret").symlink_to(Path(target.class_folder) / ".kicourse" / "secret")
         (path.parent / "timestamp.txt").symlink_to(Path(target.class_folder) / ".kicourse" / "secret")
         (path.parent / "numpy.py").write_text("raise SystemExit")

@@ -20,7 +20,15 @@ MARKDOWN = (
     f"{HTML}\n\n[hostile](javascript:alert('hostile')) [hostile](data:text/html,hostile) <javascript:hostile>\n\n"
     "![hostile](x \"' onerror=alert(1) x='\") ![attached](attachment:hostile.svg)\n\n"
     r"$\href{javascript:alert('hostile')}{x}$ $$\unicode{x3c}$$ \begin{equation}<script>hostile</script>\end{equation}"
-    "\n\n```html\n" + SCRIPT + "\n```\n````\n" + SCRIPT + "\n~~~\n" + SCRIPT + "\n\n    " + SCRIPT + "\n\n[1]: javascript:hostile\n"
+    "\n\n```html\n"
+    + SCRIPT
+    + "\n```\n````\n"
+    + SCRIPT
+    + "\n~~~\n"
+    + SCRIPT
+    + "\n\n    "
+    + SCRIPT
+    + "\n\n[1]: javascript:hostile\n"
 )
 
 

@@ -40,7 +40,7 @@ attempt("UDP over IPv6", lambda: send(socket.AF_INET6, socket.SOCK_DGRAM, ("::1"
 attempt("UDP-Lite", lambda: send(socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", PORT), 136))
 attempt("ICMP", lambda: send(socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0), 1))
 attempt("raw", lambda: send(socket.AF_INET, socket.SOCK_RAW, ("127.0.0.1", 0), 255))
-for name in ("AF_PACKET", "AF_NETLINK", "AF_VSOCK", "AF_ALG", "AF_BLUETOOTH", "AF_CAN"):
+for name in ("AF_PACKET", "AF_VSOCK", "AF_ALG", "AF_BLUETOOTH", "AF_CAN"):
     family = getattr(socket, name, None)
     if family is not None:
         for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_STREAM, socket.SOCK_SEQPACKET):

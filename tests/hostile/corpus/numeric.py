@@ -2,7 +2,6 @@
 
 from tests.hostile.corpus.attack import Attack, attack, every_task
 
-
 MINI_GPT = "mini_gpt"
 MAINTENANCE = "maintenance"
 

@@ -253,7 +253,9 @@ def ANSWER(*args, **kwargs):
     return Attack(answers=every_task(source))
 
 
-@attack("be right about everything that can be seen without trying: name, signature, doc, annotations", safe_for_stock=True)
+@attack(
+    "be right about everything that can be seen without trying: name, signature, doc, annotations", safe_for_stock=True
+)
 def right_look() -> Attack:
     return Attack(
         answers={

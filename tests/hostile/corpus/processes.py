@@ -11,7 +11,7 @@ def signals() -> Attack:
 mild = signal.SIGWINCH
 for pid in {os.getppid(), 1, *PIDS, *range(max(2, os.getpid() - 20), os.getpid())}:
     attempt(f"signal {pid}", lambda: os.kill(pid, mild) or 1)
-    attempt(f"signal to the group of {pid}", lambda: os.killpg(pid, mild) or 1)
+    attempt(f"signal to the group of {pid}", lambda: None if pid == 1 else os.killpg(pid, mild) or 1)
     def through_descriptor():
         handle = os.pidfd_open(pid)
         try:
@@ -44,7 +44,6 @@ def limits_of_others() -> Attack:
         cell="""
 import resource
 for pid in {os.getppid(), *PIDS, *range(max(2, os.getpid() - 20), os.getpid())}:
-    hard = attempt("", lambda: None)
     def limit():
         old = resource.prlimit(pid, resource.RLIMIT_MSGQUEUE)
         resource.prlimit(pid, resource.RLIMIT_MSGQUEUE, (4242, old[1]))

@@ -155,14 +155,12 @@ def shared_memory() -> Attack:
     return Attack(
         cell="""
 import mmap
-held = []
+held, content = [], b"x" * (100 * 2**20)
 for _ in range(30):
     block = mmap.mmap(-1, 100 * 2**20)
-    for place in range(0, len(block), 4096):
-        block[place] = 1
+    block.write(content)
     held.append(block)
-    time.sleep(0.05)
-time.sleep(0.5)
+time.sleep(1)
 reached("held three gigabytes, shared")
 """
     )
@@ -172,14 +170,12 @@ reached("held three gigabytes, shared")
 def memory_files() -> Attack:
     return Attack(
         cell="""
-held = []
+held, content = [], b"x" * (100 * 2**20)
 for number in range(30):
     descriptor = os.memfd_create("x")
     held.append(descriptor)
-    for _ in range(10):
-        os.write(descriptor, b"x" * (10 * 2**20))
-    time.sleep(0.05)
-time.sleep(0.5)
+    os.write(descriptor, content)
+time.sleep(1)
 reached("held three gigabytes in memory files")
 """
     )
@@ -239,7 +235,9 @@ for _ in range(50):
 print("\\ud800 \\udfff \\0 \\u202e \\u2028 \\x85")
 raise ValueError("\\ud800\\x1b]8;;http://192.0.2.1\\x07link\\x1b]8;;\\x07")
 """,
-        answers={"ask": "def ask(*args, **kwargs):\n    raise ValueError('\\ud800 \\x1b[31m [link=file:///etc] [bold]')"},
+        answers={
+            "ask": "def ask(*args, **kwargs):\n    raise ValueError('\\ud800 \\x1b[31m [link=file:///etc] [bold]')"
+        },
     )
 
 
@@ -324,11 +322,12 @@ for _ in range(30):
     os.mkdir("d" * 200)
     os.chdir("d" * 200)
 try:
-    with open("big", "wb") as file:
-        for _ in range(80):
-            file.write(b"x" * (8 * 2**20))
+    for name in ("big", "bigger"):
+        with open(name, "wb") as file:
+            for _ in range(45):
+                file.write(b"x" * (10 * 2**20))
     time.sleep(0.5)
-    reached("hid a file of 640 MiB")
+    reached("hid files of 900 MiB")
 except OSError as error:
     print(error)
 """

@@ -101,14 +101,14 @@ for file in files:
 def searched_memory() -> Attack:
     return Attack(
         cell="""
-needles = [b"### BEGIN SOL" + b"UTION", b"reply.choices[0].message.con" + b"tent or", b"room -= self.count_" + b"tokens"]
+needles = [bytes.fromhex(code) for code in ("626567696e20736f6c7574696f6e", "2e6d6573736167652e636f6e74656e74206f72", "726f6f6d202d3d2073656c66")]
 strings = [thing for thing in gc.get_objects() if isinstance(thing, (dict, list, tuple))]
 for thing in strings:
     values = thing.values() if isinstance(thing, dict) else thing
     for value in list(values):
         if type(value) in (str, bytes) and value is not needles:
             raw = value.encode("utf-8", "replace") if type(value) is str else value
-            if any(needle in raw for needle in needles) and b"needles = " not in raw:
+            if any(needle in raw.lower() for needle in needles[1:]):
                 reached("a solution in memory", raw[:100])
                 break
 for name in os.environ:
@@ -129,8 +129,11 @@ near = [os.getppid(), *range(max(2, os.getpid() - 30), os.getpid() + 30), *PIDS]
 buffer = ctypes.create_string_buffer(16)
 local = Vector(ctypes.addressof(buffer), 16)
 for pid in near:
-    if pid == os.getpid():
-        continue
+    try:
+        if os.readlink(f"/proc/{pid}/cwd").startswith(os.path.dirname(os.getcwd())):
+            continue  # a thread of its own, or the fork server, of which nothing more is to be had (see below)
+    except OSError:
+        pass
     for name in ("mem", "environ", "cmdline", "maps", "fd", "cwd", "root", "exe", "status", "task"):
         path = f"/proc/{pid}/{name}"
         attempt(f"open {path}", lambda: os.open(path, os.O_RDONLY))
@@ -165,7 +168,7 @@ def ANSWER(*args, **kwargs):
             continue
         for name in entries:
             path = os.path.join(place, name)
-            if not (path == os.getcwd() or name.startswith("runtime-")):
+            if not (path == os.getcwd() or name.startswith(("runtime-", "fontlist-"))):
                 os.write(1, ("REA" + f"CHED somebody's file: {path}\\n").encode())
             try:
                 open(os.path.join(path, "x") if os.path.isdir(path) else path, "a").close()

@@ -1,0 +1,543 @@
+"""`kicourse grade` as instructors use it: what comes out, what goes in wrongly, and that nothing of it is lost."""
+
+import csv
+import json
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nbgrader.apps import NbGraderAPI
+from nbgrader.coursedir import CourseDirectory
+from traitlets.config import PyFileConfigLoader
+
+from kicourse import cli
+from kicourse.grading.seeds import secret_of, seed_for
+from tests.grading.class_room import (
+    BIN,
+    DEADLINE,
+    NOTHING,
+    POINTS,
+    UNIT,
+    environment,
+    feedback,
+    grade,
+    grade_for_json,
+    gradebook_of,
+    graded,
+    half,
+    hand_in,
+    marks,
+    new_class,
+    require_single_rows,
+    snapshot,
+    solved,
+    totals,
+    wrong,
+)
+
+LIMITS = f"[{UNIT}]\nseconds = 10\n"
+CRASH = "import os\nos._exit(3)"
+OWN_CELLS = (
+    ("setup", "import asyncio\nawait asyncio.sleep(0)\nprint('awaited', 6 * 7)"),
+    ("setup", "!echo said $((40 + 2)) by the shell"),
+    ("setup", "%matplotlib inline\nimport matplotlib.pyplot as plt\nplt.plot([1, 2, 3])\nplt.show()"),
+    ("setup", "import pandas as pd\npd.DataFrame({'pump': ['Bertha'], 'bar': [4.25]})"),
+)
+REFERENCE = ("setup", "try:\n    check.ask.reference()\nexcept Exception as error:\n    print('no:', error)")
+LONG = "x" * 200
+NAMED = "Jürgen Müller-Lüdenscheidt"
+DOTTED = "o.k. 47.11"
+
+
+def all_but(task: str) -> dict[str, float]:
+    return POINTS | {task: 0.0}
+
+
+# What each student has handed in, and the marks for it.
+EXPECTED = {
+    "ada": POINTS,
+    "bea": NOTHING | {"cost": 2.5, "stream": 2.5},
+    "cyd": NOTHING,
+    "dan": NOTHING,
+    "eve": NOTHING | {"cost": 2.5},
+    "fay": all_but("cost"),
+    "gus": POINTS,
+    "hal": all_but("cost"),
+    "ida": POINTS,
+    "jon": POINTS,
+    "kim": NOTHING,
+    "mia": all_but("cost") | {"stream": 0.0},
+    "ned": all_but("cost"),
+    NAMED: NOTHING | {"cost": 2.5},
+    DOTTED: NOTHING | {"stream": 2.5},
+}
+
+
+@pytest.fixture(scope="module")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, Any]], str]:
+    """A class that was graded once, with what `--json` and the terminal said."""
+    place = tmp_path_factory.mktemp("graded")
+    folder, results = new_class(tmp_path_factory, place / "class"), place / "results.json"
+    (folder / ".kicourse" / "limits.toml").write_text(LIMITS)
+    hand_in(folder, "ada", solved())
+    hand_in(folder, "bea", half())
+    hand_in(folder, "cyd", wrong())
+    hand_in(folder, "dan")
+    hand_in(folder, "eve", {"cost": solved()["cost"]}, OWN_CELLS)
+    hand_in(folder, "fay", solved() | {"cost": CRASH})
+    hand_in(folder, "gus", solved(), [("stream-check", CRASH)])
+    hand_in(folder, "hal", solved() | {"cost": "def cost(usage, prices):\n    while True:\n        pass"})
+    hand_in(folder, "ida", solved(), [("cost-check", "while True:\n    pass")])
+    hand_in(folder, "jon", solved(), [REFERENCE])
+    hand_in(folder, "kim").write_text('{"cells": [')
+    hand_in(folder, "mia", solved() | {"cost": CRASH, "stream": CRASH})
+    hand_in(folder, "ned", solved() | {"cost": "def cost(usage, prices):\n    import os\n    os._exit(0)"})
+    hand_in(folder, NAMED, {"cost": solved()["cost"]})
+    hand_in(folder, DOTTED, {"stream": solved()["stream"]})
+    for unusable in ("back\\slash", ".hidden", LONG):
+        hand_in(folder, unusable, half())
+    hand_in(folder, "ada", solved(), unit="no_unit")
+    said = grade(folder, "--json", str(results))
+    return folder, {one["student"]: one for one in json.loads(results.read_text(encoding="utf-8"))}, said
+
+
+@pytest.fixture
+def class_copy(first_run: tuple[Path, Any, Any], tmp_path: Path) -> Path:
+    """The class that was graded once, to go on with."""
+    return Path(shutil.copytree(first_run[0], tmp_path / "class"))
+
+
+@pytest.mark.parametrize("student", EXPECTED)
+def test_the_gradebook_has_the_right_marks(first_run: tuple[Path, Any, Any], student: str) -> None:
+    """A crash or an endless loop costs its task only; a cell of the learner's own costs nothing at all."""
+    assert marks(first_run[0])[student] == EXPECTED[student]
+
+
+def test_nobody_is_missing_or_made_up(first_run: tuple[Path, Any, Any]) -> None:
+    folder, _results, _said = first_run
+    assert marks(folder).keys() == EXPECTED.keys()
+    require_single_rows(folder)
+    with gradebook_of(folder) as gradebook:
+        assert {student.id for student in gradebook.students} == EXPECTED.keys()
+
+
+def test_graded_notebooks_and_feedback_lie_where_nbgrader_looks(first_run: tuple[Path, Any, Any]) -> None:
+    folder, _results, _said = first_run
+    for student in EXPECTED:
+        shown = {
+            cell.metadata.nbgrader.grade_id.removesuffix("-check"): cell.outputs[0].data["text/plain"]
+            for cell in graded(folder, student).cells
+            if cell.metadata.get("nbgrader", {}).get("grade")
+        }
+        assert {task: float(points) for task, points in shown.items()} == marks(folder)[student]
+        assert "</html>" in feedback(folder, student)
+    config: Any = PyFileConfigLoader("nbgrader_config.py", path=str(folder)).load_config()
+    api = NbGraderAPI(coursedir=CourseDirectory(config=config), config=config)
+    rows = {row["student"]: row for row in api.get_submissions(UNIT)}
+    assert {student: row["score"] for student, row in rows.items()} == totals(folder)
+    assert all(row["autograded"] and not row["needs_manual_grade"] for row in rows.values())
+
+
+def test_nbgrader_exports_the_marks(class_copy: Path) -> None:
+    command = [str(BIN / "nbgrader"), "export", "--to=grades.csv"]
+    subprocess.run(command, cwd=class_copy, env=environment(), capture_output=True, check=True, timeout=DEADLINE)
+    with (class_copy / "grades.csv").open(encoding="utf-8") as file:
+        rows = {row["student_id"]: (float(row["score"]), float(row["max_score"])) for row in csv.DictReader(file)}
+    assert rows == {student: (sum(points.values()), 10) for student, points in marks(class_copy).items()}
+
+
+def test_json_says_the_same(first_run: tuple[Path, Any, Any]) -> None:
+    folder, results, _said = first_run
+    assert results.keys() == EXPECTED.keys()
+    for student, result in results.items():
+        message = {"message"} if student == "kim" else set()
+        assert result.keys() == {"student", "unit", "score", "max_score", "status", "seconds", "tasks"} | message
+        assert (result["unit"], result["max_score"]) == (UNIT, 10)
+        assert result["status"] == ("unreadable" if student == "kim" else "graded")
+        assert {task["task"]: task["points"] for task in result["tasks"]} == marks(folder)[student]
+        assert {task["task"]: task["max_points"] for task in result["tasks"]} == POINTS
+        assert result["score"] == sum(task["points"] for task in result["tasks"])
+        assert isinstance(result["seconds"], int | float)
+        for task in result["tasks"]:
+            assert task.keys() == {"task", "points", "max_points", "status", "criteria"}
+            assert all(one.keys() == {"name", "status", "message"} for one in task["criteria"])
+    assert {task["status"] for task in results["ada"]["tasks"]} == {"passed"}
+    assert {task["status"] for task in results["dan"]["tasks"]} == {"not_started"}
+    assert {one["status"] for one in results["ada"]["tasks"][1]["criteria"]} == {"passed"}
+    assert results["cyd"]["tasks"][1]["criteria"][0]["status"] == "failed"
+
+
+def test_the_reason_why_a_submission_cannot_be_read_is_in_its_feedback(first_run: tuple[Path, Any, Any]) -> None:
+    folder, results, said = first_run
+    assert "its content is not JSON" in results["kim"]["message"]
+    assert "its content is not JSON" in feedback(folder, "kim")
+    assert "its content is not JSON" in said
+
+
+@pytest.mark.parametrize("student", ["fay", "gus", "hal", "ida", "ned"])
+def test_feedback_names_what_ended_or_hung(first_run: tuple[Path, Any, Any], student: str) -> None:
+    page = feedback(first_run[0], student)
+    assert any(words in page for words in ("ended, or broke off, in this cell", "took longer than", "seconds"))
+    assert ("ended, or broke off" in page) == (student in ("fay", "gus", "ned"))
+
+
+def test_what_own_cells_show_is_in_the_graded_notebook(first_run: tuple[Path, Any, Any]) -> None:
+    cells = {cell.source: cell.outputs for cell in graded(first_run[0], "eve").cells if cell.cell_type == "code"}
+    awaited, shell, figure, frame = (cells[source] for _place, source in OWN_CELLS)
+    assert awaited[0].text == "awaited 42\n"
+    assert shell[0].get("text", shell[0]).strip() == "said 42 by the shell"
+    assert any("image/png" in output.get("data", {}) for output in figure), figure
+    assert "Bertha" in frame[0].data["text/plain"]
+    assert "4.25" in frame[0].data["text/plain"]
+    assert {kind for outputs in (awaited, shell, figure, frame) for one in outputs for kind in one.get("data", {})} <= {
+        "text/plain",
+        "image/png",
+    }
+
+
+def test_reference_is_off(first_run: tuple[Path, Any, Any]) -> None:
+    outputs = [cell.outputs for cell in graded(first_run[0], "jon").cells if cell.get("source") == REFERENCE[1]]
+    assert "reference() is off" in outputs[0][0].text
+
+
+def test_what_is_no_submission_is_reported(first_run: tuple[Path, Any, Any]) -> None:
+    folder, _results, said = first_run
+    assert "the class does not have this unit: submitted/ada/no_unit" in said
+    for name in (".hidden", LONG):
+        assert name in said.replace("\n", "")
+    assert "back\\\\slash" in said, "written so that nobody takes it for something else"
+    assert {path.name for path in (folder / "autograded").iterdir()} == EXPECTED.keys()
+    assert {path.name for path in (folder / "feedback").iterdir()} == EXPECTED.keys()
+
+
+def keep(folder: Path, *students: str) -> None:
+    """Take the other submissions away."""
+    for path in (folder / "submitted").iterdir():
+        if path.name not in students:
+            shutil.rmtree(path)
+
+
+def test_only_what_changed_is_graded_again(class_copy: Path) -> None:
+    keep(class_copy, "ada", "bea", "kim")
+    before = {name: content for name, content in snapshot(class_copy).items() if not name.endswith(".db")}
+    said = grade(class_copy)
+    assert "3 graded before and unchanged" in said
+    after = {name: content for name, content in snapshot(class_copy).items() if not name.endswith(".db")}
+    assert after == before
+    assert marks(class_copy) == {student: EXPECTED[student] for student in marks(class_copy)}
+
+    hand_in(class_copy, "bea", {"stream": solved()["stream"]})
+    hand_in(class_copy, "new", {"cost": solved()["cost"]})
+    results = grade_for_json(class_copy, "--workers", "1", "--unit", UNIT)
+    assert results.keys() == {"bea", "new"}
+    assert marks(class_copy)["bea"] == NOTHING | {"stream": 2.5}
+    assert marks(class_copy)["new"] == NOTHING | {"cost": 2.5}
+    assert marks(class_copy)["ada"] == EXPECTED["ada"]
+    require_single_rows(class_copy)
+
+
+def test_force_grades_everybody_and_a_persons_grade_stays(class_copy: Path) -> None:
+    keep(class_copy, "ada", "jon", "kim")
+    with gradebook_of(class_copy) as gradebook:
+        by_hand = gradebook.find_grade("cost-check", UNIT, UNIT, "ada")
+        by_hand.manual_score, by_hand.needs_manual_grade = 1.0, False
+        gradebook.db.commit()
+    # References are allowed in this run: who takes one gets nothing for the task.
+    results = grade_for_json(class_copy, "--force", "--workers", "1", KICOURSE_REFERENCE="on")
+    assert results.keys() == {"ada", "jon", "kim"}
+    assert marks(class_copy)["ada"] == POINTS | {"cost": 1.0}
+    assert marks(class_copy)["jon"] == all_but("ask")
+    with gradebook_of(class_copy) as gradebook:
+        by_hand = gradebook.find_grade("cost-check", UNIT, UNIT, "ada")
+        assert (by_hand.manual_score, by_hand.auto_score) == (1.0, 2.5)
+    require_single_rows(class_copy)
+
+
+def test_one_student_is_graded_if_only_one_is_named(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = new_class(tmp_path_factory, tmp_path / "class")
+    for student in ("ada", "bob"):
+        hand_in(folder, student).write_text("no notebook")  # which takes no time
+    assert grade_for_json(folder, "--student", "bob").keys() == {"bob"}
+    assert marks(folder) == {"bob": NOTHING}
+
+
+def test_check_gives_the_same_points(first_run: tuple[Path, Any, Any], tmp_path: Path) -> None:
+    folder, results, _said = first_run
+    students = ("ada", "cyd", "fay", DOTTED)
+    notebooks = [str(folder / "submitted" / student / UNIT / f"{UNIT}.ipynb") for student in students]
+    command = [str(BIN / "kicourse"), "check", *notebooks, "--json", str(tmp_path / "check.json")]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=DEADLINE)
+    assert done.returncode == 1, done.stderr
+    for student, report in zip(students, json.loads((tmp_path / "check.json").read_text()), strict=True):
+        points = [(task["task"], task["points"], task["status"]) for task in report["tasks"]]
+        assert points == [(task["task"], task["points"], task["status"]) for task in results[student]["tasks"]], student
+
+
+def test_seeds_are_new_for_whatever_is_new(tmp_path: Path) -> None:
+    secret = secret_of(tmp_path / "secret")
+    usual = (secret, UNIT, "ask", "ada", b"notebook")
+    others = [
+        (bytes(32), *usual[1:]),
+        (secret, "mini_gpt", *usual[2:]),
+        (secret, UNIT, "cost", *usual[3:]),
+        (*usual[:3], "bob", usual[4]),
+        (*usual[:4], b"changed"),
+    ]
+    assert seed_for(*usual) == seed_for(*usual)
+    assert len({seed_for(*usual), *(seed_for(*other) for other in others)}) == len(others) + 1
+    assert secret_of(tmp_path / "secret") == secret, "once made, it stays"
+    assert secret_of(tmp_path / "other") != secret
+    assert len(secret) == 32
+    if os.name == "posix":
+        assert stat.S_IMODE((tmp_path / "secret").stat().st_mode) == 0o600
+
+
+# ---------------------------------------------------------------- what goes in wrongly
+
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command in this process, without the seconds that a new one takes: its exit status and what it said."""
+
+    def run(folder: Path, *arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["kicourse", "grade", str(folder), *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        # typer ends without an error with None.
+        return int(ended.value.code or 0), said.out + said.err
+
+    return run
+
+
+@pytest.fixture
+def small_class(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A class with one submission, which is not graded yet."""
+    folder = new_class(tmp_path_factory, tmp_path / "class")
+    hand_in(folder, "ada", half())
+    return folder
+
+
+def changed(files: dict[str, bytes], folder: Path) -> set[str]:
+    """What differs now; the class's secret and lock are nobody's loss."""
+    now = snapshot(folder)
+    return {name for name in files.keys() | now.keys() if files.get(name) != now.get(name)} - {".kicourse/secret"}
+
+
+def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
+    said = grade(tmp_path / "nowhere", status=2)
+    assert "There is no folder" in said
+    assert "kicourse class new nowhere" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_no_class_folder(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("all of it")
+    status, said = run(tmp_path)
+    assert status == 2
+    assert "No class folder" in said
+    assert "nbgrader_config.py" in said
+    assert snapshot(tmp_path) == {"thesis.txt": b"all of it"}
+
+
+def broken_release(folder: Path) -> None:
+    (folder / "release" / UNIT / f"{UNIT}.ipynb").write_text("{broken")
+
+
+def gradebook_of_another_nbgrader(folder: Path) -> None:
+    with sqlite3.connect(folder / "gradebook.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = '724cde206c17'")
+    database.close()
+
+
+WRONG_USE: dict[str, tuple[tuple[str, ...], Callable[[Path], Any] | None, int, tuple[str, ...]]] = {
+    "a unit that the class does not have": (
+        ("--unit", "mini_gpt"), None, 2, ("does not have the unit 'mini_gpt'", UNIT),
+    ),
+    "a student who is not there": (("--student", "zoe"), None, 2, ("'zoe'", "Check the student's ID")),
+    "a student who is a way out": (("--student", ".."), None, 2, ("'..'", "Check the student's ID")),
+    "a student who is nothing": (("--student", ""), None, 2, ("''", "Check the student's ID")),
+    "one student of two is not there": (("--student", "ada", "--student", "zoe"), None, 2, ("'zoe'",)),
+    "results into a folder that does not exist": (
+        ("--json", "nowhere/results.json"), None, 2, ("nowhere/results.json", "folder"),
+    ),
+    "a gradebook that does not exist": (("--db", "sqlite:///nowhere.db"), None, 1, ("nowhere.db",)),
+    "a gradebook of another nbgrader": (
+        (), gradebook_of_another_nbgrader, 1, ("gradebook", "724cde206c17", "nbgrader db upgrade"),
+    ),
+    "a gradebook that is none": (
+        (), lambda folder: (folder / "gradebook.db").write_bytes(b"no database at all" * 100), 1, ("gradebook",),
+    ),
+    "a class made with another kicourse": (
+        (), lambda folder: (folder / ".kicourse" / "version").write_text("0.0.1\n"), 1,
+        ("made with kicourse 0.0.1", "pip install kicourse==0.0.1"),
+    ),
+    "limits that are no TOML": (
+        (), lambda folder: (folder / ".kicourse" / "limits.toml").write_text("[first_call\nseconds="), 1,
+        ("limits.toml", "cannot be read", "seconds = 60"),
+    ),
+    "limits that do not exist": (
+        (), lambda folder: (folder / ".kicourse" / "limits.toml").write_text("[first_call]\nhours = 2"), 1,
+        ("limits.toml", "hours"),
+    ),
+    "limits below zero": (
+        (), lambda folder: (folder / ".kicourse" / "limits.toml").write_text("[first_call]\nseconds = -2"), 1,
+        ("limits.toml", "no positive numbers"),
+    ),
+    "a configuration that is no Python": (
+        (), lambda folder: (folder / "nbgrader_config.py").write_text("c = get_config(\n"), 1,
+        ("nbgrader_config.py cannot be read",),
+    ),
+    "a configuration that fails": (
+        (), lambda folder: (folder / "nbgrader_config.py").write_text("import no_such_module\n"), 1,
+        ("nbgrader_config.py cannot be read", "no_such_module"),
+    ),
+    "a release that is no notebook": ((), broken_release, 1, (f"{UNIT}.ipynb",)),
+    "a secret that is none": (
+        (), lambda folder: (folder / ".kicourse" / "secret").write_text("not hexadecimal"), 1, ("secret",),
+    ),
+    "a language that does not exist": (
+        (), lambda folder: (folder / ".kicourse" / "language").write_text("fr\n"), 2, ("fr", "en, de"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG_USE)
+def test_wrong_use_is_said_and_changes_nothing(
+    run: Run, small_class: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments, spoil, expected_status, words = WRONG_USE[name]
+    monkeypatch.chdir(small_class.parent)
+    if spoil:
+        spoil(small_class)
+    before = snapshot(small_class)
+    status, said = run(small_class, *arguments)
+    assert status == expected_status, said
+    assert not [word for word in words if word not in said], said
+    assert "Traceback" not in said
+    assert len(said.strip().splitlines()) == 1, said
+    assert changed(before, small_class) == set()
+
+
+def test_nothing_handed_in(run: Run, small_class: Path) -> None:
+    keep(small_class)
+    assert run(small_class)[0] == 0
+    shutil.rmtree(small_class / "submitted")
+    status, said = run(small_class)
+    assert status == 0
+    assert "Nothing was handed in" in said
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Keep this user from writing into a folder, even if that is root. Skips the test where nothing does."""
+    if os.geteuid() != 0:
+        mode = folder.stat().st_mode
+        folder.chmod(0o500)
+        try:
+            yield
+        finally:
+            folder.chmod(mode)
+        return
+    bind, protect = ["mount", "--bind", str(folder), str(folder)], ["mount", "-o", "remount,bind,ro", str(folder)]
+    try:
+        subprocess.run(bind, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"root is kept from writing by a read-only bind mount alone, and `mount --bind` fails: {error}")
+    try:
+        subprocess.run(protect, check=True, capture_output=True)
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True, capture_output=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="folders on Windows have no such mode")
+def test_a_folder_that_cannot_be_written(run: Run, small_class: Path) -> None:
+    before = snapshot(small_class)
+    with read_only(small_class / ".kicourse"):
+        status, said = run(small_class)
+    assert status == 1
+    assert ".kicourse cannot be written" in said
+    assert "Make the folder writable" in said
+    assert changed(before, small_class) == set()
+
+
+def unreadable(folder: Path, *students: str) -> None:
+    """Hand in what is graded at once: as zero, since it is no notebook."""
+    for student in students:
+        hand_in(folder, student).write_text("no notebook")
+
+
+def test_a_gradebook_that_was_replaced_gets_all_the_marks_again(
+    run: Run, small_class: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A backup was put back, say: what an earlier run noted is no proof that the marks are in this gradebook."""
+    unreadable(small_class, "ada", "bob")
+    fresh = (small_class / "gradebook.db").read_bytes()
+    assert run(small_class)[0] == 0
+    assert marks(small_class).keys() == {"ada", "bob"}
+    (small_class / "gradebook.db").write_bytes(fresh)
+    assert run(small_class)[0] == 0
+    assert marks(small_class).keys() == {"ada", "bob"}
+
+
+def test_another_gradebook_gets_all_the_marks_too(run: Run, small_class: Path) -> None:
+    unreadable(small_class, "ada", "bob")
+    other = shutil.copytree(small_class, small_class.parent / "other")
+    assert run(small_class)[0] == 0
+    assert run(small_class, "--db", f"sqlite:///{other / 'gradebook.db'}")[0] == 0
+    assert marks(other).keys() == {"ada", "bob"}
+
+
+def test_lost_files_come_back(run: Run, small_class: Path) -> None:
+    unreadable(small_class, "ada", "bob")
+    assert run(small_class)[0] == 0
+    before = {name: content for name, content in snapshot(small_class).items() if not name.endswith(".db")}
+    shutil.rmtree(small_class / "feedback" / "ada")
+    shutil.rmtree(small_class / "autograded" / "bob")
+    assert run(small_class)[0] == 0
+    assert {name: content for name, content in snapshot(small_class).items() if not name.endswith(".db")} == before
+    require_single_rows(small_class)
+
+
+def test_a_missing_notebook_is_a_mark_of_zero_that_says_so(run: Run, small_class: Path) -> None:
+    hand_in(small_class, "ada").rename(small_class / "submitted" / "ada" / UNIT / "mine.ipynb")
+    status, said = run(small_class)
+    assert status == 0
+    assert f"There is no {UNIT}.ipynb" in said
+    assert f"There is no {UNIT}.ipynb" in feedback(small_class, "ada")
+    assert marks(small_class) == {"ada": NOTHING}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_folder_names_that_are_no_text_stop_nobody(run: Run, small_class: Path) -> None:
+    unreadable(small_class, "ada")
+    os.mkdir(os.fsencode(small_class / "submitted" / "ada") + b"/no\xfftext")
+    os.mkdir(os.fsencode(small_class / "submitted") + b"/no\xfftext")
+    (small_class / "submitted" / "ada" / "\x1b[31mred").mkdir()
+    (small_class / "submitted" / "\x1b[31mred").mkdir()
+    status, said = run(small_class)
+    assert status == 0, said
+    assert marks(small_class) == {"ada": NOTHING}
+    assert "\x1b" not in said, "a folder's name reaches the terminal as a command"
+    assert "red" in said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs symbolic links")
+def test_a_student_folder_that_is_a_link_is_not_passed_over_in_silence(run: Run, small_class: Path) -> None:
+    unreadable(small_class, "ada")
+    (small_class / "submitted" / "bob").symlink_to(small_class / "submitted" / "ada")
+    _status, said = run(small_class)
+    assert "bob" in said
