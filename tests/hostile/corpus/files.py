@@ -27,7 +27,7 @@ def no_notebook() -> Attack:
 
 @attack("hand in a notebook whose parts are of the wrong types")
 def wrong_types() -> Attack:
-    cells = [
+    cells: list[object] = [
         None,
         7,
         [],
@@ -215,7 +215,7 @@ def nothing() -> Attack:
 
 @attack("hand in a file where the folder should be")
 def file_as_folder() -> Attack:
-    return Attack(place=lambda path, target: path.parent.touch())  # type: ignore[arg-type, return-value]
+    return Attack(place=lambda path, target: path.parent.touch())
 
 
 @attack("hand in a time stamp that cannot be read")

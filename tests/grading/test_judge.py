@@ -1,0 +1,359 @@
+"""What the judge finds through a worker: the verdict that a learner sees in the notebook, whatever the answer does."""
+
+import ast
+import inspect
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import nbformat
+import pytest
+
+from kicourse import checks
+from kicourse.checks import first_call
+from kicourse.grading import sandbox
+from kicourse.grading.job import Job, Outcome
+from kicourse.grading.rebuild import rebuild
+from kicourse.grading.report import TaskReport
+from kicourse.grading.verdicts import with_verdict
+from kicourse.grading.worker import Worker
+from kicourse.syllabus import course
+from tests.grading.class_room import POINTS, UNIT, solved
+from tests.grading.notebooks import exercise
+
+SEED = 4711
+NEUTRAL = "This notebook is being graded"
+# No check talks to the GPT, and a provider is taken as it is: so none has to start.
+PROVIDER = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "OPENAI_API_KEY": "none"}
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    with Worker(course().unit(UNIT), not sandbox.unavailable(), PROVIDER) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _no_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_BASE_URL", "OPENAI_API_KEY", "OPENAI_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def judged(
+    worker: Worker,
+    answers: Mapping[str, str],
+    own: Sequence[tuple[str, str]] = (),
+    seconds: float = 60,
+    language: str = "en",
+) -> Outcome:
+    release = nbformat.read(course().unit(UNIT).exercise("en"), 4)
+    notebook = rebuild(release, nbformat.writes(exercise(answers, own)).encode())
+    return worker.grade(
+        Job(
+            "ada",
+            UNIT,
+            language,
+            nbformat.writes(notebook).encode(),
+            dict.fromkeys(POINTS, SEED),
+            replace(worker.unit.limits, seconds=seconds),
+            worker.sandboxed,
+        )
+    )
+
+
+def task(outcome: Outcome, name: str) -> TaskReport:
+    return next(one for one in outcome.tasks if one.task == name)
+
+
+def statuses(outcome: Outcome) -> dict[str, str]:
+    return {one.task: one.status for one in outcome.tasks}
+
+
+def criteria(outcome: Outcome, name: str) -> dict[str, str]:
+    return {one.name: one.status for one in task(outcome, name).criteria}
+
+
+def cells(outcome: Outcome, source: str) -> list[Any]:
+    """The graded notebook's cells with this in their source."""
+    found = [cell for cell in json.loads(outcome.notebook)["cells"] if source in "".join(cell["source"])]
+    assert found, source
+    return found
+
+
+def shown(outcome: Outcome, source: str) -> str:
+    """All that the cells with this in their source show."""
+    return json.dumps([cell["outputs"] for cell in cells(outcome, source)])
+
+
+# Green here means green there
+
+
+@cache
+def preamble() -> str:
+    """The exercise's own cells that tasks need, but for the first one, which is the graders' affair."""
+    cells = nbformat.read(course().unit(UNIT).exercise("en"), 4).cells
+    needed = [
+        cell.source
+        for cell in cells
+        if cell.cell_type == "code" and "nbgrader" not in cell.metadata and "demo" not in cell.metadata.get("tags", ())
+    ]
+    return "\n".join(needed).replace("client = OpenAI()", "client = None #")
+
+
+def in_the_notebook(answers: Mapping[str, str]) -> tuple[TaskReport, ...]:
+    """The verdicts that a learner sees on these answers."""
+    names = {"ask": "ask", "cost": "cost", "stream": "stream", "conversation": "Conversation"}
+    reports = []
+    for name, check in checks.load(UNIT).items():
+        namespace: dict[str, Any] = {}
+        exec(preamble() + "\n" + answers[name], namespace)
+        reports.append(with_verdict(check.run(namespace[names[name]], seed=SEED).as_dict()))
+    return tuple(reports)
+
+
+def test_a_solution_is_judged_as_in_the_notebook(worker: Worker) -> None:
+    outcome = judged(worker, solved())
+    assert outcome.score == outcome.max_score == 10
+    assert outcome.tasks == in_the_notebook(solved())
+
+
+def test_a_verdict_is_in_the_language_of_the_class(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = solved() | {"cost": "def cost(usage, prices):\n    return 1"}
+    german = judged(worker, answers, language="de")
+    monkeypatch.setenv("KICOURSE_LANG", "de")
+    assert german.tasks == in_the_notebook(answers)
+    assert "Du berechnest" in task(german, "cost").criteria[0].message
+
+
+def as_a_cell(wrong: Any, name: str) -> str:
+    """The source of a misconception of the checks' module with all that it needs there, bound to the task's name."""
+    definitions: dict[str, str] = {}
+    nodes: dict[str, ast.AST] = {}
+    module = ast.parse(inspect.getsource(first_call))
+    for node in module.body:
+        names = [getattr(node, "name", "")]
+        if isinstance(node, ast.Assign):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+        if isinstance(node, ast.FunctionDef):
+            node.decorator_list = []
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Assign):
+            for one in names:
+                definitions[one], nodes[one] = ast.unparse(node), node
+    needed: list[str] = []
+    waiting = [wrong.__name__]
+    while waiting:
+        if (one := waiting.pop()) not in needed:
+            needed.insert(0, one)
+            waiting += [part.id for part in ast.walk(nodes[one]) if isinstance(part, ast.Name) and part.id in nodes]
+    imports = [
+        "from __future__ import annotations",
+        "from collections.abc import Callable, Iterator, Mapping, Sequence",
+        "from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal",
+        "from itertools import islice, takewhile",
+        "from typing import Any",
+    ]
+    # In the module's order: constants come before what uses them.
+    ordered = [one for one in definitions if one in needed]
+    # A decorated function is called by its own name in messages.
+    return "\n".join([*imports, *(definitions[one] for one in ordered), f"{name} = {wrong.__name__}"])
+
+
+NAMES = {"ask": "ask", "cost": "cost", "stream": "stream", "conversation": "Conversation"}
+
+
+def misconceptions(name: str) -> list[Any]:
+    return [one.build() for one in checks.load(UNIT)[name].misconceptions]
+
+
+ROUNDS = max(len(misconceptions(name)) for name in POINTS)
+
+
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_a_mistake_is_judged_and_named_as_in_the_notebook(worker: Worker, number: int) -> None:
+    """The nth misconception of each task; of a task that has fewer, its solution."""
+    answers = solved()
+    for name in POINTS:
+        wrong = misconceptions(name)
+        if number < len(wrong):
+            answers[name] = as_a_cell(wrong[number], NAMES[name])
+    outcome = judged(worker, answers)
+    expected = in_the_notebook(answers)
+    for got, wanted in zip(outcome.tasks, expected, strict=True):
+        assert got == wanted
+        if "### BEGIN" not in answers[got.task]:
+            assert got.points < POINTS[got.task], f"{got.task}: a mistake with full marks"
+
+
+BY_HAND = {
+    "nothing at all": ("ask", "ask = None"),
+    "a stub": ("ask", "def ask(client, question, instructions):\n    raise NotImplementedError()"),
+    "an exception": ("cost", "def cost(usage, prices):\n    raise KeyError('input')"),
+    "an exception of its own": (
+        "cost",
+        "class Broke(ValueError):\n    pass\n\n\ndef cost(usage, prices):\n    raise Broke('no money')",
+    ),
+    "too few parameters": ("ask", "def ask(client):\n    return 'It depends.'"),
+    "an object": ("ask", "def ask(client, question, instructions):\n    return object"),
+    "no number": ("cost", "def cost(usage, prices):\n    return Decimal('NaN')"),
+    "exits": ("cost", "def cost(usage, prices):\n    raise SystemExit(0)"),
+    "interrupts": ("cost", "def cost(usage, prices):\n    raise KeyboardInterrupt"),
+    "recursion": ("cost", "def cost(usage, prices):\n    return cost(usage, prices)"),
+    "twice": ("ask", "def ask(c, q, i):\n    for _ in range(2):\n        r = client_asks(c, q, i)\n    return r"),
+}
+CLIENT_ASKS = """
+def client_asks(client, question, instructions):
+    messages = [{"role": "system", "content": instructions}, {"role": "user", "content": question}]
+    return client.chat.completions.create(model=MODEL, messages=messages).choices[0].message.content
+"""
+
+
+@pytest.mark.parametrize("what", BY_HAND)
+def test_an_answer_that_fails_is_judged_as_in_the_notebook(worker: Worker, what: str) -> None:
+    name, source = BY_HAND[what]
+    answers = solved() | {name: CLIENT_ASKS + source}
+    outcome = judged(worker, answers)
+    assert outcome.tasks == in_the_notebook(answers)
+    assert task(outcome, name).points < POINTS[name]
+    assert outcome.score == 10 - POINTS[name] + task(outcome, name).points
+
+
+# What an honest answer may do
+
+
+def test_answers_may_print_be_async_and_await_in_their_cell(worker: Worker) -> None:
+    answers = {
+        "ask": "import asyncio\nawait asyncio.sleep(0)\n"
+        "async def ask(client, question, instructions=INSTRUCTIONS):\n"
+        "    print('asked', question)\n    await asyncio.sleep(0)\n"
+        "    messages = [{'role': 'system', 'content': instructions}, {'role': 'user', 'content': question}]\n"
+        "    call = lambda: client.chat.completions.create(model=MODEL, messages=messages)\n"
+        "    return (await asyncio.to_thread(call)).choices[0].message.content",
+        "cost": "import sys, warnings\n"
+        + solved()["cost"].replace("### BEGIN SOLUTION", "print('x' * 5000, file=sys.stderr); warnings.warn('hm')"),
+        "stream": solved()["stream"].replace("def stream", "async def stream"),
+        "conversation": "print('defined')\n" + solved()["conversation"],
+    }
+    outcome = judged(worker, answers, [("setup", "import asyncio\nprint('awaited', await asyncio.sleep(0, 6 * 7))")])
+    assert statuses(outcome) == dict.fromkeys(POINTS, "passed"), outcome.tasks
+    assert "awaited 42" in shown(outcome, "6 * 7")
+    assert "asked" in shown(outcome, "check.ask(ask)")
+    assert "stderr" not in shown(outcome, "check.cost(cost)"), "nbgrader takes points for that"
+    assert "defined" in shown(outcome, "print('defined')")
+
+
+def test_a_check_in_an_own_cell_says_nothing(worker: Worker) -> None:
+    own = [
+        ("ask", "check.ask(ask)"),
+        ("ask", "print(check.ask.many(), check.cost.hint())"),
+        ("cost-check", "check.ask(ask)"),
+    ]
+    outcome = judged(worker, solved() | {"ask": "def ask(*_): return 1"}, own)
+    assert statuses(outcome)["ask"] == "failed"
+    graded, *others = sorted(cells(outcome, "check.ask(ask)"), key=lambda cell: "nbgrader" not in cell["metadata"])
+    assert "execute_result" in json.dumps(graded["outputs"])
+    assert len(others) == 2
+    for cell in (*others, *cells(outcome, "check.ask.many()")):
+        assert NEUTRAL in json.dumps(cell["outputs"])
+        assert "execute_result" not in json.dumps(cell["outputs"])
+    assert [one.status for one in outcome.tasks[1:]] == ["passed"] * 3
+
+
+# What costs a task, and no more
+
+
+LOOP = "\n".join(
+    [
+        "import time",
+        "def cost(usage, prices):",
+        "    details = usage.completion_tokens_details",
+        "    while details and details.reasoning_tokens:",
+        "        spinning = True",
+        "    details = usage.prompt_tokens_details",
+        "    cached = (details.cached_tokens or 0) if details else 0",
+        "    if cached:",
+        "        time.sleep(3600)",
+        "    total = usage.prompt_tokens * prices['input'] + usage.completion_tokens * prices['output']",
+        "    return (total / 1_000_000).quantize(Decimal('0.0001'), rounding=ROUND_HALF_UP)",
+    ]
+)
+
+
+def test_an_endless_answer_is_interrupted_and_its_other_criteria_are_tried(worker: Worker) -> None:
+    """Over the wire too: a loop is stopped, a sleep is left behind, and both are said to be where they are."""
+    outcome = judged(worker, solved() | {"cost": LOOP})
+    assert criteria(outcome, "cost") == {
+        "read_and_written": "passed",
+        "cached_once": "failed",
+        "reasoning_once": "failed",
+        "missing_details": "passed",
+        "rounds_once": "passed",
+    }
+    assert statuses(outcome) == dict.fromkeys(POINTS, "passed") | {"cost": "partial"}
+    failed = [one for one in task(outcome, "cost").criteria if one.status == "failed"]
+    assert {one.message for one in failed} == {"Your code did not come back within 10 seconds."}
+    verdict = shown(outcome, "check.cost(cost)")
+    assert "time.sleep(3600)" in verdict
+    assert "spinning = True" in verdict or "while details" in verdict
+
+
+CRASH = """
+def cost(usage, prices):
+    import os
+    os._exit(3) if usage.completion_tokens_details and usage.completion_tokens_details.reasoning_tokens else None
+    return 0
+"""
+
+
+def test_a_crash_inside_of_a_criterion_costs_the_task(worker: Worker) -> None:
+    outcome = judged(worker, solved() | {"cost": CRASH.replace("return 0", "return _right(usage, prices)") + RIGHT})
+    assert statuses(outcome) == dict.fromkeys(POINTS, "passed") | {"cost": "error"}
+    assert task(outcome, "cost").points == 0
+    assert "ended, or broke off, in this cell" in task(outcome, "cost").message
+
+
+RIGHT = "\n_right = (lambda scope: (exec({!r}, scope), scope['cost'])[1])(dict(globals()))\n".format(solved()["cost"])
+
+
+def test_what_was_judged_before_a_restart_stays(worker: Worker) -> None:
+    own = [("ask", "print('before')"), ("stream-check", "import os; os._exit(1)"), ("stream-check", "print('after')")]
+    restarted, plain = judged(worker, solved(), own), judged(worker, solved())
+    assert restarted.tasks == plain.tasks
+    assert restarted.score == 10
+    assert "before" in shown(restarted, "print('before')")
+    assert "after" in shown(restarted, "print('after')")
+    assert "ended, or broke off, in this cell" in shown(restarted, "os._exit(1)")
+
+
+def test_a_check_cell_shows_after_a_restart_what_it_shows_without_one(worker: Worker) -> None:
+    answers = solved() | {"ask": solved()["ask"].replace("### BEGIN SOLUTION", "print('asking')")}
+    restarted = judged(worker, answers, [("stream-check", "import os; os._exit(1)")])
+    plain = judged(worker, answers)
+    assert shown(restarted, "check.ask(ask)") == shown(plain, "check.ask(ask)")
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("while True: pass", "The cell took longer than"),
+        ("import os; os.kill(os.getpid(), 9)", "ended, or broke off, in this cell"),
+        ("import ctypes; ctypes.string_at(0)", "ended, or broke off, in this cell"),
+    ],
+)
+def test_a_tasks_cell_that_ends_the_process_costs_the_task(worker: Worker, source: str, why: str) -> None:
+    outcome = judged(worker, solved() | {"cost": source}, seconds=6)
+    assert statuses(outcome) == dict.fromkeys(POINTS, "passed") | {"cost": "error"}
+    assert why in shown(outcome, source)
+    assert why in task(outcome, "cost").message, "why there is no `cost`, not that there is none"
+
+
+def test_a_worker_goes_on_after_all_that(worker: Worker) -> None:
+    assert judged(worker, solved()).score == 10
+    assert judged(worker, {}).tasks == tuple(
+        with_verdict(check.run(_stub, seed=SEED).as_dict()) for check in checks.load(UNIT).values()
+    )
+
+
+def _stub(*_args: Any, **_kwargs: Any) -> None:
+    raise NotImplementedError()
