@@ -237,7 +237,7 @@ def _connect(address: str) -> Any:
     if isinstance(client, Exception):
         raise UserError(
             f"No Dask scheduler answers at {address} ({client or type(client).__name__}). Give the address that "
-            "`dask scheduler` prints when it starts (tcp://192.168.0.1:8786, say), and see that it is reached from here."
+            "`dask scheduler` prints (tcp://192.168.0.1:8786, say), and see that it is reached from here."
         ) from client
     return client
 
