@@ -163,8 +163,15 @@ def test_a_missing_solution_keeps_its_stub_and_the_others_count() -> None:
 
 
 def test_the_first_of_two_cells_of_one_task_counts() -> None:
-    rebuilt = rebuild(RELEASE, of_cells(submitted("first = 1"), submitted("second = 2", id="other")))
+    between = {"cell_type": "code", "id": "check", "metadata": {"nbgrader": {"grade_id": "double-check"}}, "source": ""}
+    rebuilt = rebuild(RELEASE, of_cells(submitted("first = 1"), between, submitted("second = 2", id="other")))
     assert sources(rebuilt) == sources(RELEASE) | {"double": "first = 1"}
+
+
+def test_a_task_that_was_split_is_whole_again() -> None:
+    halves = submitted("def double(x):"), submitted("    return 2 * x", id="half")
+    rebuilt = rebuild(RELEASE, of_cells(*halves))
+    assert sources(rebuilt) == sources(RELEASE) | {"double": "def double(x):\n    return 2 * x"}
 
 
 def test_a_task_is_known_by_its_id_when_its_grade_id_is_lost() -> None:

@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import Any, NamedTuple
 
@@ -28,15 +28,16 @@ def rebuild(release: NotebookNode, data: bytes) -> NotebookNode:
 
     From the submission come the source of the solution cells and the learner's own extra cells, each after the
     release cell that it follows there. A solution cell is found by its grade_id, or by its id where the grade_id was
-    lost; the first of several counts, the others become nothing, and a missing one keeps its stub. Everything else is
-    the release's. That includes code cells that a learner may edit, demonstrations and helpers: the release wins, so
-    that every submission is graded on the same ground; what a learner changed there belongs into an own cell.
+    lost; the halves of one that was split are joined, otherwise the first of several counts and the others become
+    nothing, and a missing one keeps its stub. Everything else is the release's. That includes code cells that a learner
+    may edit, demonstrations and helpers: the release wins, so that every submission is graded on the same ground; what
+    a learner changed there belongs into an own cell.
 
     Whatever can be understood of a submission is used. Raises UnreadableSubmissionError for a file that is no notebook
     at all, holds more than MOST_BRACKETS, or has a cell to be taken whose source is longer than LONGEST_SOURCE.
     """
     rebuilt = deepcopy(release)
-    cells = _submitted_cells(release, data)
+    cells = _joined(release, _submitted_cells(release, data))
     claims = _claims(release, cells)
     counted = _first_of_each(claims)
     extras: dict[int, list[_Cell]] = defaultdict(list)
@@ -114,6 +115,21 @@ def _source(raw: object) -> str | None:
     if len(texts) < len(lines):
         return None
     return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", "".join(texts).replace("\0", ""))
+
+
+def _joined(release: NotebookNode, cells: Iterable[_Cell]) -> list[_Cell]:
+    """Put a solution cell together again that JupyterLab has split: both halves keep its grade_id."""
+    about = (cell.metadata.get("nbgrader", {}) for cell in release.cells)
+    answers = {one["grade_id"] for one in about if one.get("solution")}
+    whole: list[_Cell] = []
+    for cell in cells:
+        last = whole[-1] if whole else None
+        is_half = last is not None and cell.grade_id in answers and cell.grade_id == last.grade_id
+        if last is None or not is_half or cell.kind != last.kind:
+            whole.append(cell)
+        elif cell.source != last.source:
+            whole[-1] = replace(last, source=f"{last.source}\n{cell.source}")
+    return whole
 
 
 def _dictionary(value: object) -> dict[str, Any]:
