@@ -1,11 +1,12 @@
 import csv
 import json
+import pickle
 import shutil
 import sqlite3
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from tests.grading.stock import (
     outcome,
     released,
     stock,
+    unhurried_disk,
     url,
 )
 from tests.grading.test_class_folder import nbgrader
@@ -38,6 +40,12 @@ from tests.grading.test_class_folder import nbgrader
 def graded(tmp_path_factory: pytest.TempPathFactory) -> Stock:
     """What stock nbgrader did."""
     return stock(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(autouse=True)
+def _unhurried() -> Iterator[None]:
+    with unhurried_disk():
+        yield
 
 
 @pytest.fixture
@@ -303,8 +311,6 @@ with GradebookWriter(f"sqlite:///{gradebook}", "class") as writer:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limits")
 def test_a_full_disk_leaves_whole_submissions(gradebook: Path, notebook: bytes) -> None:
-    import pickle
-
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(gradebook)],
         input=pickle.dumps(outcome("", notebook, 5, 2.5)),
