@@ -4,6 +4,7 @@ import ast
 import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from kicourse import checks
 from kicourse.checks import first_call
+from kicourse.checks.check import Misconception
 from kicourse.grading import sandbox
 from kicourse.grading.job import Job, Outcome
 from kicourse.grading.rebuild import rebuild
@@ -27,6 +29,9 @@ SEED = 4711
 NEUTRAL = "This notebook is being graded"
 # No check talks to the GPT, and a provider is taken as it is: so none has to start.
 PROVIDER = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "OPENAI_API_KEY": "none"}
+
+NAMES = {"ask": "ask", "cost": "cost", "stream": "stream", "conversation": "Conversation"}
+"""What the answer to each task is called."""
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +81,9 @@ def criteria(outcome: Outcome, name: str) -> dict[str, str]:
 
 
 def cells(outcome: Outcome, source: str) -> list[Any]:
-    """The graded notebook's cells with this in their source."""
-    found = [cell for cell in json.loads(outcome.notebook)["cells"] if source in "".join(cell["source"])]
+    """The graded notebook's code cells with this in their source."""
+    code = [cell for cell in json.loads(outcome.notebook)["cells"] if cell["cell_type"] == "code"]
+    found = [cell for cell in code if source in "".join(cell["source"])]
     assert found, source
     return found
 
@@ -104,13 +110,22 @@ def preamble() -> str:
 
 def in_the_notebook(answers: Mapping[str, str]) -> tuple[TaskReport, ...]:
     """The verdicts that a learner sees on these answers."""
-    names = {"ask": "ask", "cost": "cost", "stream": "stream", "conversation": "Conversation"}
     reports = []
     for name, check in checks.load(UNIT).items():
         namespace: dict[str, Any] = {}
-        exec(preamble() + "\n" + answers[name], namespace)
-        reports.append(with_verdict(check.run(namespace[names[name]], seed=SEED).as_dict()))
+        for source in (preamble(), answers[name]):
+            # A file of that name is the learner's own; what is called <string> is not.
+            exec(compile(source, "cell.py", "exec"), namespace)
+        reports.append(with_verdict(check.run(namespace[NAMES[name]], seed=SEED).as_dict()))
     return tuple(reports)
+
+
+def both(worker: Worker, answers: Mapping[str, str]) -> tuple[Outcome, tuple[TaskReport, ...]]:
+    """What the judge finds, and what the learner sees; found at the same time, to save half of it."""
+    with ThreadPoolExecutor(1) as executor:
+        outcome = executor.submit(judged, worker, answers)
+        expected = in_the_notebook(answers)
+        return outcome.result(), expected
 
 
 def test_a_solution_is_judged_as_in_the_notebook(worker: Worker) -> None:
@@ -127,96 +142,82 @@ def test_a_verdict_is_in_the_language_of_the_class(worker: Worker, monkeypatch: 
     assert "Du berechnest" in task(german, "cost").criteria[0].message
 
 
-def as_a_cell(wrong: Any, name: str) -> str:
-    """The source of a misconception of the checks' module with all that it needs there, bound to the task's name."""
-    definitions: dict[str, str] = {}
-    nodes: dict[str, ast.AST] = {}
-    module = ast.parse(inspect.getsource(first_call))
-    for node in module.body:
-        names = [getattr(node, "name", "")]
-        if isinstance(node, ast.Assign):
-            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
-        if isinstance(node, ast.FunctionDef):
+def as_a_cell(name: str, wrong: Misconception) -> str:
+    """The source of a misconception with all of the checks' module that it needs, bound to what the task asks for."""
+    nodes: dict[str, ast.stmt] = {}
+    for node in ast.parse(inspect.getsource(first_call)).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
             node.decorator_list = []
-        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Assign):
-            for one in names:
-                definitions[one], nodes[one] = ast.unparse(node), node
-    needed: list[str] = []
-    waiting = [wrong.__name__]
+            nodes[node.name] = node
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            nodes[node.targets[0].id] = node
+    needed, waiting = set[str](), [wrong.name]
     while waiting:
-        if (one := waiting.pop()) not in needed:
-            needed.insert(0, one)
-            waiting += [part.id for part in ast.walk(nodes[one]) if isinstance(part, ast.Name) and part.id in nodes]
-    imports = [
-        "from __future__ import annotations",
-        "from collections.abc import Callable, Iterator, Mapping, Sequence",
-        "from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal",
-        "from itertools import islice, takewhile",
-        "from typing import Any",
-    ]
-    # In the module's order: constants come before what uses them.
-    ordered = [one for one in definitions if one in needed]
-    # A decorated function is called by its own name in messages.
-    return "\n".join([*imports, *(definitions[one] for one in ordered), f"{name} = {wrong.__name__}"])
+        needed.add(one := waiting.pop())
+        names = {part.id for part in ast.walk(nodes[one]) if isinstance(part, ast.Name)}
+        waiting += (names & nodes.keys()) - needed - POINTS.keys()
+    definitions = [ast.unparse(node) for one, node in nodes.items() if one in needed]
+    is_factory = inspect.isfunction(vars(first_call)[wrong.name]) and isinstance(wrong.build(), type)
+    return "\n".join([IMPORTS, *definitions, f"{NAMES[name]} = {wrong.name}{'()' * is_factory}"])
 
 
-NAMES = {"ask": "ask", "cost": "cost", "stream": "stream", "conversation": "Conversation"}
-
-
-def misconceptions(name: str) -> list[Any]:
-    return [one.build() for one in checks.load(UNIT)[name].misconceptions]
-
-
-ROUNDS = max(len(misconceptions(name)) for name in POINTS)
+IMPORTS = """
+from __future__ import annotations
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
+from itertools import islice, takewhile
+from typing import Any
+"""
+ROUNDS = max(len(check.misconceptions) for check in checks.load(UNIT).values())
 
 
 @pytest.mark.parametrize("number", range(ROUNDS))
 def test_a_mistake_is_judged_and_named_as_in_the_notebook(worker: Worker, number: int) -> None:
     """The nth misconception of each task; of a task that has fewer, its solution."""
-    answers = solved()
-    for name in POINTS:
-        wrong = misconceptions(name)
-        if number < len(wrong):
-            answers[name] = as_a_cell(wrong[number], NAMES[name])
-    outcome = judged(worker, answers)
-    expected = in_the_notebook(answers)
+    wrong = {
+        name: as_a_cell(name, check.misconceptions[number])
+        for name, check in checks.load(UNIT).items()
+        if number < len(check.misconceptions)
+    }
+    answers = solved() | wrong
+    outcome, expected = both(worker, answers)
     for got, wanted in zip(outcome.tasks, expected, strict=True):
         assert got == wanted
-        if "### BEGIN" not in answers[got.task]:
-            assert got.points < POINTS[got.task], f"{got.task}: a mistake with full marks"
+        assert (got.points < POINTS[got.task]) is (got.task in wrong)
 
 
-BY_HAND = {
-    "nothing at all": ("ask", "ask = None"),
-    "a stub": ("ask", "def ask(client, question, instructions):\n    raise NotImplementedError()"),
-    "an exception": ("cost", "def cost(usage, prices):\n    raise KeyError('input')"),
-    "an exception of its own": (
-        "cost",
-        "class Broke(ValueError):\n    pass\n\n\ndef cost(usage, prices):\n    raise Broke('no money')",
-    ),
-    "too few parameters": ("ask", "def ask(client):\n    return 'It depends.'"),
-    "an object": ("ask", "def ask(client, question, instructions):\n    return object"),
-    "no number": ("cost", "def cost(usage, prices):\n    return Decimal('NaN')"),
-    "exits": ("cost", "def cost(usage, prices):\n    raise SystemExit(0)"),
-    "interrupts": ("cost", "def cost(usage, prices):\n    raise KeyboardInterrupt"),
-    "recursion": ("cost", "def cost(usage, prices):\n    return cost(usage, prices)"),
-    "twice": ("ask", "def ask(c, q, i):\n    for _ in range(2):\n        r = client_asks(c, q, i)\n    return r"),
-}
 CLIENT_ASKS = """
 def client_asks(client, question, instructions):
     messages = [{"role": "system", "content": instructions}, {"role": "user", "content": question}]
     return client.chat.completions.create(model=MODEL, messages=messages).choices[0].message.content
 """
+BY_HAND = [
+    ("ask = None", "def cost(usage, prices):\n    raise KeyError('input')"),
+    (
+        "def ask(client, question, instructions):\n    raise NotImplementedError()",
+        "class Broke(ValueError):\n    pass\n\n\ndef cost(usage, prices):\n    raise Broke('no money')",
+    ),
+    ("def ask(client):\n    return 'It depends.'", "def cost(usage, prices):\n    return Decimal('NaN')"),
+    (
+        "def ask(client, question, instructions):\n    return object",
+        "def cost(usage, prices):\n    raise SystemExit(0)",
+    ),
+    (
+        "def ask(*args):\n    for _ in range(2):\n        reply = client_asks(*args)\n    return reply",
+        "def cost(usage, prices):\n    raise KeyboardInterrupt",
+    ),
+    ("ask = lambda *args: client_asks(*args) + ' '", "def cost(usage, prices):\n    return cost(usage, prices)"),
+]
 
 
-@pytest.mark.parametrize("what", BY_HAND)
-def test_an_answer_that_fails_is_judged_as_in_the_notebook(worker: Worker, what: str) -> None:
-    name, source = BY_HAND[what]
-    answers = solved() | {name: CLIENT_ASKS + source}
-    outcome = judged(worker, answers)
-    assert outcome.tasks == in_the_notebook(answers)
-    assert task(outcome, name).points < POINTS[name]
-    assert outcome.score == 10 - POINTS[name] + task(outcome, name).points
+@pytest.mark.parametrize(("ask", "cost"), BY_HAND)
+def test_an_answer_that_fails_is_judged_as_in_the_notebook(worker: Worker, ask: str, cost: str) -> None:
+    answers = solved() | {"ask": CLIENT_ASKS + ask, "cost": cost}
+    outcome, expected = both(worker, answers)
+    assert outcome.tasks == expected
+    assert task(outcome, "ask").points < POINTS["ask"]
+    assert task(outcome, "cost").points < POINTS["cost"]
+    assert [one.status for one in outcome.tasks[2:]] == ["passed"] * 2
 
 
 # What an honest answer may do
@@ -239,20 +240,23 @@ def test_answers_may_print_be_async_and_await_in_their_cell(worker: Worker) -> N
     assert statuses(outcome) == dict.fromkeys(POINTS, "passed"), outcome.tasks
     assert "awaited 42" in shown(outcome, "6 * 7")
     assert "asked" in shown(outcome, "check.ask(ask)")
-    assert "stderr" not in shown(outcome, "check.cost(cost)"), "nbgrader takes points for that"
+    printed = [output for cell in cells(outcome, "check.cost(cost)") for output in cell["outputs"]]
+    assert "xxxxx" in json.dumps(printed)
+    assert {output.get("name") for output in printed} == {None, "stdout"}, "nbgrader takes points for stderr"
     assert "defined" in shown(outcome, "print('defined')")
 
 
 def test_a_check_in_an_own_cell_says_nothing(worker: Worker) -> None:
     own = [
-        ("ask", "check.ask(ask)"),
+        ("ask", "# mine\ncheck.ask(ask)"),
         ("ask", "print(check.ask.many(), check.cost.hint())"),
-        ("cost-check", "check.ask(ask)"),
+        ("cost-check", "# mine too\ncheck.ask(ask)"),
     ]
     outcome = judged(worker, solved() | {"ask": "def ask(*_): return 1"}, own)
     assert statuses(outcome)["ask"] == "failed"
     graded, *others = sorted(cells(outcome, "check.ask(ask)"), key=lambda cell: "nbgrader" not in cell["metadata"])
     assert "execute_result" in json.dumps(graded["outputs"])
+    assert NEUTRAL not in json.dumps(graded["outputs"])
     assert len(others) == 2
     for cell in (*others, *cells(outcome, "check.ask.many()")):
         assert NEUTRAL in json.dumps(cell["outputs"])
@@ -263,39 +267,29 @@ def test_a_check_in_an_own_cell_says_nothing(worker: Worker) -> None:
 # What costs a task, and no more
 
 
-LOOP = "\n".join(
-    [
-        "import time",
-        "def cost(usage, prices):",
-        "    details = usage.completion_tokens_details",
-        "    while details and details.reasoning_tokens:",
-        "        spinning = True",
-        "    details = usage.prompt_tokens_details",
-        "    cached = (details.cached_tokens or 0) if details else 0",
-        "    if cached:",
-        "        time.sleep(3600)",
-        "    total = usage.prompt_tokens * prices['input'] + usage.completion_tokens * prices['output']",
-        "    return (total / 1_000_000).quantize(Decimal('0.0001'), rounding=ROUND_HALF_UP)",
-    ]
-)
+LOOP = """
+def cost(usage, prices):
+    details = usage.completion_tokens_details
+    while details and details.reasoning_tokens:
+        spinning = True
+    details = usage.prompt_tokens_details
+    cached = (details.cached_tokens or 0) if details else 0
+    fresh = usage.prompt_tokens - cached
+    total = fresh * prices["input"] + cached * prices["cached_input"] + usage.completion_tokens * prices["output"]
+    return (total / 1_000_000).quantize(Decimal("0.0001"), rounding=ROUND_HALF_UP)
+"""
 
 
 def test_an_endless_answer_is_interrupted_and_its_other_criteria_are_tried(worker: Worker) -> None:
-    """Over the wire too: a loop is stopped, a sleep is left behind, and both are said to be where they are."""
     outcome = judged(worker, solved() | {"cost": LOOP})
-    assert criteria(outcome, "cost") == {
-        "read_and_written": "passed",
-        "cached_once": "failed",
-        "reasoning_once": "failed",
-        "missing_details": "passed",
-        "rounds_once": "passed",
-    }
+    found = criteria(outcome, "cost")
+    assert found.pop("reasoning_once") == "failed"
+    assert set(found.values()) == {"passed"}
     assert statuses(outcome) == dict.fromkeys(POINTS, "passed") | {"cost": "partial"}
-    failed = [one for one in task(outcome, "cost").criteria if one.status == "failed"]
-    assert {one.message for one in failed} == {"Your code did not come back within 10 seconds."}
+    (failed,) = [one for one in task(outcome, "cost").criteria if one.status == "failed"]
+    assert failed.message == "Your code did not come back within 10 seconds."
     verdict = shown(outcome, "check.cost(cost)")
-    assert "time.sleep(3600)" in verdict
-    assert "spinning = True" in verdict or "while details" in verdict
+    assert "spinning = True" in verdict or "while details" in verdict, "the line where it hangs"
 
 
 CRASH = """
@@ -338,11 +332,10 @@ def test_a_check_cell_shows_after_a_restart_what_it_shows_without_one(worker: Wo
     [
         ("while True: pass", "The cell took longer than"),
         ("import os; os.kill(os.getpid(), 9)", "ended, or broke off, in this cell"),
-        ("import ctypes; ctypes.string_at(0)", "ended, or broke off, in this cell"),
     ],
 )
 def test_a_tasks_cell_that_ends_the_process_costs_the_task(worker: Worker, source: str, why: str) -> None:
-    outcome = judged(worker, solved() | {"cost": source}, seconds=6)
+    outcome = judged(worker, solved() | {"cost": source}, seconds=4)
     assert statuses(outcome) == dict.fromkeys(POINTS, "passed") | {"cost": "error"}
     assert why in shown(outcome, source)
     assert why in task(outcome, "cost").message, "why there is no `cost`, not that there is none"
