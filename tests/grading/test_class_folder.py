@@ -1,3 +1,5 @@
+"""A class folder, and what stock nbgrader does with it: its commands and the formgrader's button go to the judge."""
+
 import csv
 import json
 import os
@@ -7,19 +9,37 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import nbformat
+import psutil
 import pytest
 
 import kicourse
 from kicourse.errors import UsageError, UserError
 from kicourse.grading import class_folder
+from kicourse.grading.open_class import open_class
+from kicourse.grading.processes import descendants
 from kicourse.syllabus import UnknownUnitError
-from tests.grading.notebooks import HALF, SOLVED, unit, write
+from tests.grading.class_room import (
+    DEADLINE,
+    NOTHING,
+    POINTS,
+    UNIT,
+    environment,
+    grade,
+    hand_in,
+    marks,
+    new_class,
+    require_single_rows,
+    solved,
+    totals,
+)
+from tests.grading.notebooks import exercise, unit, write
 
 SOLUTION = {
     "double": "def double(x):\n"
@@ -28,72 +48,187 @@ SOLUTION = {
     "    ### END SOLUTION",
     "shout": "def shout(x):\n    ### BEGIN SOLUTION\n    return x.upper()\n    ### END SOLUTION",
 }
+STAMP = "2026-03-01 10:00:00.5 UTC"
+SECRET = "the instructor's own"
 
 
-@pytest.fixture(scope="module")
-def pristine_class(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A class folder whose one assignment is the toy unit, made once."""
-    place = tmp_path_factory.mktemp("pristine")
-    solution = write(place / "maintenance.ipynb", unit(SOLUTION))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kicourse.syllabus.Unit.solution", lambda _unit, _language: solution)
-        return class_folder.new(place / "class", "en", ["maintenance"])
-
-
-@pytest.fixture
-def class_of_toys(pristine_class: Path, tmp_path: Path) -> Path:
-    """A class folder to work in; that it works after a move is a part of what is tested."""
-    return Path(shutil.copytree(pristine_class, tmp_path / "class"))
-
-
-def submit(folder: Path, student: str, answers: dict[str, str], without: str = "") -> None:
-    """Hand in the released notebook with some of its stubs filled in, and perhaps a cell deleted."""
+def submit(folder: Path, student: str, answers: dict[str, str]) -> None:
+    """Hand in the released notebook of the toy unit with some of its stubs filled in."""
     notebook = nbformat.read(folder / "release" / "maintenance" / "maintenance.ipynb", 4)
     for cell in notebook.cells:
         name = cell.metadata.get("nbgrader", {}).get("grade_id")
         cell.source = answers.get(name, cell.source)
-    notebook.cells = [c for c in notebook.cells if c.metadata.get("nbgrader", {}).get("grade_id") != without]
     write(folder / "submitted" / student / "maintenance" / "maintenance.ipynb", notebook)
 
 
 def nbgrader(folder: Path, *arguments: str) -> None:
     """Run stock nbgrader in a class folder, as from a shell in which nothing is activated."""
     command = [str(Path(sys.executable).with_name("nbgrader")), *arguments]
-    environment = os.environ | {"PATH": "/usr/bin:/bin"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(PATH="/usr/bin:/bin"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE,
+    )
     assert done.returncode == 0, done.stderr
 
 
-def test_stock_nbgrader_gives_the_right_marks(class_of_toys: Path) -> None:
-    folder = class_of_toys
-    submit(folder, "ada", SOLVED)
-    submit(folder, "bob", {})
-    submit(folder, "cy", HALF)
-    submit(folder, "dan", SOLVED, without="double-check")
-    submit(folder, "eve", SOLVED | {"double": "def double(x):\n    raise ValueError(x)"})
-    nbgrader(folder, "autograde", "maintenance")
-    nbgrader(folder, "generate_feedback", "maintenance")
-    nbgrader(folder, "export", "--to=grades.csv")
-    with (folder / "grades.csv").open() as file:
+@pytest.fixture
+def room(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    """A class folder to work in; that it works after a move is a part of what is tested."""
+    return new_class(tmp_path_factory, tmp_path / "class")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The same class twice: one graded with nbgrader, the other with kicourse."""
+
+    nbgraders: Path
+    kicourses: Path
+
+
+BROKEN = ("pipe", "link", "folder", "old", "broken", "empty", "missing")
+"""Students whose submissions nobody can read."""
+WORKED = {
+    "ada": POINTS,
+    "bob": NOTHING,
+    "cy": {"ask": 2, "cost": 0, "stream": 2.5, "conversation": 0},
+    "dan": POINTS,
+    "eve": POINTS | {"cost": 0},
+    "newer": POINTS,
+    "stamped": {"ask": 2, "cost": 0, "stream": 0, "conversation": 0},
+    "surrounded": {"ask": 0, "cost": 2.5, "stream": 0, "conversation": 0},
+}
+
+
+def hand_in_all(folder: Path) -> None:
+    """What the students of the two classes have handed in."""
+    right = solved()
+    ada = hand_in(folder, "ada", right)
+    (ada.parent / "timestamp.txt").write_text(STAMP)
+    hand_in(folder, "bob")
+    hand_in(folder, "cy", {"ask": right["ask"], "stream": right["stream"]}, [("ask", "print('mine')\n1 / 0")])
+    write(
+        folder / "submitted" / "dan" / UNIT / f"{UNIT}.ipynb", exercise(right, without=("cost-check", "stream-check"))
+    )
+    hand_in(folder, "eve", right | {"cost": "def cost(usage, prices):\n    raise ValueError(usage)"})
+    newer = hand_in(folder, "newer", right)
+    newer.write_text(newer.read_text().replace('"schema_version": 3', '"schema_version": 99'))
+    os.mkfifo(hand_in(folder, "stamped", {"ask": right["ask"]}).parent / "timestamp.txt")
+    around = hand_in(folder, "surrounded", {"cost": right["cost"]}).parent
+    (folder / "private.txt").write_text(SECRET)
+    (around / "notes.txt").symlink_to(folder / "private.txt")
+    (around / "all").symlink_to(folder / "source", target_is_directory=True)
+    (around / "data.csv").write_text("1,2")
+    _hand_in_broken(folder)
+
+
+def _hand_in_broken(folder: Path) -> None:
+    paths = {student: folder / "submitted" / student / UNIT / f"{UNIT}.ipynb" for student in BROKEN}
+    for path in paths.values():
+        path.parent.mkdir(parents=True)
+    os.mkfifo(paths["pipe"])
+    paths["link"].symlink_to(folder / "source" / UNIT / f"{UNIT}.ipynb")
+    paths["folder"].mkdir()
+    paths["old"].write_text(json.dumps({"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}))
+    paths["broken"].write_text('{"cells": [')
+    paths["empty"].write_text("")
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Classes:
+    place = tmp_path_factory.mktemp("classes")
+    folder = new_class(tmp_path_factory, place / "nbgrader" / "class")
+    assert open_class(folder).secret, "made at first use, and copied with the rest"
+    other = Path(shutil.copytree(folder, place / "kicourse" / "class"))
+    for each in (folder, other):
+        hand_in_all(each)
+    nbgrader(folder, "autograde", UNIT)
+    nbgrader(folder, "generate_feedback", UNIT)
+    grade(other)
+    return Classes(folder, other)
+
+
+def test_nbgraders_autograde_gives_the_right_marks(classes: Classes) -> None:
+    found = marks(classes.nbgraders)
+    assert {student: found[student] for student in WORKED} == WORKED
+    nbgrader(classes.nbgraders, "export", "--to=grades.csv")
+    with (classes.nbgraders / "grades.csv").open() as file:
         rows = {row["student_id"]: row for row in csv.DictReader(file)}
     assert {student: float(row["score"]) for student, row in rows.items()} == {
-        "ada": 10,
-        "bob": 0,
-        "cy": 7.5,
-        "dan": 10,
-        "eve": 2.5,
+        student: sum(points.values()) for student, points in (WORKED | dict.fromkeys(BROKEN, NOTHING)).items()
     }
     assert {float(row["max_score"]) for row in rows.values()} == {10}
-    feedback = (folder / "feedback" / "cy" / "maintenance" / "maintenance.html").read_text()
-    assert "not each item is doubled" in feedback, "the verdict itself is what a student reads"
-    assert not (folder / ".kicourse" / "progress.jsonl").exists()
+    require_single_rows(classes.nbgraders)
+    assert not (classes.nbgraders / ".kicourse" / "progress.jsonl").exists()
 
 
-def test_the_release_holds_stubs_and_the_source_solutions(class_of_toys: Path) -> None:
-    released = (class_of_toys / "release" / "maintenance" / "maintenance.ipynb").read_text()
+@pytest.mark.parametrize("student", BROKEN)
+def test_what_cannot_be_read_gets_a_mark_and_a_file(classes: Classes, student: str) -> None:
+    assert marks(classes.nbgraders)[student] == NOTHING
+    graded = classes.nbgraders / "autograded" / student / UNIT / f"{UNIT}.ipynb"
+    cells = nbformat.read(graded, 4).cells
+    results = [cell.outputs for cell in cells if cell.metadata.get("nbgrader", {}).get("grade")]
+    assert len(results) == len(POINTS)
+    for (result,) in results:
+        assert result["data"]["text/plain"] == "0"
+    reason = {result["data"]["text/html"] for (result,) in results}
+    assert len(reason) == 1, "the same reason in every check's cell"
+    page = (classes.nbgraders / "feedback" / student / UNIT / f"{UNIT}.html").read_text(encoding="utf-8")
+    assert "0.0 / 10.0" in " ".join(page.split())
+
+
+def test_nothing_beside_the_notebook_is_copied(classes: Classes) -> None:
+    for kind in ("autograded", "feedback"):
+        for folder in (classes.nbgraders, classes.kicourses):
+            names = {path.name for path in (folder / kind / "surrounded" / UNIT).iterdir()}
+            assert names <= {f"{UNIT}.ipynb", f"{UNIT}.html", "timestamp.txt"}, (kind, folder)
+            for path in (folder / kind).rglob("*"):
+                assert not path.is_symlink()
+                assert path.is_dir() or SECRET not in path.read_text(encoding="utf-8", errors="replace")
+
+
+def test_feedback_says_why(classes: Classes) -> None:
+    page = (classes.nbgraders / "feedback" / "eve" / UNIT / f"{UNIT}.html").read_text(encoding="utf-8")
+    assert "Your code raised ValueError" in page, "the verdict itself is what a student reads"
+
+
+def test_a_notebooks_time_of_submission_is_kept(classes: Classes) -> None:
+    for folder in (classes.nbgraders, classes.kicourses):
+        stamps = {path.parent.parent.name: path.read_text() for path in (folder / "autograded").rglob("timestamp.txt")}
+        assert stamps == {"ada": STAMP}
+
+
+def test_nbgrader_and_kicourse_write_equal_notebooks(classes: Classes) -> None:
+    for student in (*WORKED, *BROKEN):
+        one, other = (
+            json.loads((folder / "autograded" / student / UNIT / f"{UNIT}.ipynb").read_text(encoding="utf-8"))
+            for folder in (classes.nbgraders, classes.kicourses)
+        )
+        assert len(one["cells"]) == len(other["cells"])
+        for left, right in zip(one["cells"], other["cells"], strict=True):
+            assert left == right, student
+        assert one == other, student
+
+
+def test_nbgrader_and_kicourse_write_equal_gradebooks(classes: Classes) -> None:
+    from tests.grading.stock import dump  # which needs this module's helpers
+
+    assert totals(classes.nbgraders) == totals(classes.kicourses)
+    one, other = (dump(folder / "gradebook.db") for folder in (classes.nbgraders, classes.kicourses))
+    assert one.keys() == other.keys()
+    for table in one:
+        assert one[table] == other[table], table
+
+
+def test_the_release_holds_stubs_and_the_source_solutions(room: Path) -> None:
+    released = (room / "release" / UNIT / f"{UNIT}.ipynb").read_text()
     assert "raise NotImplementedError()" in released
-    assert "upper" not in released
-    assert "upper" in (class_of_toys / "source" / "maintenance" / "maintenance.ipynb").read_text()
+    assert "quantize" not in released
+    assert "quantize" in (room / "source" / UNIT / f"{UNIT}.ipynb").read_text()
 
 
 def test_the_folder_remembers_language_and_version(
@@ -113,13 +248,13 @@ def test_the_folder_remembers_language_and_version(
     assert "pip install kicourse==" in warning
 
 
-def test_a_folder_in_use_is_left_alone(class_of_toys: Path, tmp_path: Path) -> None:
+def test_a_folder_in_use_is_left_alone(room: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a class folder already"):
-        class_folder.new(class_of_toys, "en", ["maintenance"])
+        class_folder.new(room, "en", [UNIT])
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all of it")
     with pytest.raises(UsageError, match="is not empty"):
-        class_folder.new(tmp_path / "mine", "en", ["maintenance"])
+        class_folder.new(tmp_path / "mine", "en", [UNIT])
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 
 
@@ -147,26 +282,33 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         class_folder.new(tmp_path / "file" / "class", "en", ["maintenance"])
 
 
+@dataclass(frozen=True)
+class Formgrader:
+    """A Jupyter server in a class folder."""
+
+    address: str
+    pid: int
+
+
 @pytest.fixture
-def formgrader(class_of_toys: Path) -> Iterator[str]:
-    """A Jupyter server in the class folder; yields the address of its formgrader."""
+def formgrader(room: Path) -> Iterator[Formgrader]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [str(Path(sys.executable).with_name("jupyter-server")), "--no-browser", "--allow-root", f"--port={port}"]
     command += ["--IdentityProvider.token=secret", "--ServerApp.port_retries=0"]
-    environment = os.environ | {"JUPYTER_RUNTIME_DIR": str(class_of_toys.parent / "runtime"), "PATH": "/usr/bin:/bin"}
-    server = subprocess.Popen(command, cwd=class_of_toys, env=environment, stderr=subprocess.DEVNULL)
+    settings = environment(JUPYTER_RUNTIME_DIR=str(room.parent / "runtime"), PATH="/usr/bin:/bin")
+    server = subprocess.Popen(command, cwd=room, env=settings, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}/formgrader"
     try:
         wait_until_answering(f"{address}/api/assignments", server)
-        yield address
+        yield Formgrader(address, server.pid)
     finally:
         server.terminate()
         server.wait(20)
 
 
-def wait_until_answering(address: str, server: subprocess.Popen[bytes]) -> None:
+def wait_until_answering(address: str, server: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -179,14 +321,36 @@ def wait_until_answering(address: str, server: subprocess.Popen[bytes]) -> None:
 
 
 def ask(address: str, method: str = "GET") -> Any:
-    with urlopen(Request(address, method=method, headers={"Authorization": "token secret"}), timeout=120) as answer:
+    with urlopen(Request(address, method=method, headers={"Authorization": "token secret"}), timeout=300) as answer:
         return json.load(answer)
 
 
-def test_the_formgrader_grades_at_the_press_of_its_button(class_of_toys: Path, formgrader: str) -> None:
-    submit(class_of_toys, "cy", HALF)
-    assert [assignment["name"] for assignment in ask(f"{formgrader}/api/assignments")] == ["maintenance"]
-    pressed = ask(f"{formgrader}/api/submission/maintenance/cy/autograde", "POST")
+def test_the_formgrader_grades_at_the_press_of_its_button(room: Path, formgrader: Formgrader) -> None:
+    address = formgrader.address
+    hand_in(room, "cy", {"ask": solved()["ask"], "cost": solved()["cost"]})
+    assert [assignment["name"] for assignment in ask(f"{address}/api/assignments")] == [UNIT]
+    pressed = ask(f"{address}/api/submission/{UNIT}/cy/autograde", "POST")
     assert pressed["success"], pressed
-    (submission,) = ask(f"{formgrader}/api/submissions/maintenance")
-    assert (submission["score"], submission["max_score"]) == (7.5, 10)
+    (submission,) = ask(f"{address}/api/submissions/{UNIT}")
+    assert (submission["score"], submission["max_score"]) == (4.5, 10)
+    assert not left_of(formgrader.pid), "the clerk and its workers end with the press"
+
+
+def left_of(pid: int) -> set[str]:
+    """Return what still works for the grader below this process, after a moment."""
+    deadline = time.monotonic() + 10
+    while (left := _graders(descendants(pid))) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return left
+
+
+def _graders(below: list[psutil.Process]) -> set[str]:
+    found = set()
+    for process in below:
+        try:
+            command = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if "kicourse" in command:
+            found.add(command)
+    return found

@@ -74,7 +74,10 @@ class Session:
         channel.send(frame)
         while True:
             try:
-                answer = channel.receive(max(0.0, deadline - time.monotonic()))
+                left = deadline - time.monotonic()
+                if left <= 0:  # however much the answer has to say
+                    raise TimeoutError
+                answer = channel.receive(left)
             except TimeoutError:
                 raise AnswerTimedOut(self.seconds, self.connection.interrupt()) from None
             except KeyboardInterrupt:
@@ -99,7 +102,7 @@ class Session:
         except RefusedError as error:
             self.connection.interrupt()  # it may be waiting inside a lent function
             raise AnswerRefused(str(error)) from error
-        if not isinstance(reply, dict):
+        if not self._is_sound(reply):
             self.connection.interrupt()
             raise AnswerLost("a malformed reply")
         try:
@@ -107,6 +110,18 @@ class Session:
         except RefusedError as error:
             raise AnswerRefused(str(error)) from error
         return reply
+
+    def _is_sound(self, reply: Any) -> bool:
+        """Whether a message has the parts that the protocol gives it; what they hold is another matter."""
+        if not isinstance(reply, dict):
+            return False
+        if "lent" in reply:
+            number, args, kwargs = (reply.get(name) for name in ("lent", "args", "kwargs"))
+            named = isinstance(kwargs, dict) and all(isinstance(name, str) for name in kwargs)
+            return type(number) is int and number in self.lent and isinstance(args, list) and named
+        if "object" in reply:
+            return type(reply["object"]) is int and isinstance(reply.get("type"), str)
+        return any(name in reply for name in ("value", "stopped", "raised", "refused"))
 
     def _call_lent(self, message: dict[str, Any], exchange: Exchange | None) -> bytes:
         function = self.lent[message["lent"]]

@@ -104,4 +104,5 @@ def _as_text(output: dict[str, Any]) -> dict[str, Any]:
 
 
 def _error(name: str, value: str) -> dict[str, Any]:
-    return {"output_type": "error", "ename": name, "evalue": value, "traceback": []}
+    # Pages show the traceback alone.
+    return {"output_type": "error", "ename": name, "evalue": value, "traceback": [f"{name}: {value}"]}

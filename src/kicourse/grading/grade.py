@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from kicourse import checks
-from kicourse.errors import UserError
+from kicourse.errors import UsageError, UserError
 from kicourse.grading import sandbox
 from kicourse.grading.assembling import ungraded
 from kicourse.grading.job import Job, Outcome
@@ -47,6 +47,9 @@ def grade(folder: Path, settings: Settings) -> int:
     if settings.sandboxed and settings.scheduler is None:
         sandbox.require()
     opened.chosen(settings.units)
+    opened.require_students(settings.students)
+    if settings.json is not None and not settings.json.resolve().parent.is_dir():
+        raise UsageError(f"{settings.json} cannot be written: its folder does not exist. Make the folder first.")
     with _alone(opened), ExitStack() as stack:
         console = Console()
         writer = stack.enter_context(Writer(opened))
@@ -76,7 +79,7 @@ class _Run:
         for submission in self.opened.submissions(self.settings.units, self.settings.students):
             prepared = prepare(self.opened, submission, self.settings)
             place = submission.student, submission.unit
-            if not self.settings.force and self.store.is_written(*place, prepared.key) and self.writer.has(*place):
+            if not self.settings.force and self.store.is_written(*place, prepared.key, self.writer.written(*place)):
                 self.skipped += 1
                 self.progress.advance()
                 continue
@@ -95,7 +98,7 @@ class _Run:
             self.store.keep(key, outcome)
         self.writer.write(outcome, submission.timestamp)
         if outcome.status != "error":
-            self.store.note_written(*place, key)
+            self.store.note_written(*place, key, self.writer.written(*place))
         self.outcomes.append(outcome.without_notebook())
         self.progress.advance()
 

@@ -112,6 +112,25 @@ class GradebookWriter:
             _execute(connection, _ONE_COMMENT, notebook, "comment", comments)
             self._write_penalty(connection, outcome.student, notebook, unit.seconds_late(submission))
 
+    def marks(self, student: str, unit: str) -> dict[str, float | None]:
+        """Return what the checks gave a student for a unit, by cell; empty where the gradebook has nothing of it."""
+        submitted, book, grade, cell = (
+            table.__table__ for table in (SubmittedAssignment, SubmittedNotebook, Grade, BaseCell)
+        )
+        found = (
+            select(cell.c.name, grade.c.auto_score)
+            .select_from(
+                submitted.join(Assignment.__table__, Assignment.__table__.c.id == submitted.c.assignment_id)
+                .join(book, book.c.assignment_id == submitted.c.id)
+                .join(grade, grade.c.notebook_id == book.c.id)
+                .join(cell, cell.c.id == grade.c.cell_id)
+            )
+            .where(Assignment.__table__.c.name == unit, submitted.c.student_id == student)
+            .order_by(cell.c.name)
+        )
+        with database_errors(self._engine.url), self._engine.connect() as connection:
+            return {name: score for name, score in connection.execute(found)}
+
     def _write_penalty(self, connection: Connection, student: str, notebook: str, seconds_late: float) -> None:
         """What nbgrader's AssignLatePenalties does."""
         penalty = None

@@ -84,9 +84,11 @@ class OpenClass:
         """Return everybody who handed something in."""
         return sorted(name for name in _folders(self.root / "submitted") if safe_name(name))
 
-    def unusable_names(self) -> list[str]:
-        """Return the folders under submitted/ whose names cannot be a student's in nbgrader."""
-        return sorted(name for name in _folders(self.root / "submitted") if not safe_name(name))
+    def unusable(self) -> list[str]:
+        """Return what lies in submitted/ and is no student's folder: odd names, links."""
+        place = self.root / "submitted"
+        names = os.listdir(place) if place.is_dir() else []
+        return sorted(name for name in names if not safe_name(name) or (place / name).is_symlink())
 
     def unknown_units(self) -> list[str]:
         """Return what was handed in for units that the class does not have, as STUDENT/UNIT."""
@@ -97,6 +99,15 @@ class OpenClass:
             for name in _folders(submitted / student)
             if name not in self.releases
         ]
+
+    def require_students(self, students: Sequence[str]) -> None:
+        """Raise UsageError for a student who handed nothing in."""
+        everybody = set(self.students()) if students else set()
+        for student in students:
+            if student not in everybody:
+                raise UsageError(
+                    f"There is no folder '{student}' in {self.root / 'submitted'}. Check the student's ID."
+                )
 
     def submissions(self, units: Sequence[str], students: Sequence[str]) -> Iterator[Submission]:
         """Yield what these students (default: all) handed in for these units (default: all), unit by unit.
@@ -201,12 +212,23 @@ def _releases(root: Path) -> dict[str, Release]:
     for slug, unit in known.items():
         path = root / "release" / slug / f"{slug}.ipynb"
         if path.is_file():
-            releases[slug] = Release(slug, path.read_bytes(), replace(unit.limits, **own.get(slug, {})))
+            release = Release(slug, path.read_bytes(), replace(unit.limits, **own.get(slug, {})))
+            _require_notebook(path, release)
+            releases[slug] = release
     if not releases:
         raise UsageError(
             f"{root / 'release'} holds no unit of the course. Run `nbgrader generate_assignment UNIT` there."
         )
     return releases
+
+
+def _require_notebook(path: Path, release: Release) -> None:
+    try:
+        release.node.cells  # noqa: B018 (read for the first time)
+    except Exception as error:  # whatever a damaged file makes nbformat stumble over
+        raise UserError(
+            f"{path} is no notebook any more. Make it anew: nbgrader generate_assignment {release.unit} --force"
+        ) from error
 
 
 def _own_limits(root: Path) -> dict[str, dict[str, Any]]:

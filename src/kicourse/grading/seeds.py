@@ -7,18 +7,29 @@ import os
 import secrets
 from pathlib import Path
 
+from kicourse.errors import UserError
+
 _BYTES = 32
 
 
 def secret_of(path: Path) -> bytes:
-    """Return a class's secret from its file; made at first use, for its owner alone to read."""
+    """Return a class's secret from its file; made at first use, for its owner alone to read.
+
+    Raises UserError for a file that holds no secret.
+    """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f".{path.name}.{os.getpid()}")
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(secrets.token_hex(_BYTES))
         os.replace(fresh, path)
-    return bytes.fromhex(path.read_text().strip())
+    try:
+        return bytes.fromhex(path.read_text().strip())
+    except ValueError as error:
+        raise UserError(
+            f"{path} does not hold a class's secret any more. Take it from a backup, or remove the file: then every"
+            " submission is graded anew, on other data."
+        ) from error
 
 
 def seed_for(secret: bytes, unit: str, task: str, student: str, notebook: bytes) -> int:

@@ -37,16 +37,16 @@ class Store:
         content = asdict(outcome) | {"notebook": outcome.notebook.decode()}
         _write(self._path(key), json.dumps(content, ensure_ascii=False))
 
-    def is_written(self, student: str, unit: str, key: str) -> bool:
-        """Whether what a student has for a unit in gradebook and folders came from this key."""
+    def is_written(self, student: str, unit: str, key: str, written: str) -> bool:
+        """Whether what stands in gradebook and folders (`written`) is what came from this key."""
         try:
-            return self._mark(student, unit).read_text(encoding="utf-8") == key
+            return bool(written) and self._mark(student, unit).read_text(encoding="utf-8") == f"{key}\n{written}"
         except OSError:
             return False
 
-    def note_written(self, student: str, unit: str, key: str) -> None:
-        """Note that the outcome under this key stands in gradebook and folders now."""
-        _write(self._mark(student, unit), key)
+    def note_written(self, student: str, unit: str, key: str, written: str) -> None:
+        """Note that the outcome under this key stands in gradebook and folders now, and looks like this there."""
+        _write(self._mark(student, unit), f"{key}\n{written}")
 
     def forget_written(self, student: str, unit: str) -> None:
         """Note that somebody else may have written what a student has for a unit."""

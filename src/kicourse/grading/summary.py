@@ -81,8 +81,9 @@ def show(opened: OpenClass, outcomes: Sequence[Outcome], skipped: int, settings:
         console.print(
             f"Not graded, since the class does not have this unit: submitted/{place}", markup=False, soft_wrap=True
         )
-    for name in opened.unusable_names():
-        console.print(f"Not graded, since this cannot be a student's name: {name!r}. Rename the folder.", markup=False)
+    for name in opened.unusable():
+        text = f"Not graded, since it is no folder with a student's name: submitted/{_printable(name)}"
+        console.print(text, markup=False, soft_wrap=True)
     if skipped:
         console.print(f"{skipped} graded before and unchanged (--force grades them anew).", highlight=False)
     if not outcomes and not skipped:
@@ -94,6 +95,11 @@ def show(opened: OpenClass, outcomes: Sequence[Outcome], skipped: int, settings:
     console.print(
         "Written: " + ", ".join(written + ([str(settings.json)] if settings.json else [])), markup=False, soft_wrap=True
     )
+
+
+def _printable(text: str) -> str:
+    """Return a text that does nothing to a terminal: a folder's name may be anything."""
+    return repr(text)[1:-1]
 
 
 def _table(outcomes: Sequence[Outcome], console: Console) -> Table:

@@ -29,7 +29,6 @@ from kicourse.syllabus import Unit
 _START_SECONDS = 120
 _WATCH_SECONDS = 0.2
 _JUDGE_SLACK = 60.0  # seconds for the judge's own work, in all
-_RUNS = 2  # a submission whose process is lost is played once more, without the cell where that happened
 _MOST_FILES = 5_000
 _MOST_DISK = 512 * 2**20
 _MOST_THREADS = 256
@@ -204,14 +203,16 @@ class Worker:
         """Grade one submission. Raises WorkerLostError if that failed through no fault of the submission's."""
         start = time.monotonic()
         progress = Progress()
-        for _ in range(_RUNS):
-            self._run(job, progress)
-            if progress.ended:
+        deadline = start + job.limits.seconds * 3 + _JUDGE_SLACK
+        # A submission whose process is lost is played again, without the cell where that happened.
+        for _ in range(1 + len(job.seeds)):
+            self._run(job, progress, deadline)
+            if progress.ended or time.monotonic() > deadline:
                 break
         notebook, tasks = assemble(job, progress.judged, progress.outputs, progress.skipped)
         return Outcome(job.student, job.unit, "graded", tasks, notebook, time.monotonic() - start)
 
-    def _run(self, job: Job, progress: Progress, *, rehearsal: bool = False) -> None:
+    def _run(self, job: Job, progress: Progress, deadline: float, *, rehearsal: bool = False) -> None:
         """Play the notebook once, until its end or until its process is lost."""
         players, judges = self._servers()
         folder = Path(tempfile.mkdtemp(dir=self.scratch / "sandbox", prefix="submission-"))
@@ -223,7 +224,7 @@ class Worker:
             judges.fork([judge_end, theirs], self.scratch, job.limits.mebibytes, environment={}, seed=0)
             for one in (theirs, judge_end, player_end):
                 one.close()
-            self._follow(job, progress, Wire(ours, 2**26), folder, rehearsal)
+            self._follow(job, progress, Wire(ours, 2**26), folder, deadline, rehearsal)
         finally:
             for one in (ours, theirs, judge_end, player_end):
                 one.close()
@@ -232,7 +233,9 @@ class Worker:
                 self._end()
             _remove(folder)
 
-    def _follow(self, job: Job, progress: Progress, reports: Wire, folder: Path, rehearsal: bool) -> None:
+    def _follow(
+        self, job: Job, progress: Progress, reports: Wire, folder: Path, deadline: float, rehearsal: bool
+    ) -> None:
         """Take in what the judge reports, and watch what the submission uses meanwhile."""
         done = set(progress.skipped)
         cells = [cell for cell in code_cells(job) if cell["number"] not in done]
@@ -248,7 +251,6 @@ class Worker:
             "rehearsal": rehearsal,
         }
         reports.send(STAGE, json.dumps(request).encode())
-        deadline = time.monotonic() + job.limits.seconds * 3 + _JUDGE_SLACK
         why = "it took too long"
         while time.monotonic() < deadline:
             if self.stopped.is_set():
@@ -319,7 +321,7 @@ class Worker:
         notebook = self.unit.exercise(SOURCE).read_bytes()
         seeds = dict.fromkeys(checks.load(self.unit.slug), 0)
         job = Job("rehearsal", self.unit.slug, SOURCE, notebook, seeds, self.unit.limits, self.sandboxed)
-        self._run(job, Progress(), rehearsal=True)
+        self._run(job, Progress(), time.monotonic() + _START_SECONDS, rehearsal=True)
 
     def _require_servers(self) -> None:
         """Raise WorkerLostError if a fork server has died: then the loss was no fault of the submission's."""

@@ -1,5 +1,6 @@
 """The one place that writes: gradebook, graded notebooks, feedback."""
 
+import json
 from contextlib import ExitStack
 from types import TracebackType
 
@@ -41,7 +42,9 @@ class Writer:
         page = self._feedback.page(student, unit, outcome.notebook)
         place_feedback(root, student, unit, page, timestamp)
 
-    def has(self, student: str, unit: str) -> bool:
-        """Whether the files of a submission are there."""
+    def written(self, student: str, unit: str) -> str:
+        """Return what is written of a submission, as a text to compare; empty where gradebook or files lack it."""
         places = (("autograded", "ipynb"), ("feedback", "html"))
-        return all((self.opened.root / room / student / unit / f"{unit}.{end}").is_file() for room, end in places)
+        if all((self.opened.root / room / student / unit / f"{unit}.{end}").is_file() for room, end in places):
+            return json.dumps(self._gradebook.marks(student, unit))
+        return ""
