@@ -61,6 +61,7 @@ class Session:
         start = time.monotonic()
         try:
             reply = self._converse(encode(message, self._export), exchange, bounds or Bounds(), start + self.seconds)
+            _require_answer(reply, keeps=message.get("keep") or message["do"] in ("iterate", "attribute"))
         except (AnswerTimedOut, AnswerRefused, AnswerLost) as error:
             if exchange is not None:
                 exchange.outcome = error
@@ -109,7 +110,7 @@ class Session:
             require_bounds(None if "lent" in reply else reply, bounds)
         except RefusedError as error:
             raise AnswerRefused(str(error)) from error
-        return reply
+        return dict(reply)
 
     def _is_sound(self, reply: Any) -> bool:
         """Whether a message has the parts that the protocol gives it; what they hold is another matter."""
@@ -119,9 +120,7 @@ class Session:
             number, args, kwargs = (reply.get(name) for name in ("lent", "args", "kwargs"))
             named = isinstance(kwargs, dict) and all(isinstance(name, str) for name in kwargs)
             return type(number) is int and number in self.lent and isinstance(args, list) and named
-        if "object" in reply:
-            return type(reply["object"]) is int and isinstance(reply.get("type"), str)
-        return any(name in reply for name in ("value", "stopped", "raised", "refused"))
+        return isinstance(reply.get("changed", []), list)
 
     def _call_lent(self, message: dict[str, Any], exchange: Exchange | None) -> bytes:
         function = self.lent[message["lent"]]
@@ -159,6 +158,18 @@ class Session:
             exchange.outcome = reply.get("value", reply.get("type", reply.get("stopped")))
             exchange.kept = "object" in reply
         return reply
+
+
+def _require_answer(reply: dict[str, Any], keeps: bool) -> None:
+    """Raise AnswerLost unless a reply answers what was asked for: a value, or an object that stays there."""
+    if "raised" in reply or "refused" in reply:
+        return
+    if keeps:
+        answers = type(reply.get("object")) is int and isinstance(reply.get("type"), str)
+    else:
+        answers = "value" in reply or reply.get("stopped") is True
+    if not answers:
+        raise AnswerLost("a reply to something else")
 
 
 def _raised(description: Any) -> AnswerRaised | NotStarted:

@@ -24,7 +24,7 @@ class WireError(Exception):
 class Wire:
     """One end of a socket that carries frames."""
 
-    def __init__(self, connection: socket.socket, largest: int, patience: float = 10.0) -> None:
+    def __init__(self, connection: socket.socket, largest: int, patience: float = 5.0) -> None:
         self.connection, self.largest, self.patience = connection, largest, patience
         # Two threads may share a wire, one for each direction, and a socket's own timeout is for both.
         connection.setblocking(False)

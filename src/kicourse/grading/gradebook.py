@@ -129,7 +129,7 @@ class GradebookWriter:
             .order_by(cell.c.name)
         )
         with database_errors(self._engine.url), self._engine.connect() as connection:
-            return {name: score for name, score in connection.execute(found)}
+            return {row.name: row.auto_score for row in connection.execute(found)}
 
     def _write_penalty(self, connection: Connection, student: str, notebook: str, seconds_late: float) -> None:
         """What nbgrader's AssignLatePenalties does."""

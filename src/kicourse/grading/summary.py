@@ -79,7 +79,9 @@ def show(opened: OpenClass, outcomes: Sequence[Outcome], skipped: int, settings:
         console.print(_table(outcomes, console))
     for place in opened.unknown_units():
         console.print(
-            f"Not graded, since the class does not have this unit: submitted/{place}", markup=False, soft_wrap=True
+            f"Not graded, since the class does not have this unit: submitted/{_printable(place)}",
+            markup=False,
+            soft_wrap=True,
         )
     for name in opened.unusable():
         text = f"Not graded, since it is no folder with a student's name: submitted/{_printable(name)}"
