@@ -77,6 +77,7 @@ class Wire:
     def _wait(self, event: int, deadline: float | None) -> None:
         poll = select.poll()
         poll.register(self.connection, event)
-        milliseconds = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        if not poll.poll(milliseconds):
+        left = None if deadline is None else deadline - time.monotonic()
+        # A peer that never stops talking is no reason to go on listening.
+        if (left is not None and left <= 0) or not poll.poll(None if left is None else left * 1000):
             raise TimeoutError
