@@ -275,7 +275,7 @@ class _Run:
                 self._desks.stop()
         try:
             with self._lock:
-                if course().unit(job.unit).gpt and not self._desks.environment:
+                if course().unit(job.unit).gpt and not self._desks.environment and not self._ended:
                     from kicourse.models import gpt
 
                     self._desks.environment = self._stack.enter_context(gpt.apart())
@@ -316,7 +316,9 @@ _runs_lock = threading.Lock()
 
 def _run_of(name: str) -> _Run:
     with _runs_lock:
-        return _runs.setdefault(name, _Run())
+        if name not in _runs:
+            _runs[name] = _Run()
+        return _runs[name]
 
 
 def grade_here(run: str, sandboxed: bool, software: Mapping[str, str], job: Job) -> Outcome:
