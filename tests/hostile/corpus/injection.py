@@ -9,6 +9,8 @@ from tests.hostile.corpus.attack import Attack, attack, every_task
 
 SCRIPT = "<script>alert('hostile')</script>"
 HTML = (
+    r"$\href{javascript:hostile}{x}$ "
+    +
     SCRIPT
     + "<img src=x onerror=alert('hostile')><svg onload=alert('hostile')><iframe srcdoc='<script>hostile</script>'>"
     + "</iframe><a href='javascript:alert(`hostile`)'>hostile</a><form action=//192.0.2.1><input autofocus onfocus=alert(1)>"
@@ -21,13 +23,13 @@ MARKDOWN = (
     "![hostile](x \"' onerror=alert(1) x='\") ![attached](attachment:hostile.svg)\n\n"
     r"$\href{javascript:alert('hostile')}{x}$ $$\unicode{x3c}$$ \begin{equation}<script>hostile</script>\end{equation}"
     "\n\n```html\n"
-    + SCRIPT
+    SCRIPT
     + "\n```\n````\n"
-    + SCRIPT
+    SCRIPT
     + "\n~~~\n"
-    + SCRIPT
+    SCRIPT
     + "\n\n    "
-    + SCRIPT
+    SCRIPT
     + "\n\n[1]: javascript:hostile\n"
 )
 

@@ -113,10 +113,13 @@ def attributes_of_files() -> Attack:
 for path in (f"{CANARY}/file", f"{CANARY}/folder", CANARY, f"{CLASS_FOLDER}/gradebook.db", COURSE):
     quiet = not path.startswith(CANARY)
     mode = os.stat(path).st_mode & 0o7777
-    attempt(f"chmod {path}", lambda: os.chmod(path, mode if quiet else 0o700) or 1)
-    attempt(f"chown {path}", lambda: os.chown(path, os.getuid(), os.getgid()) or 1)
-    attempt(f"utime {path}", lambda: None if quiet else os.utime(path, (1, 1)) or 1)
-    attempt(f"setxattr {path}", lambda: None if quiet else os.setxattr(path, "user.hostile", TOKEN.encode()) or 1)
+    raw = path.encode()
+    attempt(f"chmod {path}", lambda: call("chmod", raw, mode if quiet else 0o700))
+    attempt(f"fchmodat {path}", lambda: call("fchmodat", -100, raw, mode if quiet else 0o700, 0))
+    attempt(f"chown {path}", lambda: call("chown", raw, os.getuid(), os.getgid()))
+    attempt(f"utime {path}", lambda: None if quiet else call("utimes", raw, struct.pack("4q", 1, 0, 1, 0)))
+    attempt(f"utimensat {path}", lambda: None if quiet else call("utimensat", -100, raw, struct.pack("4q", 1, 0, 1, 0), 0))
+    attempt(f"setxattr {path}", lambda: None if quiet else call("setxattr", raw, b"user.hostile", b"x", 1, 0))
     attempt(f"fchmodat2 {path}", lambda: call("syscall", 452, -100, path.encode(), mode, 0) + 1)
     attempt(f"truncate {path}", lambda: None if quiet else os.truncate(path, 0) or 1)
     attempt(f"remove {path}", lambda: None if quiet else (os.rmdir if os.path.isdir(path) else os.remove)(path) or 1)

@@ -301,15 +301,15 @@ def stubborn_files() -> Attack:
 for number in range(3):
     os.makedirs(f"locked{number}/inner/more")
     open(f"locked{number}/inner/file", "w").close()
-    os.chmod(f"locked{number}/inner", 0)
-    os.chmod(f"locked{number}", 0)
+    libc.chmod(f"locked{number}/inner".encode(), 0)
+    libc.chmod(f"locked{number}".encode(), 0)
 os.symlink("/", "root")
 os.symlink("loop", "loop")
 os.mkfifo("pipe")
 for name in (b"\\xff\\xfe", b"new\\nline", b"-rf", b"x" * 255, "\\u202e".encode()):
     open(name, "w").close()
 socket.socket(socket.AF_UNIX).bind("sock")
-os.chmod(".", 0)
+libc.chmod(b".", 0)
 """
     )
 

@@ -101,18 +101,18 @@ for file in files:
 def searched_memory() -> Attack:
     return Attack(
         cell="""
-needles = [bytes.fromhex(code) for code in ("626567696e20736f6c7574696f6e", "2e6d6573736167652e636f6e74656e74206f72", "726f6f6d202d3d2073656c66")]
+needles = [bytes(c ^ 1 for c in raw) for raw in (b"snnl!,<!rdmg/bntou", b"rdmg/dybi`ofdr/`qqdoe")]
 strings = [thing for thing in gc.get_objects() if isinstance(thing, (dict, list, tuple))]
 for thing in strings:
     values = thing.values() if isinstance(thing, dict) else thing
     for value in list(values):
         if type(value) in (str, bytes) and value is not needles:
             raw = value.encode("utf-8", "replace") if type(value) is str else value
-            if any(needle in raw.lower() for needle in needles[1:]):
+            if any(needle in raw.lower() for needle in needles):
                 reached("a solution in memory", raw[:100])
                 break
 for name in os.environ:
-    if any(word in name for word in ("SECRET", "TOKEN", "SSH", "AWS", "PASSWORD", "SEED")):
+    if any(word in name for word in ("SECRET", "ACCESS_TOKEN", "SSH", "AWS", "PASSWORD", "KICOURSE_TRIAL")):
         reached("a secret in the environment", name)
 """
     )

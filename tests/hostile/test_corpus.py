@@ -1,0 +1,207 @@
+"""Every attack of the corpus, handed in beside honest work, and graded with it by `kicourse grade`.
+
+No attack may earn a point, upset an honest submission, reach what is not its own, or get onto an instructor's page.
+"""
+
+import re
+import sqlite3
+from collections import Counter
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from kicourse.grading import sandbox
+from tests.hostile.classroom import HONEST, Afterwards, afterwards
+from tests.hostile.corpus import ATTACKS
+
+pytestmark = pytest.mark.skipif(bool(sandbox.unavailable()), reason=sandbox.unavailable())
+
+_BUGS = (
+    "SyntaxError",
+    "NameError",
+    "ImportError",
+    "ModuleNotFoundError",
+    "AttributeError",
+    "TypeError",
+    "IndentationError",
+)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Afterwards:
+    return afterwards(tmp_path_factory.mktemp("hostile"))
+
+
+def test_the_corpus_is_large() -> None:
+    assert len(ATTACKS) >= 75
+    assert all(entry.tries for entry in ATTACKS.values())
+
+
+def test_everybody_gets_a_mark(done: Afterwards) -> None:
+    assert done.together.status == 0, done.together.printed[-3000:]
+    expected = {(name, entry.unit) for name, entry in ATTACKS.items()} | {(name, "first_call") for name in HONEST}
+    assert set(done.together.outcomes) == expected
+    assert [place for place, one in done.together.outcomes.items() if one["status"] == "error"] == []
+
+
+def test_no_attack_earns_a_point(done: Afterwards) -> None:
+    earned = {name: done.together.outcomes[name, entry.unit]["score"] for name, entry in ATTACKS.items()}
+    assert {name: score for name, score in earned.items() if score != 0} == {}
+
+
+def test_the_gradebook_says_the_same(done: Afterwards) -> None:
+    with sqlite3.connect(done.together.folder / "gradebook.db") as book:
+        rows = book.execute(
+            "select s.student_id, sum(coalesce(g.auto_score, 0)), sum(coalesce(g.manual_score, 0)), "
+            "sum(coalesce(g.extra_credit, 0)) from grade g join submitted_notebook n on n.id = g.notebook_id "
+            "join submitted_assignment s on s.id = n.assignment_id group by s.student_id"
+        ).fetchall()
+    scores = {student: (automatic, manual, extra) for student, automatic, manual, extra in rows}
+    assert set(scores) == {*ATTACKS, *HONEST}
+    assert {name: scores[name] for name in ATTACKS if scores[name] != (0, 0, 0)} == {}
+    honest = {name: done.together.outcomes[name, "first_call"]["score"] for name in HONEST}
+    assert {name: scores[name][0] for name in HONEST} == honest
+
+
+def test_honest_work_is_graded_as_if_alone(done: Afterwards) -> None:
+    assert done.alone.status == 0, done.alone.printed[-3000:]
+    for name in HONEST:
+        alone, together = (one.outcomes[name, "first_call"] for one in (done.alone, done.together))
+        assert (name, together["score"], together["tasks"]) == (name, alone["score"], alone["tasks"])
+    assert [done.alone.outcomes[name, "first_call"]["score"] for name in HONEST][::2] == [10, 0]
+    assert 0 < done.alone.outcomes["ben", "first_call"]["score"] < 10
+
+
+def test_nothing_is_reached_that_is_not_their_own(done: Afterwards) -> None:
+    said = {
+        name: lines
+        for name, entry in ATTACKS.items()
+        if (lines := re.findall("REACHED .*", _shown(done.together.notebook(name, entry.unit))))
+    }
+    assert said == {}
+
+
+def test_attacks_do_what_they_say(done: Afterwards) -> None:
+    """An attack that stumbles over its own mistake proves nothing."""
+    stumbled = {}
+    for name, entry in ATTACKS.items():
+        cells = done.together.notebook(name, entry.unit)["cells"]
+        errors = [
+            f"{output['ename']}: {output['evalue']}"
+            for cell in cells
+            if cell["cell_type"] == "code" and str(cell.get("id", "")).startswith("extra-")
+            for output in cell["outputs"]
+            if output["output_type"] == "error" and output["ename"] in _BUGS
+        ]
+        if errors and not entry.fails:
+            stumbled[name] = errors
+    assert stumbled == {}
+
+
+def test_nothing_is_changed(done: Afterwards) -> None:
+    assert done.changed == []
+
+
+def test_nothing_is_left_behind(done: Afterwards) -> None:
+    assert done.left == []
+
+
+def test_no_process_is_left(done: Afterwards) -> None:
+    assert done.processes == []
+
+
+def test_nobody_is_bothered(done: Afterwards) -> None:
+    assert done.contacts == []
+
+
+def test_the_terminal_shows_no_escape_sequences_of_theirs(done: Afterwards) -> None:
+    assert "\x1b" not in done.together.printed
+    assert "\x07" not in done.together.printed
+
+
+def test_feedback_has_no_active_content_of_theirs(done: Afterwards) -> None:
+    usual = _active(done.together.feedback(HONEST[0], "first_call"))
+    for unit in ("maintenance", "mini_gpt"):
+        usual |= _active(done.together.feedback(next(n for n, e in ATTACKS.items() if e.unit == unit), unit))
+    added = {
+        name: list(more)
+        for name, entry in ATTACKS.items()
+        if (more := _active(done.together.feedback(name, entry.unit)) - usual)
+    }
+    assert added == {}
+
+
+def test_feedback_shows_what_they_wrote_as_text(done: Afterwards) -> None:
+    for name, entry in ATTACKS.items():
+        if entry.theme == "injection":
+            page = done.together.feedback(name, entry.unit)
+            shown = "&lt;script&gt;" in page or "script</span>" in page or "&lt;&#47;script" in page
+            assert shown or name in ("scripts_in_cells", "scripts_in_outputs"), name
+
+
+def test_graded_notebooks_carry_no_active_outputs_of_theirs(done: Afterwards) -> None:
+    for name, entry in ATTACKS.items():
+        for cell in done.together.notebook(name, entry.unit)["cells"]:
+            for output in cell.get("outputs", ()):
+                kinds = set(output.get("data", ()))
+                is_verdict = output["output_type"] == "execute_result"
+                assert kinds <= {"text/plain", "image/png", *(("text/html",) * is_verdict)}, (name, kinds)
+                assert not is_verdict or cell["metadata"]["nbgrader"]["grade"], name
+
+
+def _shown(notebook: dict[str, Any]) -> str:
+    """Return all text among a notebook's outputs."""
+    texts = []
+    for cell in notebook["cells"]:
+        for output in cell.get("outputs", ()):
+            texts += ["".join(output.get("text", "")), output.get("evalue", ""), *output.get("traceback", ())]
+            texts += ["".join(value) for value in output.get("data", {}).values()]
+    return "\n".join(texts)
+
+
+class _Active(HTMLParser):
+    """Collects whatever in a page could do something, apart from the content of its text."""
+
+    TAGS = frozenset("script iframe object embed form input button meta base link style svg math frame applet audio video template".split())  # fmt: skip
+    ADDRESSES = frozenset("href src action formaction data srcdoc srcset poster background xlink:href".split())
+    QUIET = frozenset(("pre", "code", "script", "style", "textarea"))
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: Counter[str] = Counter()
+        self.stack: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        if tag in self.TAGS:
+            self.found[f"<{tag}> {sorted(attributes)}"[:400]] += 1
+        for name, value in attributes:
+            address = re.sub(r"[\s\0-\x20]", "", value or "").lower()
+            harmless = address.startswith(("data:image/png;base64,", "#", "http"))
+            if name.startswith("on") or (name in self.ADDRESSES and ":" in address and not harmless):
+                self.found[f"{tag} {name}={value}"[:400]] += 1
+            if name == "style" and re.search(r"url\(|expression|@import|position", address):
+                self.found[f"{tag} style={value}"[:400]] += 1
+        if tag in self.QUIET:
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self.stack and self.stack[-1] == tag:
+            self.stack.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self.stack and self.stack[-1] in ("script", "style"):
+            self.found[f"{self.stack[-1]}: {data}"] += 1
+        elif not self.stack and re.search(r"\\(href|unicode|require)\b", data):  # MathJax leaves code alone
+            self.found[f"TeX: {data}"[:400]] += 1
+
+    def handle_comment(self, data: str) -> None:
+        if data.lstrip().startswith("[if"):
+            self.found[f"comment: {data}"[:200]] += 1
+
+
+def _active(page: str) -> Counter[str]:
+    parser = _Active()
+    parser.feed(page)
+    parser.close()
+    return parser.found
