@@ -140,8 +140,10 @@ def test_what_cannot_be_graded_has_zeros_but_what_a_person_gave(graded: Stock, g
 def test_a_comment_on_an_earlier_submission_does_not_stay(graded: Stock, gradebook: Path) -> None:
     write(gradebook, outcome("ada", released(graded.folder, {})))
     assert comments(gradebook, "ada")["double"] == "No response."
-    write(gradebook, outcome("ada", b"not a notebook", status="unreadable", tasks=()))
+    write(gradebook, outcome("ada", b"", status="error", tasks=()))
     assert set(comments(gradebook, "ada").values()) == {None}
+    write(gradebook, outcome("ada", b"not a notebook", status="unreadable", tasks=()))
+    assert comments(gradebook, "ada")["double"] == "No response.", "as nbgrader says of the release"
 
 
 def test_points_are_the_outcomes_whatever_the_notebook_says(gradebook: Path, notebook: bytes) -> None:

@@ -5,11 +5,11 @@ python -m kicourse.grading.clerk
 
 import base64
 import json
+import select
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
-from types import TracebackType
 from typing import Any
 
 from kicourse.grading.job import Job, Outcome
@@ -18,39 +18,44 @@ from kicourse.grading.report import read_task
 from kicourse.syllabus import Limits, course
 
 
+_PATIENCE = 5.0  # seconds: from one submission to the next it takes nbgrader a fraction of one
+
+
 class Clerk:
-    """A process that grades one job after the other."""
+    """A process that grades one job after the other. It ends when it has had nothing to do for some seconds."""
 
     def __init__(self) -> None:
-        command = [sys.executable, "-m", "kicourse.grading.clerk"]
-        # A process of its own, in a session of its own: neither Ctrl-C nor a server's threads reach it.
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
-
-    def __enter__(self) -> "Clerk":
-        """The process is there already."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Let the process end; its workers end with it."""
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait(30)
+        self._process: subprocess.Popen[str] | None = None
 
     def grade(self, job: Job) -> Outcome:
-        """Grade a job. Raises RuntimeError if the process has gone."""
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(_packed(asdict(job))) + "\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        """Grade a job. Raises RuntimeError if the process ends meanwhile."""
+        line = self._ask(job) or self._ask(job)  # the first one may have ended just then
         if not line:
             raise RuntimeError("the grading process ended")
         content = _unpacked(json.loads(line))
         return Outcome(**content | {"tasks": tuple(read_task(task) for task in content["tasks"])})
+
+    def _ask(self, job: Job) -> str:
+        """Return the process's answer, or the empty string if it has ended."""
+        process = self._running()
+        assert process.stdin
+        assert process.stdout
+        with suppress(OSError):
+            process.stdin.write(json.dumps(_packed(asdict(job))) + "\n")
+            process.stdin.flush()
+        return process.stdout.readline()
+
+    def _running(self) -> "subprocess.Popen[str]":
+        if self._process is None or self._process.poll() is not None:
+            # A process of its own, in a session of its own: neither Ctrl-C nor a server's threads reach it.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "kicourse.grading.clerk"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        return self._process
 
 
 def _packed(content: dict[str, Any]) -> dict[str, Any]:
@@ -62,12 +67,12 @@ def _unpacked(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Grade until the standard input ends."""
+    """Grade until the standard input ends, or nothing has come for a while."""
     environment: dict[str, str] = {}
     with ExitStack() as stack:
         desks = Desks(environment)
         stack.callback(desks.close)
-        for line in sys.stdin:
+        while select.select([sys.stdin], [], [], _PATIENCE)[0] and (line := sys.stdin.readline()):
             content = _unpacked(json.loads(line))
             job = Job(**content | {"limits": Limits(**content["limits"])})
             if course().unit(job.unit).gpt and not environment:

@@ -304,8 +304,10 @@ def _auto_comments(unit: _Unit, unanswered: set[str]) -> dict[str, str | None]:
 
 
 def _unanswered(outcome: Outcome, unit: _Unit) -> set[str]:
-    """The cells that are as they were released, by nbgrader's checksums; none if it could not be read."""
-    if outcome.status != "graded":
+    """The cells that are as they were released, by nbgrader's checksums; all if what was handed in cannot be read."""
+    if outcome.status == "unreadable":
+        return set(unit.checksums)
+    if outcome.status == "error":
         return set()
     cells = {cell.metadata.nbgrader["grade_id"]: cell for cell in _nbgrader_cells(outcome.notebook)}
     return {name for name, cell in cells.items() if unit.checksums.get(name) == utils.compute_checksum(cell)}

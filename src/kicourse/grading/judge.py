@@ -42,7 +42,7 @@ def judge(player: socket.socket, coordinator: socket.socket) -> None:
 
 
 class Judge:
-    """Plays the cells of one job in order; a task that was judged before is not judged again."""
+    """Plays the cells of one job in order."""
 
     def __init__(self, player: Wire, reports: Wire, job: dict[str, Any], before: frozenset[str]) -> None:
         self.player, self.reports, self.job, self.before = player, reports, job, before
@@ -70,7 +70,7 @@ class Judge:
 
     def _play(self, cell: dict[str, Any]) -> str:
         """Play a cell and judge the answer it hands in, if it is a check's; say why the player was lost, if it was."""
-        task = None if cell["task"] in self.job["judged"] else cell["task"]
+        task = cell["task"]
         verdict: dict[str, Any] | None = None
         start = deadline = time.monotonic()
         deadline += self.seconds + _SLACK
@@ -94,7 +94,7 @@ class Judge:
         outputs = harmless(message.get("outputs"))
         errors = [output for output in outputs if output["output_type"] == "error"]
         if task and verdict is None:
-            report = silent(self.checks[task], self.errors.get(task, []) + errors)
+            report = silent(self.checks[task], self.errors.get(task, []) + errors, self.job["lost"].get(task, ""))
             verdict = {"report": asdict(report), "html": ""}
         self.errors[cell["name"]] = errors
         self._report(cell=cell["number"], outputs=outputs, verdict=verdict, task=task)

@@ -6,7 +6,6 @@ nbgrader's own preprocessors read the marks, as ever.
 """
 
 import os
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,6 @@ class JudgedNotebook(NotebookExporter):
     def _judge(self) -> Clerk:
         if self._clerk is None:
             self._clerk = Clerk()
-            weakref.finalize(self, self._clerk.__exit__, None, None, None)
         return self._clerk
 
 

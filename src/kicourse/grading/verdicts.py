@@ -24,11 +24,14 @@ def without_verdict(check: Check, status: str, message: str) -> TaskReport:
     return TaskReport(check.task, 0, check.points, status, criteria, message)
 
 
-def silent(check: Check, errors: list[dict[str, Any]]) -> TaskReport:
+def silent(check: Check, errors: list[dict[str, Any]], lost: str = "") -> TaskReport:
     """Return the report of a check whose cell handed no answer in.
 
-    `errors` are those of the task's cell and of the check's, the first of which says why.
+    `errors` are those of the task's cell and of the check's, the first of which says why, unless the task's cell was
+    left out since the process was `lost` there.
     """
+    if lost:
+        return without_verdict(check, "error", lost)
     if any(error["ename"] == "NotImplementedError" for error in errors):
         return without_verdict(check, "not_started", "")
     if errors:
@@ -40,4 +43,8 @@ def silent(check: Check, errors: list[dict[str, Any]]) -> TaskReport:
 
 def _sentence(error: dict[str, Any]) -> str:
     # IPython names a cell as a file of its own, with a number that tells nobody anything.
-    return re.sub(r"\(\d+\.py, line (\d+)\)", r"(line \1 of the cell)", f"{error['ename']}: {error['evalue']}")
+    return re.sub(
+        r"\((?:\d+\.py|<ipython-input[^>]*>), line (\d+)\)",
+        r"(line \1 of the cell)",
+        f"{error['ename']}: {error['evalue']}",
+    )

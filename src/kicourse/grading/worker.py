@@ -237,17 +237,17 @@ class Worker:
         self, job: Job, progress: Progress, reports: Wire, folder: Path, deadline: float, rehearsal: bool
     ) -> None:
         """Take in what the judge reports, and watch what the submission uses meanwhile."""
-        done = set(progress.skipped)
-        cells = [cell for cell in code_cells(job) if cell["number"] not in done]
+        # A check's cell only decides, and what was judged stays.
+        cells = [cell for cell in code_cells(job) if cell["task"] not in progress.judged]
         request = {
             "unit": job.unit,
             "language": job.language,
             "seeds": job.seeds,
             "seconds": job.limits.seconds,
             "references": job.references,
-            "judged": list(progress.judged),
             "given_up": list(progress.given_up),
-            "cells": cells,
+            "cells": [cell for cell in cells if cell["number"] not in progress.skipped],
+            "lost": {cell["name"]: why for cell in cells if (why := progress.skipped.get(cell["number"]))},
             "rehearsal": rehearsal,
         }
         reports.send(STAGE, json.dumps(request).encode())
