@@ -163,8 +163,10 @@ def _shown(notebook: dict[str, Any]) -> str:
 class _Active(HTMLParser):
     """Collects whatever in a page could do something, apart from the content of its text."""
 
-    TAGS = frozenset("script iframe object embed form input button meta base link style svg math frame applet audio video template".split())  # fmt: skip
-    ADDRESSES = frozenset("href src action formaction data srcdoc srcset poster background xlink:href".split())
+    TAGS = frozenset(["script", "iframe", "object", "embed", "form", "input", "button", "meta", "base", "link", "style", "svg", "math", "frame", "applet", "audio", "video", "template"])  # fmt: skip
+    ADDRESSES = frozenset(
+        ["href", "src", "action", "formaction", "data", "srcdoc", "srcset", "poster", "background", "xlink:href"]
+    )
     QUIET = frozenset(("pre", "code", "script", "style", "textarea"))
 
     def __init__(self) -> None:

@@ -17,7 +17,6 @@ from kicourse.grading.pool import Desks
 from kicourse.grading.report import read_task
 from kicourse.syllabus import Limits, course
 
-
 _PATIENCE = 5.0  # seconds: from one submission to the next it takes nbgrader a fraction of one
 
 

@@ -10,28 +10,34 @@ from tests.hostile.corpus.attack import Attack, attack, every_task
 SCRIPT = "<script>alert('hostile')</script>"
 HTML = (
     r"$\href{javascript:hostile}{x}$ "
-    +
-    SCRIPT
+    + SCRIPT
     + "<img src=x onerror=alert('hostile')><svg onload=alert('hostile')><iframe srcdoc='<script>hostile</script>'>"
     + "</iframe><a href='javascript:alert(`hostile`)'>hostile</a><form action=//192.0.2.1><input autofocus onfocus=alert(1)>"
     + "</form><object data='data:text/html,hostile'></object><embed src='javascript:hostile'>"
     + "<meta http-equiv=refresh content='0;url=//192.0.2.1'><base href='//192.0.2.1'><style>@import '//192.0.2.1'</style>"
     + "<link rel=stylesheet href='//192.0.2.1'><math><mtext><script>hostile</script></mtext></math>"
 )
-MARKDOWN = (
-    f"{HTML}\n\n[hostile](javascript:alert('hostile')) [hostile](data:text/html,hostile) <javascript:hostile>\n\n"
-    "![hostile](x \"' onerror=alert(1) x='\") ![attached](attachment:hostile.svg)\n\n"
-    r"$\href{javascript:alert('hostile')}{x}$ $$\unicode{x3c}$$ \begin{equation}<script>hostile</script>\end{equation}"
-    "\n\n```html\n"
-    SCRIPT
-    + "\n```\n````\n"
-    SCRIPT
-    + "\n~~~\n"
-    SCRIPT
-    + "\n\n    "
-    SCRIPT
-    + "\n\n[1]: javascript:hostile\n"
-)
+MARKDOWN = f"""{HTML}
+
+[hostile](javascript:alert('hostile')) [hostile](data:text/html,hostile) <javascript:hostile>
+
+![hostile](x "' onerror=alert(1) x='") ![attached](attachment:hostile.svg)
+
+$\\href{{javascript:alert('hostile')}}{{x}}$ $$\\unicode{{x3c}}$$
+\\begin{{equation}}<script>hostile</script>\\end{{equation}}
+
+```html
+{SCRIPT}
+```
+````
+{SCRIPT}
+~~~
+{SCRIPT}
+
+    {SCRIPT}
+
+[1]: javascript:hostile
+"""
 
 
 @attack("put scripts into markdown", safe_for_stock=True)
