@@ -68,8 +68,8 @@ class Desks:
                 break
             try:
                 return self._worker(job).grade(job)
-            except WorkerLostError as error:
-                message = str(error)
+            except Exception as error:  # a fault of ours costs nobody but this submission anything
+                message = str(error) if isinstance(error, WorkerLostError) else f"{type(error).__name__}: {error}"
                 self._leave()
         return ungraded(job, "error", f"This submission could not be graded: {message or 'grading was stopped'}.")
 

@@ -8,7 +8,6 @@ has no sandbox's threads. The descriptor is a Unix socket: what to start arrives
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from kicourse.grading import processes, sandbox
+from kicourse.grading import folders, processes, sandbox
 from kicourse.grading.fork_server import adopt_orphans
 
 _LARGEST_REQUEST = 256 * 1024
@@ -33,7 +32,7 @@ def main() -> None:
     with suppress(OSError):
         line.recv(1)
     processes.clear(os.getpid())
-    shutil.rmtree(request["remove"], ignore_errors=True)
+    folders.remove(Path(request["remove"]))
 
 
 def _start(request: dict[str, Any]) -> Any:

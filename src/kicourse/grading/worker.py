@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -10,7 +9,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +18,7 @@ import psutil
 
 from kicourse import checks
 from kicourse.answers.wire import STAGE, Wire, WireError
-from kicourse.grading import ports, processes
+from kicourse.grading import folders, ports, processes
 from kicourse.grading.assembling import assemble, code_cells
 from kicourse.grading.job import Job, Outcome
 from kicourse.language import SOURCE
@@ -197,7 +195,7 @@ class Worker:
     ) -> None:
         """End both, and whatever is left of the submissions."""
         self._end()
-        _remove(self.scratch)
+        folders.remove(self.scratch)
 
     def grade(self, job: Job) -> Outcome:
         """Grade one submission. Raises WorkerLostError if that failed through no fault of the submission's."""
@@ -231,7 +229,7 @@ class Worker:
             # Nothing of this submission may live when the next one starts.
             if not (players.clear() and judges.clear()):
                 self._end()
-            _remove(folder)
+            folders.remove(folder)
 
     def _follow(
         self, job: Job, progress: Progress, reports: Wire, folder: Path, deadline: float, rehearsal: bool
@@ -303,7 +301,7 @@ class Worker:
             return f"it used more than {job.limits.mebibytes} MiB of memory"
         if threads > _MOST_THREADS:
             return f"it used more than {_MOST_THREADS} threads"
-        size, count = _usage(folder)
+        size, count = folders.used(folder, _MOST_FILES)
         if size > _MOST_DISK or count > _MOST_FILES:
             return f"it wrote more than {_MOST_DISK >> 20} MiB or {_MOST_FILES} files"
         return ""
@@ -353,32 +351,3 @@ def _folders(folder: Path) -> dict[str, str]:
 def _data_bytes(pid: int) -> int:
     info = psutil.Process(pid).memory_info()
     return int(getattr(info, "data", info.vms))
-
-
-def _usage(folder: Path) -> tuple[int, int]:
-    """How many bytes and files lie below a folder; counting stops when there are far too many."""
-    size = count = 0
-    waiting = [str(folder)]
-    while waiting and count <= _MOST_FILES:
-        with suppress(OSError), os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                count += 1
-                if count > _MOST_FILES:
-                    break
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                else:
-                    size += entry.stat(follow_symlinks=False).st_blocks * 512
-    return size, count
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder and all in it, whatever its permissions are."""
-
-    def permit(function: Any, path: str, _error: Any) -> None:
-        with suppress(OSError):
-            os.chmod(os.path.dirname(path), 0o700)
-            os.chmod(path, 0o700, follow_symlinks=False) if not os.path.islink(path) else None
-            function(path)
-
-    shutil.rmtree(folder, onerror=permit)
