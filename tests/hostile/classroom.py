@@ -82,6 +82,7 @@ def afterwards(folder: Path) -> Afterwards:
         done.changed = [path for path, was in before.items() if after.get(path) != was]
         done.changed += [path for path in after if path not in before and "/.kicourse/" not in path]
         done.left = list(_left(target, folder))
+        _tidy(target, done.left)
         done.processes = list(_processes(target))
         done.contacts = bystanders.contacts()
     return done
@@ -235,6 +236,13 @@ def _left(target: Target, folder: Path) -> Iterator[str]:
         yield str(path)
     yield from ("/tmp/hostile-pickle",) * os.path.lexists("/tmp/hostile-pickle")
     yield from (str(path) for path in (folder / "scratch").iterdir())
+
+
+def _tidy(target: Target, left: Iterable[str]) -> None:
+    """Remove what attacks have left, so that a machine survives a sandbox that failed."""
+    for path in map(Path, left):
+        if target.token in path.name:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 
 def _processes(target: Target) -> Iterator[str]:

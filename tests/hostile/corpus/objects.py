@@ -197,10 +197,10 @@ class Sly(NotImplementedError):
     @property
     def __class__(self): return StopIteration
 
-def ANSWER(*args, **kwargs):
+def ask(*args, **kwargs):
     raise Sly("10")
 """
-    return Attack(answers=every_task(source))
+    return Attack(answers={"ask": source})
 
 
 @attack("return what pickle would run: __reduce__, __getstate__, __class_getitem__", safe_for_stock=True)

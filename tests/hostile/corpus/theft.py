@@ -106,7 +106,7 @@ strings = [thing for thing in gc.get_objects() if isinstance(thing, (dict, list,
 for thing in strings:
     values = thing.values() if isinstance(thing, dict) else thing
     for value in list(values):
-        if type(value) in (str, bytes) and value is not needles:
+        if type(value) in (str, bytes) and thing is not needles:
             raw = value.encode("utf-8", "replace") if type(value) is str else value
             if any(needle in raw.lower() for needle in needles):
                 reached("a solution in memory", raw[:100])
@@ -136,9 +136,8 @@ for pid in near:
         pass
     for name in ("mem", "environ", "cmdline", "maps", "fd", "cwd", "root", "exe", "status", "task"):
         path = f"/proc/{pid}/{name}"
+        # Where the links cwd, root and exe lead can be read: names, and nothing of what is there.
         attempt(f"open {path}", lambda: os.open(path, os.O_RDONLY))
-        if name in ("cwd", "root", "exe"):
-            attempt(f"read link {path}", lambda: os.readlink(path))
     remote = Vector(0x400000, 16)
     attempt(f"process_vm_readv {pid}", lambda: call("process_vm_readv", pid, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0) + 1)
     attempt(f"ptrace seize {pid}", lambda: call("ptrace", 0x4206, pid, 0, 0) + 1)
@@ -168,7 +167,7 @@ def ANSWER(*args, **kwargs):
             continue
         for name in entries:
             path = os.path.join(place, name)
-            if not (path == os.getcwd() or name.startswith(("runtime-", "fontlist-"))):
+            if not (path == os.getcwd() or name.startswith(("runtime", "fontlist-"))):
                 os.write(1, ("REA" + f"CHED somebody's file: {path}\\n").encode())
             try:
                 open(os.path.join(path, "x") if os.path.isdir(path) else path, "a").close()
