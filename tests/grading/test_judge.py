@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,7 +16,7 @@ import pytest
 from kicourse import checks
 from kicourse.checks import first_call
 from kicourse.checks.check import Misconception
-from kicourse.grading import sandbox
+from kicourse.grading import ports, sandbox
 from kicourse.grading.job import Job, Outcome
 from kicourse.grading.rebuild import rebuild
 from kicourse.grading.report import TaskReport
@@ -339,6 +340,30 @@ def test_a_tasks_cell_that_ends_the_process_costs_the_task(worker: Worker, sourc
     assert statuses(outcome) == dict.fromkeys(POINTS, "passed") | {"cost": "error"}
     assert why in shown(outcome, source)
     assert why in task(outcome, "cost").message, "why there is no `cost`, not that there is none"
+
+
+def test_workers_that_start_together_have_ports_of_their_own() -> None:
+    """A worker asks twice, for its judge and for its player: with other ports, no honest answer reaches its server."""
+    ports_of: list[tuple[list[int], list[int]]] = []
+    code = inspect.getsource(ports)
+    for _ in range(50):
+        fresh: dict[str, Any] = {"__name__": "fresh"}  # as in a process that has just started
+        exec(code, fresh)
+        together = threading.Barrier(2)
+
+        def work(reserved: Any = fresh["reserved"], together: threading.Barrier = together) -> None:
+            together.wait()
+            ports_of.append((reserved(), reserved()))
+            together.wait()
+
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for judges, players in ports_of[-2:]:
+            assert judges == players
+        assert not set(ports_of[-1][0]) & set(ports_of[-2][0])
 
 
 def test_a_worker_goes_on_after_all_that(worker: Worker) -> None:

@@ -163,10 +163,15 @@ def _shown(notebook: dict[str, Any]) -> str:
 class _Active(HTMLParser):
     """Collects whatever in a page could do something, apart from the content of its text."""
 
-    TAGS = frozenset(["script", "iframe", "object", "embed", "form", "input", "button", "meta", "base", "link", "style", "svg", "math", "frame", "applet", "audio", "video", "template"])  # fmt: skip
-    ADDRESSES = frozenset(
-        ["href", "src", "action", "formaction", "data", "srcdoc", "srcset", "poster", "background", "xlink:href"]
-    )
+    # fmt: off
+    TAGS = frozenset((
+        "script", "iframe", "object", "embed", "form", "input", "button", "meta", "base", "link", "style", "svg",
+        "math", "frame", "applet", "audio", "video", "template",
+    ))
+    ADDRESSES = frozenset((
+        "href", "src", "action", "formaction", "data", "srcdoc", "srcset", "poster", "background", "xlink:href",
+    ))
+    # fmt: on
     QUIET = frozenset(("pre", "code", "script", "style", "textarea"))
 
     def __init__(self) -> None:
@@ -184,7 +189,8 @@ class _Active(HTMLParser):
                 self.found[f"{tag} {name}={value}"[:400]] += 1
             if name == "style" and re.search(r"url\(|expression|@import|position", address):
                 self.found[f"{tag} style={value}"[:400]] += 1
-        if tag in self.QUIET:
+        left_alone = "mathjax_ignore" in (dict(attributes).get("class") or "").split()
+        if tag in self.QUIET or left_alone or self.stack[-1:] == [tag]:
             self.stack.append(tag)
 
     def handle_endtag(self, tag: str) -> None:

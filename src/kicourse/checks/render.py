@@ -66,8 +66,10 @@ def as_html(verdict: Verdict) -> str:
 def frame(content: str, status: str, *, is_html: bool = False) -> str:
     """Put content into the box that every message of the package wears."""
     inside = content if is_html else inline(content)
+    # The classes keep MathJax away: what stands between dollars is code, or an answer's own text.
     return (
-        f'<div class="kicourse" style="border-left:4px solid {_COLOURS[status]};padding:.5em .9em;margin:.3em 0;'
+        '<div class="kicourse tex2jax_ignore mathjax_ignore" '
+        f'style="border-left:4px solid {_COLOURS[status]};padding:.5em .9em;margin:.3em 0;'
         f'line-height:1.45;max-width:60em">{inside}</div>'
     )
 

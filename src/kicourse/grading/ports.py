@@ -3,26 +3,20 @@
 import socket
 import threading
 from collections.abc import Mapping
-from functools import cache
 from urllib.parse import urlsplit
 
 COUNT = 12
 
 
-class _Reserved(threading.local):
-    def __init__(self) -> None:
-        # Bound but not listening: nobody else gets the port, and only a server of a trial answers there.
-        self.sockets = [_bound() for _ in range(COUNT)]
-
-
-@cache
-def _reserved() -> _Reserved:
-    return _Reserved()
+_kept = threading.local()
 
 
 def reserved() -> list[int]:
     """Return the ports that are kept free for the trials of this thread's worker."""
-    return [one.getsockname()[1] for one in _reserved().sockets]
+    if not hasattr(_kept, "sockets"):
+        # Bound but not listening: nobody else gets the port, and only a server of a trial answers there.
+        _kept.sockets = [_bound() for _ in range(COUNT)]
+    return [one.getsockname()[1] for one in _kept.sockets]
 
 
 def of_gpt(environment: Mapping[str, str]) -> list[int]:

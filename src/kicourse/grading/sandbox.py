@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 import shutil
 import sys
 import sysconfig
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kicourse.errors import UserError
+from kicourse.grading import seccomp
 from kicourse.syllabus import course_root
 
 MOST_PROCESSES = 64
@@ -35,12 +37,12 @@ _SYSTEM = (
 )
 _ROOMS = (
     *("__init__.py", "errors.py", "language.py", "plots.py", "start.py", "syllabus.py", "answers", "data", "models"),
-    *(f"grading/{name}.py" for name in ("__init__", "fork_server", "player", "sandbox", "shell", "stubs")),
+    *(f"grading/{name}.py" for name in ("__init__", "fork_server", "player", "sandbox", "seccomp", "shell", "stubs")),
 )
-# Landlock guards what files hold, not what is said about them; and nobody has a reason to wait for connections.
+# Landlock guards what files hold, not what is said about them.
 _DENIED = (
     *("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "lchown", "fchown", "fchownat"),
-    *("utime", "utimes", "futimesat", "utimensat", "listen"),
+    *("utime", "utimes", "futimesat", "utimensat"),
     *("setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr"),
 )
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -52,6 +54,8 @@ def unavailable() -> str:
     """Say why there can be no sandbox on this machine; the empty string if there can."""
     if sys.platform != "linux":
         return "the sandbox needs Linux"
+    if not seccomp.known():
+        return f"the sandbox does not know this processor ({platform.machine()})"
     try:
         import sandlock
     except ImportError:
@@ -103,6 +107,7 @@ def confine(folder: str) -> None:
     import sandlock
 
     sandlock.confine(sandlock.Sandbox(fs_readable=["/"], fs_writable=[folder, "/dev/null"], **_degraded()))
+    seccomp.refuse()
     _drop_capabilities()
     _smooth_over()
 
@@ -156,9 +161,9 @@ def make_runtime(runtime: Path) -> Path:
     shutil.copytree(course_root() / "course" / "locale", course / "locale")
     shutil.copyfile(course_root() / "course" / "syllabus.toml", course / "syllabus.toml")
     for place in _installed():
-        if _package() in Path(place).resolve().iterdir():
+        if any(Path(place).resolve() in path.parents for path in _hidden()):
             for entry in Path(place).iterdir():
-                if entry.resolve() != _package():
+                if entry.resolve() not in _hidden():
                     (runtime / entry.name).symlink_to(entry)
     return runtime
 
@@ -169,12 +174,20 @@ def _installed() -> list[str]:
 
 def _without_course(place: Path) -> list[Path]:
     """Return `place`, or, if this course or somebody's home lies below it, its entries without those."""
-    hidden = {Path(path).resolve() for path in (course_root(), _package(), tempfile.gettempdir(), Path.home())}
-    if place in hidden or not place.exists():
+    if place in _hidden() or not place.exists():
         return []
-    if not any(place in path.parents for path in hidden):
+    if not any(place in path.parents for path in _hidden()):
         return [place]
     return [path for entry in place.iterdir() if not entry.is_symlink() for path in _without_course(entry)]
+
+
+@cache
+def _hidden() -> frozenset[Path]:
+    """What no submission sees, unless a part of it is named: the course, an editable install's share of it, homes."""
+    shares = [share for place in _installed() if (share := Path(place) / "kicourse").exists()]
+    return frozenset(
+        path.resolve() for path in (course_root(), _package(), *shares, Path(tempfile.gettempdir()), Path.home())
+    )
 
 
 def _package() -> Path:
