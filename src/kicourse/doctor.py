@@ -209,16 +209,18 @@ def _can_bind(port: int) -> bool:
 
 
 def sandbox() -> Iterator[Finding]:
-    """Could this system confine code of others? (Of interest to instructors only.)"""
+    """Can submissions of others be run safely here? (Of interest to instructors only.)"""
+    from kicourse.grading.sandbox import unavailable
+
     abi = landlock_abi()
-    advice = "Learners need none of this. Instructors: run other people's notebooks in a container or virtual machine."
-    if abi >= LANDLOCK_COMPLETE:
-        yield Finding("Sandbox", "fine", f"the kernel can confine programs (Landlock {abi})")
-    elif abi:
-        found = f"the kernel can confine files, but not signals between programs (Landlock {abi})"
-        yield Finding("Sandbox", "note", found, advice)
+    if reason := unavailable():
+        advice = "Learners need none of this. Instructors grade on Linux 6.7 or newer, or in a virtual machine with it."
+        yield Finding("Sandbox", "note", f"submissions cannot be graded safely here: {reason}", advice)
+    elif abi < LANDLOCK_COMPLETE:
+        found = f"submissions can be graded safely; signals between programs are not confined (Landlock {abi})"
+        yield Finding("Sandbox", "note", found, "Linux 6.12 and newer confine those, too.")
     else:
-        yield Finding("Sandbox", "note", "this system has no Landlock, so nothing confines a program", advice)
+        yield Finding("Sandbox", "fine", f"submissions can be graded safely (Landlock {abi})")
 
 
 def landlock_abi() -> int:

@@ -24,8 +24,16 @@ from tests.hostile.corpus import ATTACKS, Target
 UNITS = ("first_call", "maintenance", "mini_gpt")
 SECONDS = {"first_call": 6, "maintenance": 20, "mini_gpt": 30}
 """What a cell may take: enough for honest ones, and short enough for endless ones."""
-HONEST = ("ada", "ben", "cem", "dora")
-_MINUTES = 12
+HONEST = {
+    "ada": "first_call",
+    "ben": "first_call",
+    "cem": "first_call",
+    "dora": "first_call",
+    "emil": "maintenance",
+    "fay": "mini_gpt",
+}
+"""Honest students, and the unit that each has handed in."""
+_MINUTES = 20
 
 
 @dataclass
@@ -108,7 +116,13 @@ def hand_in(folder: Path, student: str, unit: str, answers: Mapping[str, str]) -
     nbformat.write(notebook, path)
 
 
-def _hand_in_honest_work(folder: Path) -> None:
+def beside(name: str) -> tuple[str, str]:
+    """Return the student who sits beside an attacker, and the honest one whose answers that student has found too."""
+    alike = [student for student, unit in HONEST.items() if unit == ATTACKS[name].unit]
+    return f"{name}-beside", alike[list(ATTACKS).index(name) % len(alike)]
+
+
+def _honest_answers() -> dict[str, dict[str, str]]:
     right = solved("first_call")
     half = {**right, "stream": "def stream(client, question, instructions=INSTRUCTIONS):\n    yield 'Hello'"}
     half.pop("conversation")
@@ -118,15 +132,25 @@ def _hand_in_honest_work(folder: Path) -> None:
         "stream": "def stream(client, question, instructions=INSTRUCTIONS):\n    return question",
         "conversation": "class Conversation:\n    pass",
     }
-    for student, answers in zip(HONEST, (right, half, {}, wrong), strict=True):
-        hand_in(folder, student, "first_call", answers)
+    features = {task: solved("maintenance")[task] for task in ("window_features", "split_by_pump")}
+    attention = {task: solved("mini_gpt")[task] for task in ("causal_attention", "bits_per_character")}
+    return {"ada": right, "ben": half, "cem": {}, "dora": wrong, "emil": features, "fay": attention}
+
+
+def _hand_in_honest_work(folder: Path) -> None:
+    for student, answers in _honest_answers().items():
+        hand_in(folder, student, HONEST[student], answers)
 
 
 def _hand_in_attacks(folder: Path, target: Target) -> None:
+    answers = _honest_answers()
     for name, entry in ATTACKS.items():
         place = folder / "submitted" / name / entry.unit
         place.parent.mkdir()
         entry.hand_in(place, _release(folder, entry.unit), target)
+        # The next name of the alphabet: with two workers, the two are graded at the same time.
+        student, alike = beside(name)
+        hand_in(folder, student, entry.unit, answers[alike])
 
 
 def _release(folder: Path, unit: str) -> Any:
@@ -199,12 +223,12 @@ def _target(together: Path, folder: Path, bystanders: _Bystanders) -> Target:
     packages = next(path for path in sys.path if path.endswith("site-packages"))
     outside = ["/tmp", "/var/tmp", "/dev/shm", str(Path.home()), str(course_root()), packages, str(canary)]
     outside += [str(folder), str(folder / "scratch"), str(together), str(together / ".kicourse")]
-    outside += [str(together / "submitted" / HONEST[0] / "first_call"), str(together / "autograded")]
+    outside += [str(together / "submitted" / next(iter(HONEST)) / "first_call"), str(together / "autograded")]
     return Target(
         token=f"hostile{secrets.token_hex(4)}",
         class_folder=str(together),
         course=str(course_root()),
-        neighbour=HONEST[0],
+        neighbour=next(iter(HONEST)),
         outside=tuple(outside),
         canary=str(canary),
         port=bystanders.port,

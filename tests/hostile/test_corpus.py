@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from kicourse.grading import sandbox
-from tests.hostile.classroom import HONEST, Afterwards, afterwards
+from tests.hostile.classroom import HONEST, Afterwards, Graded, afterwards, beside
 from tests.hostile.corpus import ATTACKS
 
-pytestmark = pytest.mark.skipif(bool(sandbox.unavailable()), reason=sandbox.unavailable())
+pytestmark = [
+    pytest.mark.skipif(bool(sandbox.unavailable()), reason=sandbox.unavailable()),
+    pytest.mark.xdist_group("hostile"),  # they share a class that takes minutes to grade
+]
 
 _BUGS = (
     "SyntaxError",
@@ -40,8 +43,8 @@ def test_the_corpus_is_large() -> None:
 
 def test_everybody_gets_a_mark(done: Afterwards) -> None:
     assert done.together.status == 0, done.together.printed[-3000:]
-    expected = {(name, entry.unit) for name, entry in ATTACKS.items()} | {(name, "first_call") for name in HONEST}
-    assert set(done.together.outcomes) == expected
+    expected = {(student, entry.unit) for name, entry in ATTACKS.items() for student in (name, beside(name)[0])}
+    assert set(done.together.outcomes) == expected | set(HONEST.items())
     assert [place for place, one in done.together.outcomes.items() if one["status"] == "error"] == []
 
 
@@ -58,19 +61,30 @@ def test_the_gradebook_says_the_same(done: Afterwards) -> None:
             "join submitted_assignment s on s.id = n.assignment_id group by s.student_id"
         ).fetchall()
     scores = {student: (automatic, manual, extra) for student, automatic, manual, extra in rows}
-    assert set(scores) == {*ATTACKS, *HONEST}
+    assert set(scores) == {student for student, _ in done.together.outcomes}
     assert {name: scores[name] for name in ATTACKS if scores[name] != (0, 0, 0)} == {}
-    honest = {name: done.together.outcomes[name, "first_call"]["score"] for name in HONEST}
-    assert {name: scores[name][0] for name in HONEST} == honest
+    honest = {place: one["score"] for place, one in done.together.outcomes.items() if place[0] not in ATTACKS}
+    assert {(student, unit): scores[student][0] for student, unit in honest} == honest
 
 
 def test_honest_work_is_graded_as_if_alone(done: Afterwards) -> None:
     assert done.alone.status == 0, done.alone.printed[-3000:]
-    for name in HONEST:
-        alone, together = (one.outcomes[name, "first_call"] for one in (done.alone, done.together))
-        assert (name, together["score"], together["tasks"]) == (name, alone["score"], alone["tasks"])
-    assert [done.alone.outcomes[name, "first_call"]["score"] for name in HONEST][::2] == [10, 0]
-    assert 0 < done.alone.outcomes["ben", "first_call"]["score"] < 10
+    for place in HONEST.items():
+        alone, together = (one.outcomes[place] for one in (done.alone, done.together))
+        assert (place, together["score"], together["tasks"]) == (place, alone["score"], alone["tasks"])
+    scores = {student: done.alone.outcomes[student, unit]["score"] for student, unit in HONEST.items()}
+    assert scores["ada"] == 10
+    assert scores["cem"] == 0
+    assert all(0 < scores[student] < 10 for student in ("ben", "emil", "fay"))
+
+
+def test_who_sits_beside_an_attacker_is_graded_as_if_alone(done: Afterwards) -> None:
+    upset = {}
+    for name, entry in ATTACKS.items():
+        student, alike = beside(name)
+        if (got := _marks(done.together, student, entry.unit)) != _marks(done.alone, alike, entry.unit):
+            upset[name] = got
+    assert upset == {}
 
 
 def test_nothing_is_reached_that_is_not_their_own(done: Afterwards) -> None:
@@ -121,7 +135,7 @@ def test_the_terminal_shows_no_escape_sequences_of_theirs(done: Afterwards) -> N
 
 
 def test_feedback_has_no_active_content_of_theirs(done: Afterwards) -> None:
-    usual = _active(done.together.feedback(HONEST[0], "first_call"))
+    usual = _active(done.together.feedback("ada", "first_call"))
     for unit in ("maintenance", "mini_gpt"):
         usual |= _active(done.together.feedback(next(n for n, e in ATTACKS.items() if e.unit == unit), unit))
     added = {
@@ -148,6 +162,12 @@ def test_graded_notebooks_carry_no_active_outputs_of_theirs(done: Afterwards) ->
                 is_verdict = output["output_type"] == "execute_result"
                 assert kinds <= {"text/plain", "image/png", *(("text/html",) * is_verdict)}, (name, kinds)
                 assert not is_verdict or cell["metadata"]["nbgrader"]["grade"], name
+
+
+def _marks(graded: Graded, student: str, unit: str) -> list[tuple[str, str, float]]:
+    """Return what does not depend on the numbers that a student's trials are made of."""
+    tasks = graded.outcomes[student, unit]["tasks"]
+    return [(task["task"], task["status"], task["points"]) for task in tasks]
 
 
 def _shown(notebook: dict[str, Any]) -> str:

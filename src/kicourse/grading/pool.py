@@ -1,5 +1,6 @@
 """Where jobs are graded: on this machine, by several workers at once."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -7,6 +8,7 @@ from contextlib import ExitStack
 from itertools import islice
 from typing import Protocol
 
+from kicourse.errors import UserError
 from kicourse.grading.assembling import ungraded
 from kicourse.grading.job import Job, Outcome
 from kicourse.grading.worker import Worker, WorkerLostError
@@ -24,9 +26,14 @@ class Pool(Protocol):
 
 
 class LocalPool:
-    """Grades on this machine with so many workers. `environment` leads submissions to the embedded GPT."""
+    """Grades on this machine with so many workers. `environment` leads submissions to the embedded GPT.
+
+    Raises UserError on Windows, where no process can fork itself.
+    """
 
     def __init__(self, workers: int, environment: Mapping[str, str] | None = None) -> None:
+        if os.name == "nt":
+            raise UserError("Notebooks are judged on Linux and macOS. On Windows, run this command in WSL.")
         self.workers, self.environment = workers, environment
 
     def run(self, jobs: Iterator[Job]) -> Iterator[Outcome]:

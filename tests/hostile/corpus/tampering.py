@@ -154,7 +154,7 @@ verdict
     )
 
 
-@attack("ask for the reference solutions, and hand them in as its own", safe_for_stock=False)
+@attack("ask for the reference solutions, and hand them in as its own", safe_for_stock=True)
 def references_handed_in() -> Attack:
     return Attack(
         cell="""
@@ -193,7 +193,7 @@ for name in ("len", "str", "getattr", "print", "Exception", "BaseException", "di
     )
 
 
-@attack("walk up the frames and change the callers' variables", safe_for_stock=False)
+@attack("walk up the frames and change the callers' variables", safe_for_stock=True)
 def frames() -> Attack:
     source = """
 import sys, ctypes
@@ -214,7 +214,7 @@ def ANSWER(*args, **kwargs):
     return Attack(answers=every_task(source))
 
 
-@attack("find every object of the grader with gc, and change it", safe_for_stock=False)
+@attack("find every object of the grader with gc, and change it", safe_for_stock=True)
 def garbage_collector() -> Attack:
     return Attack(
         cell="""
