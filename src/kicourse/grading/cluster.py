@@ -24,7 +24,7 @@ from kicourse.grading import sandbox
 from kicourse.grading.assembling import ungraded
 from kicourse.grading.job import Job, Outcome
 from kicourse.grading.pool import Desks
-from kicourse.grading.store import _software as software_here
+from kicourse.grading.store import software as software_here
 from kicourse.syllabus import course
 
 AHEAD = 4

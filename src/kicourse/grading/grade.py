@@ -182,7 +182,7 @@ def _pool(opened: OpenClass, settings: Settings) -> Iterator[Pool]:
     if settings.scheduler is not None:
         from kicourse.grading.cluster import ClusterPool
 
-        with ClusterPool(settings.scheduler) as cluster:
+        with ClusterPool(settings.scheduler, settings.sandboxed) as cluster:
             yield cluster
         return
     environment: dict[str, str] = {}

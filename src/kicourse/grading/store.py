@@ -67,13 +67,13 @@ def key_of(job: Job, release: bytes) -> str:
         [job.student, job.unit, job.language, job.sandboxed, job.references, asdict(job.limits), job.seeds],
         hashlib.sha256(job.notebook).hexdigest(),
         hashlib.sha256(release).hexdigest(),
-        _software(),
+        software(),
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @cache
-def _software() -> Mapping[str, str]:
+def software() -> Mapping[str, str]:
     """The versions, and the source of everything that can change a mark."""
     versions = {name: _version(name) for name in _PACKAGES} | {"kicourse": kicourse.__version__}
     package = Path(kicourse.__file__).parent
