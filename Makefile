@@ -4,10 +4,10 @@ SET_UP = tools/python tools/set_up.py
 BIN = .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test lint bench build audit pins dev
+.PHONY: help setup lab test test-long lint bench build audit pins dev
 
 help: ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 setup: ## install everything into .venv: packages and the embedded models
 	@$(SET_UP)
@@ -15,8 +15,11 @@ setup: ## install everything into .venv: packages and the embedded models
 lab: setup ## open the course in JupyterLab (dir=FOLDER lang=de port=8900 change what is opened)
 	@$(BIN)/kicourse lab $(dir) $(if $(lang),--lang $(lang)) $(if $(port),--port $(port))
 
-test: dev ## run the whole test suite
-	@$(BIN)/pytest -n 2 --dist loadgroup
+test: dev ## run the test suite
+	@$(BIN)/pytest -n 2 --dist loadgroup -m "not long"
+
+test-long: dev ## run the tests that take minutes: attacks on the grader, killed processes, a cluster
+	@$(BIN)/pytest -n 2 --dist loadgroup -m long
 
 lint: dev ## check style, types, and that the committed notebooks are what their sources build
 	@$(BIN)/ruff check

@@ -399,6 +399,7 @@ REPLY = st.dictionaries(st.sampled_from(FIELDS), ODD | DESCRIPTION | st.just(0),
 @example({"lent": 1, "args": [], "kwargs": {}})
 @example({"lent": [], "args": [], "kwargs": {}})
 @example({"lent": 0.0, "args": None, "kwargs": None})
+@example({"stopped": True})
 def test_any_reply_is_an_answer_or_an_answer_error(reply: dict[Any, Any]) -> None:
     """Whatever type a reply's parts have: an exception of another kind would be reported as a fault of the check."""
     with peer(says(frame(TRIAL, msgpack.packb(reply)))) as wire:

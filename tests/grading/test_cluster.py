@@ -45,7 +45,7 @@ from tests.grading.class_room import (
     wrong,
 )
 
-pytestmark = pytest.mark.skipif(bool(sandbox.unavailable()), reason=sandbox.unavailable())
+pytestmark = [pytest.mark.long, pytest.mark.skipif(bool(sandbox.unavailable()), reason=sandbox.unavailable())]
 
 HANDED_IN = {
     "ada": solved(),

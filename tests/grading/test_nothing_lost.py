@@ -34,7 +34,7 @@ from tests.grading.class_room import (
     wrong,
 )
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(os.name != "posix", reason="Windows has no such signals")]
 
 COUNT = 60
 SERVER = "kicourse.grading.fork_server"
@@ -204,7 +204,7 @@ def test_workers_are_killed(full_class: Path, undisturbed: Path, tmp_path: Path,
     planned = VICTIMS * 2
     rng.shuffle(planned)
     killed = []
-    with Grader(folder) as grader:
+    with Grader(folder, "--workers", "2") as grader:
         grader.wait_for(grader.done, "first mark")
         for role, forks in planned:
             time.sleep(rng.uniform(0.1, 1.0))

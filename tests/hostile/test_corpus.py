@@ -16,6 +16,7 @@ from tests.hostile.classroom import HONEST, Afterwards, Graded, afterwards, besi
 from tests.hostile.corpus import ATTACKS
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(bool(sandbox.unavailable()), reason=sandbox.unavailable()),
     pytest.mark.xdist_group("hostile"),  # they share a class that takes minutes to grade
 ]

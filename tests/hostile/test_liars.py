@@ -18,6 +18,7 @@ from tests import liars
 from tests.hostile.corpus.attack import ANSWERS
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(bool(sandbox.unavailable()), reason=sandbox.unavailable()),
     pytest.mark.xdist_group("liars"),  # not two at once: each takes both cores
 ]
@@ -65,7 +66,8 @@ def _jobs(unit: str) -> Iterator[Job]:
 
 @pytest.mark.parametrize("unit", [unit.slug for unit in course().finished])
 def test_liars_earn_nothing(unit: str) -> None:
-    outcomes = list(LocalPool(2, _GPT).run(_jobs(unit)))
+    with LocalPool(2, _GPT) as pool:
+        outcomes = list(pool.run(_jobs(unit)))
     assert {outcome.student for outcome in outcomes} == set(liars.LIARS) - {"kicourse.checks._"}
     earned = [(one.student, task.task, task.points) for one in outcomes for task in one.tasks if task.points]
     assert earned == []

@@ -61,7 +61,7 @@ class Session:
         start = time.monotonic()
         try:
             reply = self._converse(encode(message, self._export), exchange, bounds or Bounds(), start + self.seconds)
-            _require_answer(reply, keeps=message.get("keep") or message["do"] in ("iterate", "attribute"))
+            _require_answer(reply, message)
         except (AnswerTimedOut, AnswerRefused, AnswerLost) as error:
             if exchange is not None:
                 exchange.outcome = error
@@ -160,14 +160,14 @@ class Session:
         return reply
 
 
-def _require_answer(reply: dict[str, Any], keeps: bool) -> None:
-    """Raise AnswerLost unless a reply answers what was asked for: a value, or an object that stays there."""
+def _require_answer(reply: dict[str, Any], request: dict[str, Any]) -> None:
+    """Raise AnswerLost unless a reply answers what was asked for: a value, an object that stays there, or an end."""
     if "raised" in reply or "refused" in reply:
         return
-    if keeps:
+    if request.get("keep") or request["do"] in ("iterate", "attribute"):
         answers = type(reply.get("object")) is int and isinstance(reply.get("type"), str)
     else:
-        answers = "value" in reply or reply.get("stopped") is True
+        answers = "value" in reply or (request["do"] == "next" and reply.get("stopped") is True)
     if not answers:
         raise AnswerLost("a reply to something else")
 

@@ -120,7 +120,8 @@ class _Call:
         if numpy := sys.modules.get("numpy"):
             numpy.random.seed(seed)
         if torch := sys.modules.get("torch"):
-            torch.manual_seed(seed)
+            # Where there is no GPU, torch.manual_seed notes down who called it, for the day that there is one.
+            (torch if torch.accelerator.is_available() else torch.default_generator).manual_seed(seed)
         return {"value": None}
 
     def do_restore(self) -> dict[str, Any]:

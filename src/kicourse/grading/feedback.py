@@ -12,6 +12,7 @@ from bs4 import BeautifulSoup
 from nbconvert.filters.highlight import Highlight2HTML
 from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
 from nbformat import NotebookNode
+from nbformat.v4 import new_notebook
 from nbgrader import utils
 from nbgrader.api import Assignment, BaseCell, Comment, Grade, Notebook, SubmittedAssignment, SubmittedNotebook
 from nbgrader.converters import GenerateFeedback
@@ -38,6 +39,8 @@ class FeedbackWriter:
         self._config = config or Config()
 
     def __enter__(self) -> Self:
+        # The first page takes a second more than the others: better now, while the first worker starts.
+        self._render(new_notebook(), "", "", _Marks({}, {}, None))
         return self
 
     def __exit__(
@@ -49,6 +52,9 @@ class FeedbackWriter:
         """Return the feedback page of a graded notebook, whose marks must be in the gradebook already."""
         with database_errors(self._engine.url), self._engine.connect() as connection:
             marks = _read_marks(connection, student, unit)
+        return self._render(nbformat.reads(notebook.decode(), as_version=4), student, unit, marks)
+
+    def _render(self, graded: NotebookNode, student: str, unit: str, marks: "_Marks") -> str:
         folder = self._course.format_path(self._course.autograded_directory, student, unit)
         resources = {
             "unique_key": unit,
@@ -56,7 +62,6 @@ class FeedbackWriter:
             "nbgrader": {"student": student, "assignment": unit, "notebook": unit, "marks": marks},
             "metadata": {"name": unit, "path": folder},
         }
-        graded = nbformat.reads(notebook.decode(), as_version=4)
         exporter, code = self._exporter, self._code
         code.start(graded)
         page, _ = exporter.from_notebook_node(graded, resources=resources)

@@ -61,7 +61,6 @@ def warm_up(modules: list[str]) -> None:
     if torch := sys.modules.get("torch"):
         # After an operation with two threads in this process, its forks would hang for good.
         torch.set_num_threads(1)
-        importlib.import_module("torch._dynamo")  # what the first optimizer would import: a second a fork
 
 
 def _next_request(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:

@@ -52,8 +52,8 @@ def grade(folder: Path, settings: Settings) -> int:
         raise UsageError(f"{settings.json} cannot be written: its folder does not exist. Make the folder first.")
     with _alone(opened), ExitStack() as stack:
         console = Console()
-        writer = stack.enter_context(Writer(opened))
         pool = stack.enter_context(_pool(opened, settings))
+        writer = stack.enter_context(Writer(opened))
         progress = stack.enter_context(Progress(_count(opened, settings), console))
         run = _Run(opened, settings, writer, progress)
         for outcome in pool.run(run.jobs()):
@@ -191,7 +191,24 @@ def _pool(opened: OpenClass, settings: Settings) -> Iterator[Pool]:
             from kicourse.models import gpt
 
             environment = stack.enter_context(gpt.apart())
-        yield LocalPool(settings.workers or _cores(), environment)
+        # Who asks for so many workers gets them; otherwise, no more start than the class is worth.
+        local = LocalPool(settings.workers or _cores(), environment, gradually=not settings.workers)
+        pool = stack.enter_context(local)
+        if unit := _first_unit(opened, settings):
+            pool.prepare(unit, settings.sandboxed)
+        yield pool
+
+
+def _first_unit(opened: OpenClass, settings: Settings) -> str | None:
+    """Return the first unit with a submission that surely needs grading: a worker can start before it is read."""
+    store, folder = Store(opened.place), opened.root / "submitted"
+    for release in opened.chosen(settings.units):
+        for student in settings.students or opened.students():
+            if os.path.lexists(folder / student / release.unit) and (
+                settings.force or not store.knows(student, release.unit)
+            ):
+                return release.unit
+    return None
 
 
 def _cores() -> int:

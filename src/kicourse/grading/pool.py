@@ -2,10 +2,12 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import islice
+from queue import Empty, SimpleQueue
+from types import TracebackType
 from typing import Protocol
 
 from kicourse.errors import UserError
@@ -15,6 +17,9 @@ from kicourse.grading.worker import Worker, WorkerLostError
 from kicourse.syllabus import course
 
 _TRIES = 3
+_STARTS = threading.Semaphore(max(1, (os.cpu_count() or 1) // 2))
+"""Each start keeps two cores busy: more of them at once would only delay the first mark."""
+_LOOK_SECONDS = 1.0  # how often it is asked whether more workers are needed, while nothing is done
 _AHEAD = 2  # jobs a worker that are read before they are needed: what waits takes memory
 
 
@@ -28,34 +33,74 @@ class Pool(Protocol):
 class LocalPool:
     """Grades on this machine with so many workers. `environment` leads submissions to the embedded GPT.
 
-    Raises UserError on Windows, where no process can fork itself.
+    A worker takes seconds to start. `gradually` starts with one, and has more only when the work lasts: for a few
+    submissions, a second one would be ready when all is done.
+
+    Use it as a context manager. Raises UserError on Windows, where no process can fork itself.
     """
 
-    def __init__(self, workers: int, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, workers: int, environment: Mapping[str, str] | None = None, *, gradually: bool = False) -> None:
         if os.name == "nt":
             raise UserError("Notebooks are judged on Linux and macOS. On Windows, run this command in WSL.")
-        self.workers, self.environment = workers, environment
+        self.workers, self.gradually = workers, gradually
+        self._desks = Desks(environment)
+        self._threads: list[threading.Thread] = []
+        self._waiting: SimpleQueue[Job | None] = SimpleQueue()
+        self._done: SimpleQueue[Outcome] = SimpleQueue()
+
+    def __enter__(self) -> "LocalPool":
+        """Start nothing yet."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Break off what is under way, and end every worker."""
+        self._desks.stop()
+        for _ in self._threads:
+            self._waiting.put(None)
+        for thread in self._threads:
+            thread.join()
+        self._desks.close()
+
+    def prepare(self, unit: str, sandboxed: bool) -> None:
+        """Start a worker for a unit in the background, before the first job is there."""
+        self._hire(lambda: self._desks.prepare(unit, sandboxed))
 
     def run(self, jobs: Iterator[Job]) -> Iterator[Outcome]:
         """Yield the outcome of each job as it is there."""
-        desks = Desks(self.environment)
-        executor = ThreadPoolExecutor(self.workers, thread_name_prefix="kicourse-worker")
-        try:
-            yield from in_flight(jobs, lambda job: executor.submit(desks.grade, job), self.workers * _AHEAD)
-        finally:
-            desks.stop()
-            executor.shutdown(cancel_futures=True)
-            desks.close()
+        under_way = 0
+        while True:
+            for job in islice(jobs, self.workers * _AHEAD - under_way):
+                self._waiting.put(job)
+                under_way += 1
+            if not under_way:
+                return
+            while len(self._threads) < min(self._wanted(), under_way):
+                self._hire()
+            with suppress(Empty):
+                outcome = self._done.get(timeout=_LOOK_SECONDS)
+                under_way -= 1
+                yield outcome
 
+    def _wanted(self) -> int:
+        """Return how many workers the work is worth by now: twice as many whenever it has taken a start's time."""
+        desks = self._desks
+        if not self.gradually:
+            return self.workers
+        if not desks.ready:
+            return 1
+        return min(self.workers, 1 << int((time.monotonic() - desks.ready) / desks.start_seconds))
 
-def in_flight(jobs: Iterator[Job], submit: "Callable[[Job], Future[Outcome]]", most: int) -> Iterator[Outcome]:
-    """Keep at most so many jobs under way; yield outcomes as they come."""
-    waiting: set[Future[Outcome]] = {submit(job) for job in islice(jobs, most)}
-    while waiting:
-        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-        waiting |= {submit(job) for job in islice(jobs, len(done))}
-        for future in done:
-            yield future.result()
+    def _hire(self, first: Callable[[], None] = lambda: None) -> None:
+        def work() -> None:
+            first()
+            while (job := self._waiting.get()) is not None:
+                self._done.put(self._desks.grade(job))
+
+        thread = threading.Thread(target=work, name="kicourse-worker", daemon=True)
+        thread.start()
+        self._threads.append(thread)
 
 
 class Desks:
@@ -66,6 +111,9 @@ class Desks:
         self._own = threading.local()
         self._all: list[tuple[Worker, ExitStack]] = []
         self._stopped = False
+        self.ready = 0.0
+        """When the first worker was ready, on the monotonic clock."""
+        self.start_seconds = 1.0
 
     def grade(self, job: Job) -> Outcome:
         """Grade a job in this thread. A worker that is lost through no fault of the submission is replaced."""
@@ -74,11 +122,16 @@ class Desks:
             if self._stopped:
                 break
             try:
-                return self._worker(job).grade(job)
+                return self._worker(job.unit, job.sandboxed).grade(job)
             except Exception as error:  # a fault of ours costs nobody but this submission anything
                 message = str(error) if isinstance(error, WorkerLostError) else f"{type(error).__name__}: {error}"
                 self._leave()
         return ungraded(job, "error", f"This submission could not be graded: {message or 'grading was stopped'}.")
+
+    def prepare(self, unit: str, sandboxed: bool) -> None:
+        """Have a worker ready in this thread; if that fails, the first job will find out why."""
+        with suppress(Exception):
+            self._worker(unit, sandboxed)
 
     def stop(self) -> None:
         """Let what is under way come to an end at once."""
@@ -91,15 +144,23 @@ class Desks:
         while self._all:
             self._all.pop()[1].close()
 
-    def _worker(self, job: Job) -> Worker:
+    def _worker(self, slug: str, sandboxed: bool) -> Worker:
         kept: tuple[str, bool, Worker] | None = getattr(self._own, "kept", None)
-        if kept is None or kept[:2] != (job.unit, job.sandboxed):
+        if kept is None or kept[:2] != (slug, sandboxed):
             self._leave()
-            unit, stack = course().unit(job.unit), ExitStack()
-            worker = stack.enter_context(Worker(unit, job.sandboxed, self.environment if unit.gpt else None))
-            self._own.kept = kept = (job.unit, job.sandboxed, worker)
+            unit, stack = course().unit(slug), ExitStack()
+            worker = stack.enter_context(Worker(unit, sandboxed, self.environment if unit.gpt else None))
+            self._own.kept = kept = (slug, sandboxed, worker)
             self._own.entry = (worker, stack)
             self._all.append(self._own.entry)
+            with _STARTS:
+                if self._stopped:
+                    worker.stopped.set()
+                begun = time.monotonic()
+                worker.start()
+                if not self.ready:
+                    self.ready = time.monotonic()
+                    self.start_seconds = max(1.0, self.ready - begun)
         return kept[2]
 
     def _leave(self) -> None:

@@ -50,12 +50,11 @@ def run(paths: Sequence[Path]) -> list[NotebookReport]:
     """Run notebooks, several at once, and return how each went, in their order."""
     opened = [_open(path) for path in paths]
     jobs = {str(number): _job(str(number), one) for number, one in enumerate(opened)}
-    outcomes: dict[str, Outcome] = {}
     with _language_model(opened) as environment:
         # By unit, so that a worker seldom has to start anew.
         waiting = sorted((job for job in jobs.values() if isinstance(job, Job)), key=lambda job: job.unit)
-        for outcome in LocalPool(min(AT_ONCE, len(waiting) or 1), environment).run(iter(waiting)):
-            outcomes[outcome.student] = outcome
+        with LocalPool(AT_ONCE, environment, gradually=True) as pool:
+            outcomes = {outcome.student: outcome for outcome in pool.run(iter(waiting))}
     return [_report(str(path), jobs[name], outcomes.get(name)) for name, path in zip(jobs, paths, strict=True)]
 
 

@@ -50,6 +50,10 @@ class Store:
         """Note that the outcome under this key stands in gradebook and folders now, and looks like this there."""
         _write(self._mark(student, unit), f"{key}\n{written}")
 
+    def knows(self, student: str, unit: str) -> bool:
+        """Whether something was written for this student and unit, and noted."""
+        return self._mark(student, unit).exists()
+
     def forget_written(self, student: str, unit: str) -> None:
         """Note that somebody else may have written what a student has for a unit."""
         self._mark(student, unit).unlink(missing_ok=True)

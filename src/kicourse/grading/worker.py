@@ -8,7 +8,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -59,24 +61,29 @@ class Progress:
 class ForkServer:
     """One of the two: a process of its own that forks on request."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", pid: int, control: socket.socket) -> None:
-        self.process, self.pid, self.control = process, pid, control
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", pid: int, control: socket.socket, stopped: threading.Event
+    ) -> None:
+        self.process, self.pid, self.control, self.stopped = process, pid, control, stopped
         self.data_bytes = _data_bytes(pid)
 
     @classmethod
-    def of_judges(cls, unit: Unit, scratch: Path) -> "ForkServer":
+    def of_judges(cls, unit: Unit, scratch: Path, trial_ports: Sequence[int], stopped: threading.Event) -> "ForkServer":
         """Start the judge's, which is trusted."""
         environment = os.environ | _ENVIRONMENT | _folders(scratch)
-        environment |= {"KICOURSE_TRIAL_PORTS": ",".join(map(str, ports.reserved()))}
+        environment |= {"KICOURSE_TRIAL_PORTS": ",".join(map(str, trial_ports))}
         control, theirs = socket.socketpair()
         with theirs:
             process = _spawn(_command("judge"), theirs, environment, scratch)
-        server = cls(process, process.pid, control)
-        server.import_([*_PRELOAD, *unit.preload, "kicourse.grading.judge", f"kicourse.checks.{unit.slug}"])
+        server = cls(process, process.pid, control, stopped)
+        with server._closed_if_it_fails():
+            server.import_([*_PRELOAD, *unit.preload, "kicourse.grading.judge", f"kicourse.checks.{unit.slug}"])
         return server
 
     @classmethod
-    def of_players(cls, unit: Unit, scratch: Path, sandboxed: bool, environment: Mapping[str, str]) -> "ForkServer":
+    def of_players(
+        cls, unit: Unit, scratch: Path, sandboxed: bool, environment: Mapping[str, str], stopped: threading.Event
+    ) -> "ForkServer":
         """Start the player's, in a sandbox that a warden keeps."""
         request = {
             "command": _command("player"),
@@ -92,13 +99,22 @@ class ForkServer:
         with theirs, wardens:
             command = [sys.executable, "-m", "kicourse.grading.warden", str(wardens.fileno())]
             process = _spawn(command, theirs, dict(os.environ), scratch, pass_fds=(wardens.fileno(),))
-        pid = int(_exchange(line, request, [], _START_SECONDS)["pid"])
-        server = cls(process, pid, control)
+        server = cls(process, process.pid, control, stopped)  # the warden's, until there is more
         server.line = line
-        server.import_([*_PRELOAD, *unit.preload, "kicourse.grading.player"])
+        with server._closed_if_it_fails():
+            server.pid = int(_exchange(line, request, [], _START_SECONDS, stopped)["pid"])
+            server.import_([*_PRELOAD, *unit.preload, "sandlock", "kicourse.grading.player"])
         return server
 
     line: socket.socket | None = None
+
+    @contextmanager
+    def _closed_if_it_fails(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def fork(self, descriptors: list[socket.socket], folder: Path, mebibytes: int, **settings: Any) -> int:
         """Fork, hand these sockets over, and return the fork's process number."""
@@ -111,7 +127,7 @@ class ForkServer:
         return int(self._ask(request, [one.fileno() for one in descriptors], 30)["pid"])
 
     def _ask(self, request: dict[str, Any], descriptors: list[int], seconds: float) -> dict[str, Any]:
-        return _exchange(self.control, request, descriptors, seconds)
+        return _exchange(self.control, request, descriptors, seconds, self.stopped)
 
     def import_(self, modules: Sequence[str]) -> None:
         """Import modules once, instead of in each fork."""
@@ -157,13 +173,21 @@ def _spawn(
 
 
 def _exchange(
-    connection: socket.socket, request: dict[str, Any], descriptors: list[int], seconds: float
+    connection: socket.socket,
+    request: dict[str, Any],
+    descriptors: list[int],
+    seconds: float,
+    stopped: threading.Event,
 ) -> dict[str, Any]:
-    """Send a request and return the answer. Raises WorkerLostError if there is none."""
+    """Send a request and return the answer. Raises WorkerLostError if there is none, or grading is stopped."""
+    deadline = time.monotonic() + seconds
     try:
-        connection.settimeout(seconds)
+        connection.settimeout(_WATCH_SECONDS)
         socket.send_fds(connection, [json.dumps(request).encode()], descriptors)
-        return dict(json.loads(connection.recv(4096)))
+        while not stopped.is_set() and time.monotonic() < deadline:
+            with suppress(TimeoutError):
+                return dict(json.loads(connection.recv(4096)))
+        raise TimeoutError
     except (OSError, ValueError) as error:
         raise WorkerLostError(f"a process of the grader does not answer ({type(error).__name__})") from error
 
@@ -184,7 +208,7 @@ class Worker:
         self.stopped = threading.Event()
 
     def __enter__(self) -> "Worker":
-        """Start both fork servers."""
+        """Start nothing yet."""
         self.scratch = Path(tempfile.mkdtemp(prefix="kicourse-grading-")).resolve()
         self._judges: ForkServer | None = None
         self._players: ForkServer | None = None
@@ -196,6 +220,10 @@ class Worker:
         """End both, and whatever is left of the submissions."""
         self._end()
         folders.remove(self.scratch)
+
+    def start(self) -> None:
+        """Start both fork servers. Raises WorkerLostError if that fails."""
+        self._servers()
 
     def grade(self, job: Job) -> Outcome:
         """Grade one submission. Raises WorkerLostError if that failed through no fault of the submission's."""
@@ -309,8 +337,14 @@ class Worker:
     def _servers(self) -> tuple[ForkServer, ForkServer]:
         if self._players is None or self._judges is None:
             self._end()
-            self._judges = ForkServer.of_judges(self.unit, self.scratch)
-            self._players = ForkServer.of_players(self.unit, self.scratch, self.sandboxed, self.environment)
+            with ThreadPoolExecutor(1) as beside:
+                judges = beside.submit(ForkServer.of_judges, self.unit, self.scratch, ports.reserved(), self.stopped)
+                try:
+                    self._players = ForkServer.of_players(
+                        self.unit, self.scratch, self.sandboxed, self.environment, self.stopped
+                    )
+                finally:
+                    self._judges = judges.result()
             self._rehearse()
         return self._players, self._judges
 
