@@ -237,8 +237,11 @@ def test_only_what_changed_is_graded_again(class_copy: Path) -> None:
 
     hand_in(class_copy, "bea", {"stream": solved()["stream"]})
     hand_in(class_copy, "new", {"cost": solved()["cost"]})
-    results = grade_for_json(class_copy, "--workers", "1", "--unit", UNIT)
-    assert results.keys() == {"bea", "new"}
+    said = grade(class_copy, "--unit", UNIT, "--json", str(class_copy / "marks.json"))
+    assert "2 graded before and unchanged" in said
+    results = {one["student"]: one for one in json.loads((class_copy / "marks.json").read_text(encoding="utf-8"))}
+    assert results.keys() == {"ada", "bea", "kim", "new"}, "everybody's marks, whenever they were made"
+    assert {task["task"]: task["points"] for task in results["ada"]["tasks"]} == EXPECTED["ada"]
     assert marks(class_copy)["bea"] == NOTHING | {"stream": 2.5}
     assert marks(class_copy)["new"] == NOTHING | {"cost": 2.5}
     assert marks(class_copy)["ada"] == EXPECTED["ada"]

@@ -59,8 +59,9 @@ def grade(folder: Path, settings: Settings) -> int:
         for outcome in pool.run(run.jobs()):
             run.take(outcome)
     if settings.json is not None:
-        settings.json.write_text(as_json(run.outcomes), encoding="utf-8")
-    show(opened, run.outcomes, run.skipped, settings, console)
+        everybody = sorted(run.outcomes + run.skipped, key=lambda one: (one.unit, one.student))
+        settings.json.write_text(as_json(everybody), encoding="utf-8")
+    show(opened, run.outcomes, len(run.skipped), settings, console)
     return 0 if all(outcome.status != "error" for outcome in run.outcomes) else 1
 
 
@@ -71,7 +72,7 @@ class _Run:
         self.opened, self.settings, self.writer, self.progress = opened, settings, writer, progress
         self.store = Store(opened.place)
         self.outcomes: list[Outcome] = []
-        self.skipped = 0
+        self.skipped: list[Outcome] = []
         self._under_way: dict[tuple[str, str], tuple[str, Submission]] = {}
 
     def jobs(self) -> Iterator[Job]:
@@ -79,12 +80,13 @@ class _Run:
         for submission in self.opened.submissions(self.settings.units, self.settings.students):
             prepared = prepare(self.opened, submission, self.settings)
             place = submission.student, submission.unit
-            if not self.settings.force and self.store.is_written(*place, prepared.key, self.writer.written(*place)):
-                self.skipped += 1
+            earlier = known_outcome(None if self.settings.force else self.store, prepared)
+            written = self.store.is_written(*place, prepared.key, self.writer.written(*place))
+            if written and earlier is not None and not self.settings.force:
+                self.skipped.append(earlier.without_notebook())
                 self.progress.advance()
                 continue
             self._under_way[place] = prepared.key, submission.without_content()
-            earlier = known_outcome(None if self.settings.force else self.store, prepared)
             if earlier is None:
                 yield prepared.job
             else:
