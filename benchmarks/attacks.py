@@ -26,7 +26,7 @@ from rich.progress import track
 
 from benchmarks.grading import BIN, STOCK
 from kicourse import checks
-from kicourse.grading import class_folder
+from kicourse.grading import class_folder, processes
 from kicourse.syllabus import course_root
 from tests.hostile.corpus import ATTACKS, Target
 
@@ -106,19 +106,24 @@ def _stock(place: Path, template: Path, student: str) -> str:
     (folder / "nbgrader_config.py").write_text(STOCK.format(root=str(folder)))
     private = ("HOME", "TMPDIR", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR")
     command = [sys.executable, "-c", WITHIN, str(folder), str(BIN / "nbgrader"), "autograde", UNIT]
+    process = subprocess.Popen(
+        [*command, "--student", student],
+        cwd=folder,
+        env=os.environ | dict.fromkeys(private, str(folder)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
-        done = subprocess.run(
-            [*command, "--student", student],
-            cwd=folder,
-            env=os.environ | dict.fromkeys(private, str(folder)),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=SECONDS,
-        )
+        process.wait(SECONDS)
     except subprocess.TimeoutExpired:
         return f"no mark: it does not end in {SECONDS} s"
+    finally:
+        processes.end(process.pid)  # its kernel, too
+        process.wait()
     graded = folder / "autograded" / student
-    if done.returncode or not graded.exists():
+    if process.returncode or not graded.exists():
         return "no mark: it stops with an error"
     with sqlite3.connect(folder / "gradebook.db") as book:
         scores = book.execute(
