@@ -69,7 +69,8 @@ def main() -> None:
     if not end:
         raise SystemExit(f"README.md has no place for the table: {MARKS[0]}{MARKS[1]}")
     told = (
-        f"{about}: these {len(fooled)} got something out of stock nbgrader\n([all of them](benchmarks/ATTACKS.md)).\n"
+        f"{about}. These {len(fooled)} got points, or kept\n"
+        "nbgrader from giving a mark ([all of them](benchmarks/ATTACKS.md)):\n"
     )
     README.write_text(
         f"{before}{MARKS[0]}\n{told}\n{HEADER}" + "\n".join(fooled) + f"\n\n{end}{after}", encoding="utf-8"
