@@ -42,6 +42,11 @@ class Exchange:
     helper: bool = False
     lent: list[Any] = field(default_factory=list)
 
+    @property
+    def behaviour(self) -> list[Any]:
+        """What the answer did: what a class is called, or whether an iterator is a generator, is no part of it."""
+        return [None if self.kept else self.outcome, self.lent]
+
 
 @dataclass
 class Session:

@@ -194,7 +194,7 @@ class _Run:
 
     def results(self, connection: Connection, name: str) -> tuple[list[Result], bool]:
         """Return every criterion's result, and whether the learner has started on the task."""
-        attempt = Attempt(self.check, connection, self.seed, name=name)
+        attempt = Attempt(self.check, Session(connection, self.check.seconds), self.seed, name=name)
         results: list[Result] = []
         failed: list[tuple[Criterion, Any]] = []
         started, blocked = True, False
@@ -245,15 +245,13 @@ class Attempt:
     def __init__(
         self,
         check: Check,
-        connection: Connection,
+        session: Session,
         seed: int,
         *,
         name: str = "",
-        seconds: float | None = None,
         patience: float | None = None,
     ) -> None:
-        self.check, self.seed, self.patience = check, seed, patience
-        self.session = Session(connection, seconds or check.seconds)
+        self.check, self.session, self.seed, self.patience = check, session, seed, patience
         self.handle = Handle(self.session, 0, name or check.task)
         self.shared: dict[Any, Any] = {}
         self.behaviour: list[Any] = []
@@ -268,8 +266,7 @@ class Attempt:
         """Try one criterion; return what went wrong, or None."""
         trial = self._trial(criterion)
         error = self._try(criterion, trial)
-        # What a class is called, or whether an iterator is a generator, is no behaviour.
-        exchanges = [[None if exchange.kept else exchange.outcome, exchange.lent] for exchange in self.transcript]
+        exchanges = [exchange.behaviour for exchange in self.transcript]
         self.behaviour = [error is None, exchanges, trial.observations]
         return error
 

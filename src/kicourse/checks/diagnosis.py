@@ -6,9 +6,12 @@ servers saw), the learner is told what the mistake is called.
 """
 
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kicourse.answers import AnswerError, AnswerRaised, AnswerTimedOut, Record, ThreadConnection
+from kicourse.answers.codec import Bounds
+from kicourse.answers.handle import Exchange, Session
 from kicourse.language import translate
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ def name(check: "Check", failed: "list[tuple[Criterion, Any]]", seed: int) -> st
         suspects = [
             suspect
             for suspect in suspects
-            if time.monotonic() < deadline and similar(seen, _behaviour(check, criterion, suspect, seed))
+            if time.monotonic() < deadline and _behaves(check, criterion, suspect, seed, seen)
         ]
         found = suspects or found
         if len(suspects) <= 1:
@@ -42,17 +45,36 @@ def name(check: "Check", failed: "list[tuple[Criterion, Any]]", seed: int) -> st
     return translate(check.unit, found[0].message) if found else ""
 
 
-def _behaviour(check: "Check", criterion: "Criterion", suspect: "Misconception", seed: int) -> Any:
+def _behaves(check: "Check", criterion: "Criterion", suspect: "Misconception", seed: int, seen: list[Any]) -> bool:
+    """Whether a misconception does on a criterion what was seen there."""
     from kicourse.checks.check import Attempt
 
-    limit = min(_CALL_SECONDS, check.seconds)
-    connection = ThreadConnection(suspect.build())
-    attempt = Attempt(check, connection, seed, seconds=limit, patience=_PATIENCE_OF_SERVERS)
+    session = _Repetition(ThreadConnection(suspect.build()), min(_CALL_SECONDS, check.seconds), expected=seen[1])
+    attempt = Attempt(check, session, seed, patience=_PATIENCE_OF_SERVERS)
     try:
         attempt.of(criterion)
-        return attempt.behaviour
+        return similar(seen, attempt.behaviour)
     finally:
         attempt.close()
+
+
+@dataclass
+class _Repetition(Session):
+    """A conversation that breaks off as soon as it differs from an earlier one: most suspects are cleared at once."""
+
+    expected: list[Any] = field(default_factory=list)
+
+    def request(self, exchange: Exchange | None, bounds: Bounds | None = None, **message: Any) -> Any:
+        try:
+            return super().request(exchange, bounds, **message)
+        finally:
+            place = len(self.transcript) - 1
+            if exchange is not None and not similar(self.expected[place : place + 1], [exchange.behaviour]):
+                raise _DifferenceError
+
+
+class _DifferenceError(Exception):
+    """A suspect behaves otherwise."""
 
 
 def similar(one: Any, other: Any) -> bool:
