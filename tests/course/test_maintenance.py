@@ -12,6 +12,8 @@ from kicourse.checks import maintenance
 from kicourse.syllabus import course
 from tests.course.alternatives import maintenance as alternatives
 
+pytestmark = pytest.mark.xdist_group("the notebook of maintenance")  # it takes 20 seconds: once, then
+
 
 @pytest.fixture(scope="module")
 def notebook() -> dict[str, Any]:
