@@ -172,6 +172,8 @@ def _language(code: str | None) -> Any:
 
 def main() -> None:
     """Run the command line; errors meant for users are one line on stderr."""
+    # For a format that nothing here uses, jsonschema would import a grammar that takes more than a second to build.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     try:
         app()
     except UserError as error:

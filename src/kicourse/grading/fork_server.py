@@ -21,6 +21,8 @@ import tempfile
 from contextlib import suppress
 from typing import Any
 
+from kicourse.grading import imports
+
 _LARGEST_REQUEST = 64 * 1024
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -55,9 +57,10 @@ def adopt_orphans() -> None:
 
 def warm_up(modules: list[str]) -> None:
     """Import what the submissions of a unit need; a module that is not there will be missed by those who use it."""
-    for module in modules:
-        with suppress(Exception):
-            importlib.import_module(module)
+    with imports.with_few_calls():
+        for module in modules:
+            with suppress(Exception):
+                importlib.import_module(module)
     if torch := sys.modules.get("torch"):
         # After an operation with two threads in this process, its forks would hang for good.
         torch.set_num_threads(1)
