@@ -16,10 +16,10 @@ lab: setup ## open the course in JupyterLab (dir=FOLDER lang=de port=8900 change
 	@$(BIN)/kicourse lab $(dir) $(if $(lang),--lang $(lang)) $(if $(port),--port $(port))
 
 test: dev ## run the test suite
-	@$(BIN)/pytest -n 2 --dist loadgroup -m "not long"
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m "not long"
 
 test-long: dev ## run the tests that take minutes: attacks on the grader, killed processes, a cluster
-	@$(BIN)/pytest -n 2 --dist loadgroup -m long
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m long
 
 lint: dev ## check style, types, and that the committed notebooks are what their sources build
 	@$(BIN)/ruff check

@@ -113,6 +113,7 @@ def test_the_second_run_finds_nothing_to_do_and_a_change_something(project: Proj
     assert project.set_up().stdout == "", "what tests need contains what the course needs"
 
 
+@pytest.mark.long
 def test_two_at_once_install_once(project: Project) -> None:
     (project.root / "seconds").write_text("2")
     one, two = (subprocess.Popen(project.command(), stdout=subprocess.PIPE, text=True) for _ in range(2))
@@ -142,6 +143,7 @@ def test_what_a_killed_run_left_is_made_anew(project: Project) -> None:
     assert project.set_up().stdout == ""
 
 
+@pytest.mark.long
 def test_a_failed_download_is_told_and_tried_again(project: Project) -> None:
     (project.root / "no-network").touch()
     failed = project.set_up()
@@ -152,6 +154,7 @@ def test_a_failed_download_is_told_and_tried_again(project: Project) -> None:
     assert project.lines("pulls") == ["models pull"] * 2
 
 
+@pytest.mark.long
 def test_a_moved_folder_is_set_up_anew(project: Project) -> None:
     assert project.set_up().returncode == 0
     moved = Project(project.root.rename(project.root.with_name("moved")))

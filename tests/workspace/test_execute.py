@@ -18,7 +18,10 @@ from kicourse.workspace.folder import Workspace
 SECONDS = 600
 
 
-@pytest.mark.parametrize("unit", [unit.slug for unit in course().finished])
+FIRST, *OTHERS = (unit.slug for unit in course().finished)
+
+
+@pytest.mark.parametrize("unit", [FIRST, *(pytest.param(unit, marks=pytest.mark.long) for unit in OTHERS)])
 def test_a_fresh_notebook_runs_and_no_task_in_it_is_wrong(unit: str, tmp_path: Path) -> None:
     workspace = Workspace.open_or_make(tmp_path / "work", "en")
     notebook = workspace.root / workspace.notebooks[unit]

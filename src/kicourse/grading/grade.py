@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -20,8 +21,10 @@ from kicourse.grading.seeds import seed_for
 from kicourse.grading.store import Store, key_of
 from kicourse.grading.submitted import UnreadableSubmissionError
 from kicourse.grading.summary import Progress, as_json, show
-from kicourse.grading.writing import Writer
 from kicourse.syllabus import course
+
+if TYPE_CHECKING:
+    from kicourse.grading.writing import Writer
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ def grade(folder: Path, settings: Settings) -> int:
     with _alone(opened), ExitStack() as stack:
         console = Console()
         pool = stack.enter_context(_pool(opened, settings))
+        from kicourse.grading.writing import Writer  # with nbgrader, while the first worker starts
+
         writer = stack.enter_context(Writer(opened))
         progress = stack.enter_context(Progress(_count(opened, settings), console))
         run = _Run(opened, settings, writer, progress)
@@ -68,7 +73,7 @@ def grade(folder: Path, settings: Settings) -> int:
 class _Run:
     """One run of the grader: which submissions need grading, and what becomes of the outcomes."""
 
-    def __init__(self, opened: OpenClass, settings: Settings, writer: Writer, progress: Progress) -> None:
+    def __init__(self, opened: OpenClass, settings: Settings, writer: "Writer", progress: Progress) -> None:
         self.opened, self.settings, self.writer, self.progress = opened, settings, writer, progress
         self.store = Store(opened.place)
         self.outcomes: list[Outcome] = []
