@@ -64,8 +64,13 @@ WORKERS = 2
 def cluster() -> Iterator[Client]:
     """A client of a cluster of two processes that are started again when they die."""
     with ExitStack() as stack:
-        # Twice as many deaths as needed would only take twice as long.
-        stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 1}))
+        settings = {
+            # Twice as many deaths as needed would only take twice as long.
+            "distributed.scheduler.allowed-failures": 1,
+            # On a busy machine, a worker takes longer to come back than the 15 seconds after which it is given up.
+            "distributed.deploy.lost-worker-timeout": f"{DEADLINE}s",
+        }
+        stack.enter_context(dask.config.set(settings))
         started = stack.enter_context(LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None))
         yield stack.enter_context(Client(started, set_as_default=False))
 
