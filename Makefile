@@ -4,7 +4,7 @@ SET_UP = tools/python tools/set_up.py
 BIN = .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lab test test-long lint bench build audit pins dev
+.PHONY: help setup lab test test-attacks test-long lint bench build audit pins dev
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -15,10 +15,14 @@ setup: ## install everything into .venv: packages and the embedded models
 lab: setup ## open the course in JupyterLab (dir=FOLDER lang=de port=8900 change what is opened)
 	@$(BIN)/kicourse lab $(dir) $(if $(lang),--lang $(lang)) $(if $(port),--port $(port))
 
+# One thread each: two tests at a time have two cores between them.
 test: dev ## run the test suite
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m "not long"
 
-test-long: dev ## run the tests that take minutes: attacks on the grader, killed processes, a cluster
+test-attacks: dev ## let every attack of tests/hostile be graded beside honest work
+	@$(BIN)/pytest tests/hostile/test_corpus.py
+
+test-long: dev ## run the tests that take minutes: attacks, killed processes, a cluster, stock nbgrader
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m long
 
 lint: dev ## check style, types, and that the committed notebooks are what their sources build

@@ -123,6 +123,7 @@ def test_two_at_once_install_once(project: Project) -> None:
     assert sum("waiting for it" in text for text in told) == 1
 
 
+@pytest.mark.long
 def test_what_a_killed_run_left_is_made_anew(project: Project) -> None:
     (project.root / "seconds").write_text("60")
     killed = subprocess.Popen(project.command(), stdout=subprocess.DEVNULL, start_new_session=True)

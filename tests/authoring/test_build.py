@@ -47,6 +47,7 @@ def test_points_come_from_the_check(desk: Desk) -> None:
     assert (metadata["points"], metadata["grade"], metadata["locked"]) == (6, True, True)
 
 
+@pytest.mark.long
 def test_nbgrader_makes_the_same_exercise_from_the_solution(desk: Desk, tmp_path: Path) -> None:
     build()
     school = tmp_path / "school"

@@ -146,7 +146,8 @@ def test_two_conversations_at_once_do_not_disturb_each_other() -> None:
     assert "all conversations" in verdict.diagnosis
 
 
-@pytest.mark.parametrize("language", [pytest.param("en", marks=pytest.mark.long), "de"])
+@pytest.mark.long
+@pytest.mark.parametrize("language", ["en", "de"])
 def test_every_demonstration_runs_with_the_embedded_gpt(
     language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

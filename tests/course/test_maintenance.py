@@ -12,7 +12,8 @@ from kicourse.checks import maintenance
 from kicourse.syllabus import course
 from tests.course.alternatives import maintenance as alternatives
 
-pytestmark = pytest.mark.xdist_group("the notebook of maintenance")  # it takes 20 seconds: once, then
+# The notebook takes 20 seconds: it runs once, then.
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("the notebook of maintenance")]
 
 
 @pytest.fixture(scope="module")

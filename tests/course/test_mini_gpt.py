@@ -27,6 +27,7 @@ def run_cells(*wanted: str) -> dict[str, Any]:
     return names
 
 
+@pytest.mark.long
 def test_weights_that_were_trained_earlier_know_nothing_of_a_fresh_language() -> None:
     stolen: dict[str, Any] = {}
 
@@ -168,6 +169,7 @@ def test_the_notebooks_muon_is_pytorchs_muon_in_single_precision() -> None:
 
 
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the numbers are quoted for the library of Python 3.11")
+@pytest.mark.long
 def test_the_baselines_in_the_opening_figure_are_what_is_measured() -> None:
     source = course().unit("mini_gpt").source.read_text(encoding="utf-8")
     figure = ast.literal_eval(source.split("RESULTS = ")[1].split("\n}\n")[0] + "}")

@@ -152,6 +152,7 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> Classes:
     return Classes(folder, other)
 
 
+@pytest.mark.long
 def test_nbgraders_autograde_gives_the_right_marks(classes: Classes) -> None:
     found = marks(classes.nbgraders)
     assert {student: found[student] for student in WORKED} == WORKED
@@ -166,6 +167,7 @@ def test_nbgraders_autograde_gives_the_right_marks(classes: Classes) -> None:
     assert not (classes.nbgraders / ".kicourse" / "progress.jsonl").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("student", BROKEN)
 def test_what_cannot_be_read_gets_a_mark_and_a_file(classes: Classes, student: str) -> None:
     assert marks(classes.nbgraders)[student] == NOTHING
@@ -181,6 +183,7 @@ def test_what_cannot_be_read_gets_a_mark_and_a_file(classes: Classes, student: s
     assert "0.0 / 10.0" in " ".join(page.split())
 
 
+@pytest.mark.long
 def test_nothing_beside_the_notebook_is_copied(classes: Classes) -> None:
     for kind in ("autograded", "feedback"):
         for folder in (classes.nbgraders, classes.kicourses):
@@ -191,17 +194,20 @@ def test_nothing_beside_the_notebook_is_copied(classes: Classes) -> None:
                 assert path.is_dir() or SECRET not in path.read_text(encoding="utf-8", errors="replace")
 
 
+@pytest.mark.long
 def test_feedback_says_why(classes: Classes) -> None:
     page = (classes.nbgraders / "feedback" / "eve" / UNIT / f"{UNIT}.html").read_text(encoding="utf-8")
     assert "Your code raised ValueError" in page, "the verdict itself is what a student reads"
 
 
+@pytest.mark.long
 def test_a_notebooks_time_of_submission_is_kept(classes: Classes) -> None:
     for folder in (classes.nbgraders, classes.kicourses):
         stamps = {path.parent.parent.name: path.read_text() for path in (folder / "autograded").rglob("timestamp.txt")}
         assert stamps == {"ada": STAMP}
 
 
+@pytest.mark.long
 def test_nbgrader_and_kicourse_write_equal_notebooks(classes: Classes) -> None:
     for student in (*WORKED, *BROKEN):
         one, other = (
@@ -213,6 +219,7 @@ def test_nbgrader_and_kicourse_write_equal_notebooks(classes: Classes) -> None:
         assert one == other, student
 
 
+@pytest.mark.long
 def test_nbgrader_and_kicourse_write_equal_gradebooks(classes: Classes) -> None:
     from tests.grading.stock import dump  # which needs this module's helpers
 

@@ -273,6 +273,7 @@ def test_one_student_is_graded_if_only_one_is_named(tmp_path: Path, tmp_path_fac
     assert marks(folder) == {"bob": NOTHING}
 
 
+@pytest.mark.long
 def test_check_gives_the_same_points(first_run: tuple[Path, Any, Any], tmp_path: Path) -> None:
     folder, results, _said = first_run
     students = ("ada", "cyd", "fay", DOTTED)

@@ -304,6 +304,7 @@ def test_wrong_usage_is_told_before_anything_runs(tmp_path: Path, monkeypatch: p
         runner.check_notebooks([notebook], junit=tmp_path / "nowhere" / "junit.xml")
 
 
+@pytest.mark.long
 def test_an_interrupt_leaves_no_process_and_no_file_behind(tmp_path: Path) -> None:
     forever = exercise({"ask": "open('started', 'w').close()\nwhile True: pass"})
     notebooks = [write(tmp_path / name / "a.ipynb", forever) for name in "abc"]

@@ -308,6 +308,7 @@ def test_serve_says_so_when_the_server_ends_by_itself() -> None:
     assert "UserError: The GPT server ended by itself" in errors
 
 
+@pytest.mark.long
 def test_pytorch_computes_the_same_model(client: OpenAI) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

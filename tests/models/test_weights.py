@@ -81,10 +81,12 @@ print(similarity(vectors[0], vectors[1], dim=0) > 0.7 > 0.3 > similarity(vectors
 """
 
 
+@pytest.mark.long
 def test_transformers_loads_bert_by_its_name_offline(wheel_cache: Cache) -> None:
     assert wheel_cache.run(LOAD, HF_HUB_OFFLINE="1") == "tensor(True)"
 
 
+@pytest.mark.long
 def test_without_a_network_nothing_waits_for_the_hub(wheel_cache: Cache) -> None:
     code = "from kicourse.models import network; network.offline_if_unreachable()\n" + LOAD
     output, errors = wheel_cache.start(code, HF_ENDPOINT=NOBODY).communicate(timeout=300)
@@ -110,6 +112,7 @@ print(type(model).__name__, model.training, model.config.hidden_size)
     assert wheel_cache.run(code, HF_ENDPOINT=NOBODY) == "BertModel False 384"
 
 
+@pytest.mark.long
 def test_the_hub_comes_before_pypi(wheel_cache: Cache, tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     with hub(BERT, wheel_cache.home) as address:
@@ -119,6 +122,7 @@ def test_the_hub_comes_before_pypi(wheel_cache: Cache, tmp_path: Path) -> None:
     assert cache.run(LOAD, HF_HUB_OFFLINE="1") == "tensor(True)"
 
 
+@pytest.mark.long
 def test_a_hub_that_serves_another_file_is_not_believed(wheel_cache: Cache, tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     with hub(BERT, wheel_cache.home, forged="vocab.txt") as address:
