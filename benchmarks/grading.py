@@ -74,8 +74,7 @@ def _beside_stock(
     stock = Path(shutil.copytree(folder, place / "stock"))
     (stock / "nbgrader_config.py").write_text(STOCK.format(root=str(stock)))
     grade = [str(BIN / "kicourse"), "grade", "--force"]
-    seconds, _cpu = _timed([*grade, str(folder)], folder)
-    one, _cpu = _timed([*grade, str(single)], single)
+    seconds, one = (_timed([*grade, str(each)], each)[0] for each in (folder, single))
     stocks, stocks_cpu = _timed([str(BIN / "nbgrader"), "autograde", unit], stock)
     further = (seconds - one) / (count - 1)
     beside = f"stock nbgrader {count / stocks * 60:.1f} a minute; {stocks / seconds:.0f} times as fast"

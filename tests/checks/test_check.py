@@ -1,8 +1,10 @@
 """A check from outside: what an answer earns, and what its author is told."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -114,6 +116,16 @@ def test_the_second_criterion_tells_two_mistakes_apart(check: Check) -> None:
     """The first criterion passes for `smallest`; the second one names it."""
     verdict = check.run(lambda logits, k: np.where(np.argsort(np.argsort(logits)) < k, logits, -np.inf))
     assert verdict.diagnosis == "the smallest instead of the largest"
+
+
+def test_ctrl_c_ends_the_search_for_the_mistake_too(check: Check) -> None:
+    @check.misconception("one that is never finished")
+    def interrupted(logits: Any, k: int) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        time.sleep(60)
+
+    with pytest.raises(KeyboardInterrupt):
+        check.run(lambda logits, k: logits * 2)
 
 
 @pytest.mark.parametrize("liar", LIARS)

@@ -66,11 +66,17 @@ class _Repetition(Session):
 
     def request(self, exchange: Exchange | None, bounds: Bounds | None = None, **message: Any) -> Any:
         try:
-            return super().request(exchange, bounds, **message)
-        finally:
-            place = len(self.transcript) - 1
-            if exchange is not None and not similar(self.expected[place : place + 1], [exchange.behaviour]):
-                raise _DifferenceError
+            reply = super().request(exchange, bounds, **message)
+        except AnswerError:
+            self._require_equal(exchange)
+            raise
+        self._require_equal(exchange)
+        return reply
+
+    def _require_equal(self, exchange: Exchange | None) -> None:
+        place = len(self.transcript) - 1
+        if exchange is not None and not similar(self.expected[place : place + 1], [exchange.behaviour]):
+            raise _DifferenceError
 
 
 class _DifferenceError(Exception):

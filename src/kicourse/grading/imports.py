@@ -1,25 +1,26 @@
 """Imports with few system calls: the supervisor of a sandbox looks at each file that is looked up or opened."""
 
-import importlib._bootstrap_external as importing
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from typing import Any
 from unittest.mock import patch
 
 _PIECE = 2**20
+_importing: Any = import_module("importlib._bootstrap_external")  # what `import` itself is made of
 
 
 @contextmanager
 def with_few_calls() -> Iterator[None]:
     """Let imports look up each path once and read files in one go, while nothing on the disk changes.
 
-    What they do otherwise is the same; half the time of importing in a sandbox is saved.
+    What they do otherwise is the same; a third of the time of importing in a sandbox is saved.
     """
-    loader: Any = importing.FileLoader
-    look_up: Any = getattr(importing, "_path_stat")  # noqa: B009 - it is private
-    with patch.object(importing, "_path_stat", cache(look_up)), patch.object(loader, "get_data", _content):
+    look_up = patch.object(_importing, "_path_stat", cache(_importing._path_stat))
+    read = patch.object(_importing.FileLoader, "get_data", _content)
+    with look_up, read:
         yield
 
 
