@@ -29,7 +29,6 @@ _SYSTEM = (
         "/etc/ca-certificates",
         "/dev/urandom",
         "/dev/random",
-        "/dev/zero",
         "/dev/null",
     ),
     # Single files only: with all of /proc, a fork could read another's memory.

@@ -5,17 +5,25 @@ A filter is a program of the kernel's packet filter (BPF): https://docs.kernel.o
 
 import ctypes
 import errno
+import mmap
 import platform
+import socket
+import sys
 
-_LOAD, _EQUAL, _AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06  # BPF's LD|W|ABS, JMP|JEQ|K, JMP|JGE|K and RET|K
-_NUMBER, _ARCHITECTURE, _FIRST_LOW, _FIRST_HIGH = 0, 4, 16, 20  # where struct seccomp_data has them
+# BPF's LD|W|ABS, JMP|JEQ|K, JMP|JGE|K, ALU|AND|K and RET|K
+_LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
+_NUMBER, _ARCHITECTURE = 0, 4  # where struct seccomp_data has them, and the arguments: low and high half of each
+_FIRST_LOW, _FIRST_HIGH, _SECOND_LOW, _THIRD_LOW, _FOURTH_LOW = 16, 20, 24, 32, 40
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _X32 = 0x40000000  # from here on, numbers name the same calls in another way
+_NETLINK, _KIND = 16, 0xF  # with it libc asks for addresses of this machine; a socket's kind without its flags
 
-_NUMBERS = {  # the architecture's own name (AUDIT_ARCH_*), and what bind, listen and prlimit64 are there
-    "x86_64": (0xC000003E, 49, 50, 302),
-    "aarch64": (0xC00000B7, 200, 201, 261),
+_SHARED_WITHOUT_FILE = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS if sys.platform == "linux" else 0
+
+_NUMBERS = {  # the architecture's own name (AUDIT_ARCH_*); bind, listen, socket, mmap, memfd_create and prlimit64 there
+    "x86_64": (0xC000003E, 49, 50, 41, 9, 319, 302),
+    "aarch64": (0xC00000B7, 200, 201, 198, 222, 279, 261),
 }
 
 
@@ -35,30 +43,62 @@ def known() -> bool:
 def refuse() -> None:
     """From now on nobody here waits for connections, names a socket (a file, anywhere), or limits another process.
 
+    Of the sockets that reach other machines there is only TCP's, which Landlock guards by itself: sandlock reads an
+    address before the kernel does, and a thread can exchange it in between. And there is no memory that belongs to no
+    process alone: limits of data do not count it, and it need not be mapped to be held.
+
     Raises
     ------
     OSError
         If the kernel takes no filter; it wants `no_new_privs` set before.
 
     """
-    architecture, bind, listen, prlimit = _NUMBERS[platform.machine()]
-    program = [
-        (_LOAD, 0, 0, _ARCHITECTURE),
-        (_EQUAL, 0, 9, architecture),
-        (_LOAD, 0, 0, _NUMBER),
-        (_AT_LEAST, 7, 0, _X32),
-        (_EQUAL, 6, 0, bind),
-        (_EQUAL, 5, 0, listen),
-        (_EQUAL, 0, 5, prlimit),
-        (_LOAD, 0, 0, _FIRST_LOW),  # prlimit64's process: none but the caller itself, which is 0
-        (_EQUAL, 0, 2, 0),
-        (_LOAD, 0, 0, _FIRST_HIGH),
-        (_EQUAL, 1, 0, 0),
-        (_RETURN, 0, 0, _REFUSE),
-        (_RETURN, 0, 0, _ALLOW),
-    ]
-    instructions = (_Instruction * len(program))(*(_Instruction(*one) for one in program))
-    filter_ = _Program(len(program), ctypes.cast(instructions, ctypes.c_void_p))
+    program = _assembled(*_NUMBERS[platform.machine()])
+    filter_ = _Program(len(program), ctypes.cast(program, ctypes.c_void_p))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(filter_), 0, 0):
         raise OSError(ctypes.get_errno(), "the kernel takes no seccomp filter")
+
+
+def _assembled(
+    architecture: int, bind: int, listen: int, make_socket: int, map_memory: int, make_file: int, prlimit: int
+) -> "ctypes.Array[_Instruction]":
+    """Return the filter. Each row: its name, what it does, with what, and where to go if so, or if not; "" is on."""
+    rows = (
+        ("", _LOAD, _ARCHITECTURE, "", ""),
+        ("", _EQUAL, architecture, "", "refuse"),
+        ("", _LOAD, _NUMBER, "", ""),
+        ("", _AT_LEAST, _X32, "refuse", ""),
+        ("", _EQUAL, bind, "refuse", ""),
+        ("", _EQUAL, listen, "refuse", ""),
+        ("", _EQUAL, make_file, "refuse", ""),
+        ("", _EQUAL, make_socket, "socket", ""),
+        ("", _EQUAL, map_memory, "memory", ""),
+        ("", _EQUAL, prlimit, "", "allow"),
+        ("", _LOAD, _FIRST_LOW, "", ""),  # prlimit64's process: none but the caller itself, which is 0
+        ("", _EQUAL, 0, "", "refuse"),
+        ("", _LOAD, _FIRST_HIGH, "", ""),
+        ("", _EQUAL, 0, "allow", "refuse"),
+        ("socket", _LOAD, _FIRST_LOW, "", ""),
+        ("", _EQUAL, socket.AF_UNIX, "allow", ""),
+        ("", _EQUAL, _NETLINK, "allow", ""),
+        ("", _EQUAL, socket.AF_INET, "kind", ""),
+        ("", _EQUAL, socket.AF_INET6, "", "refuse"),
+        ("kind", _LOAD, _SECOND_LOW, "", ""),
+        ("", _AND, _KIND, "", ""),
+        ("", _EQUAL, socket.SOCK_STREAM, "", "refuse"),
+        ("", _LOAD, _THIRD_LOW, "", ""),  # the protocol: MPTCP and SCTP have streams too, which Landlock lets pass
+        ("", _EQUAL, 0, "allow", ""),
+        ("", _EQUAL, socket.IPPROTO_TCP, "allow", "refuse"),
+        ("memory", _LOAD, _FOURTH_LOW, "", ""),
+        ("", _AND, _SHARED_WITHOUT_FILE, "", ""),
+        ("", _EQUAL, _SHARED_WITHOUT_FILE, "refuse", "allow"),
+        ("refuse", _RETURN, _REFUSE, "", ""),
+        ("allow", _RETURN, _ALLOW, "", ""),
+    )
+    place = {name: number for number, (name, *_) in enumerate(rows) if name}
+    instructions = [
+        _Instruction(code, *(place[name] - number - 1 if name else 0 for name in where), k)
+        for number, (_, code, k, *where) in enumerate(rows)
+    ]
+    return (_Instruction * len(rows))(*instructions)

@@ -66,6 +66,21 @@ attempt("SCTP", lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132).c
     )
 
 
+@attack("make sockets whose connections nobody guards once the address is exchanged: UDP, MPTCP, SCTP and others")
+def unguarded_sockets() -> Attack:
+    return Attack(
+        cell="""
+datagram, stream, sequence = socket.SOCK_DGRAM, socket.SOCK_STREAM, socket.SOCK_SEQPACKET
+for kind, protocol in ((datagram, 0), (datagram, 136), (stream, 262), (stream, 132), (sequence, 132), (stream, 256)):
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for flags in (0, socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK):
+            attempt(f"{kind} {protocol}", lambda: socket.socket(family, kind | flags, protocol))
+for family in (21, 30, 36, 40, 43, 44):  # RDS, TIPC, IEEE 802.15.4, VSOCK, SMC, XDP
+    attempt(f"a socket of family {family}", lambda: socket.socket(family, stream))
+"""
+    )
+
+
 @attack("slip past a filter of addresses by changing the address while it is looked at")
 def exchanged_addresses() -> Attack:
     return Attack(

@@ -156,6 +156,9 @@ def shared_memory() -> Attack:
         cell="""
 import mmap
 held, content = [], b"x" * (100 * 2**20)
+attempt("memory that is shared", lambda: mmap.mmap(-1, 2**20))
+attempt("memory that is shared, as /dev/zero", lambda: mmap.mmap(os.open("/dev/zero", os.O_RDWR), 2**20))
+attempt("memory that is shared, as /dev/zero to read", lambda: os.open("/dev/zero", os.O_RDONLY))
 for _ in range(30):
     block = mmap.mmap(-1, 100 * 2**20)
     block.write(content)
@@ -171,6 +174,8 @@ def memory_files() -> Attack:
     return Attack(
         cell="""
 held, content = [], b"x" * (100 * 2**20)
+attempt("a file that is only memory", lambda: os.memfd_create("x"))
+attempt("a secret file that is only memory", lambda: call("syscall", 447, 0))
 for number in range(30):
     descriptor = os.memfd_create("x")
     held.append(descriptor)
