@@ -17,6 +17,7 @@ _FIRST_LOW, _FIRST_HIGH, _SECOND_LOW, _THIRD_LOW, _FOURTH_LOW = 16, 20, 24, 32, 
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _X32 = 0x40000000  # from here on, numbers name the same calls in another way
+_SECRET_MEMORY = 447  # memfd_secret, since it came after all architectures agreed on new numbers
 _NETLINK, _KIND = 16, 0xF  # with it libc asks for addresses of this machine; a socket's kind without its flags
 
 _SHARED_WITHOUT_FILE = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS if sys.platform == "linux" else 0
@@ -72,6 +73,7 @@ def _assembled(
         ("", _EQUAL, bind, "refuse", ""),
         ("", _EQUAL, listen, "refuse", ""),
         ("", _EQUAL, make_file, "refuse", ""),
+        ("", _EQUAL, _SECRET_MEMORY, "refuse", ""),
         ("", _EQUAL, make_socket, "socket", ""),
         ("", _EQUAL, map_memory, "memory", ""),
         ("", _EQUAL, prlimit, "", "allow"),
