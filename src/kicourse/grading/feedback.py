@@ -1,15 +1,16 @@
 """Feedback pages: the HTML that `nbgrader generate_feedback` makes of a graded notebook, many in one go."""
 
 import re
-import secrets
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from types import TracebackType
 from typing import Any, Self
 
 import nbformat
-from bs4 import BeautifulSoup
+from jinja2 import pass_context
+from nbconvert.exporters import HTMLExporter, TemplateExporter
 from nbconvert.filters.highlight import Highlight2HTML
+from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
 from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
 from nbformat import NotebookNode
 from nbformat.v4 import new_notebook
@@ -24,7 +25,10 @@ from traitlets.config import Config
 from kicourse.errors import UserError
 from kicourse.grading.gradebook import database_errors, open_gradebook
 
-KEPT = 1_000  # cells whose highlighted code is kept for the next page
+KEPT = 1_000  # cells of a kind whose HTML is kept for the next page
+
+_MUTE_IMAGE = re.compile(r"<img(?![^>]*\salt=)")
+_NO_DESCRIPTION = "No description has been provided for this image"  # nbconvert's own words
 
 
 class FeedbackWriter:
@@ -62,11 +66,9 @@ class FeedbackWriter:
             "nbgrader": {"student": student, "assignment": unit, "notebook": unit, "marks": marks},
             "metadata": {"name": unit, "path": folder},
         }
-        exporter, code = self._exporter, self._code
-        code.start(graded)
-        page, _ = exporter.from_notebook_node(graded, resources=resources)
-        exporter._nb_metadata.clear()  # it keeps the metadata of every notebook it has seen
-        return code.put_into(page)
+        page, _ = self._exporter.from_notebook_node(graded, resources=resources)
+        self._exporter._nb_metadata.clear()  # it keeps the metadata of every notebook it has seen
+        return str(page)
 
     @cached_property
     def _course(self) -> Any:
@@ -74,19 +76,14 @@ class FeedbackWriter:
 
     @cached_property
     def _exporter(self) -> Any:
-        """The exporter that nbgrader's own converter would use, with quicker ones of its preprocessors."""
+        """The exporter that nbgrader's own converter would use, and its preprocessors, or quicker ones of them."""
         converter = GenerateFeedback(coursedir=self._course, config=self._config)
-        exporter = converter.exporter_class(parent=converter, config=converter.config)
+        chosen = converter.exporter_class
+        exporter = (_QuickPages if chosen is HTMLExporter else chosen)(parent=converter, config=converter.config)
         quicker = {GetGrades: _MarksOnCells, CSSHTMLHeaderPreprocessor: _StylesOnce}
         for preprocessor in converter.preprocessors:
             exporter.register_preprocessor(quicker.get(preprocessor, preprocessor))
         return exporter
-
-    @cached_property
-    def _code(self) -> "_CodeOnce":
-        code = _CodeOnce(self._exporter)
-        self._exporter.filters = {"highlight_code": code, **self._exporter.filters}  # a class's own goes first
-        return code
 
 
 @dataclass(frozen=True)
@@ -168,41 +165,41 @@ class _StylesOnce(CSSHTMLHeaderPreprocessor):
         return notebook, resources
 
 
-class _CodeOnce:
-    """Highlighting that keeps for the next student what it made of the cells that all have.
+class _QuickPages(HTMLExporter):
+    """HTMLExporter, which makes the same HTML anew of the cells that all students have.
 
-    The exporter has every page parsed and written anew, and code is most of a page's tags. So for the time of that,
-    something short stands in the place of highlighted code: Pygments closes what it opens, so what it makes can be
-    parsed and written by itself, once.
+    Nor is the whole page parsed and written once more for the sake of its pictures: that took half of the time.
     """
 
-    def __init__(self, exporter: Any) -> None:
-        self._exporter = exporter
-        self._tag = f"code-{secrets.token_hex(8)}"  # nothing that a learner writes can be taken for it
-        self._lexer: str | None = None
-        self._pieces: list[str] = []
-        self._made = lru_cache(maxsize=KEPT)(self._make)
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)  # type: ignore[no-untyped-call]
+        self._highlighted = lru_cache(maxsize=KEPT)(self._highlight)
+        self._rendered = lru_cache(maxsize=KEPT)(partial(super().markdown2html, {}))
 
-    def start(self, notebook: NotebookNode) -> None:
-        """Get ready for the code of a notebook, in its language."""
-        language = notebook.metadata.get("language_info", {})
-        self._lexer = language.get("pygments_lexer", language.get("name"))
-        self._pieces = []
+    def from_notebook_node(
+        self, nb: NotebookNode, resources: dict[str, Any] | None = None, **kw: Any
+    ) -> tuple[str, dict[str, Any]]:
+        """Return the page of a notebook."""
+        language = nb.metadata.get("language_info", {})
+        lexer = language.get("pygments_lexer", language.get("name"))
+        resources = self._init_resources(resources)  # type: ignore[no-untyped-call]
+        widgets = WidgetsDataTypeFilter(self._nb_metadata, resources, parent=self)  # type: ignore[no-untyped-call]
+        for name, own in (("highlight_code", partial(self._code, lexer)), ("filter_data_type", widgets)):
+            # A class's own goes first.
+            self.register_filter(name, self.filters.get(name, own))  # type: ignore[no-untyped-call]
+        page, resources = TemplateExporter.from_notebook_node(self, nb, resources, **kw)
+        return _MUTE_IMAGE.sub(f'<img alt="{_NO_DESCRIPTION}"', page), resources
 
-    def __call__(self, source: str, language: str | None = None, metadata: Any = None) -> str:
-        """The template's filter `highlight_code`; returns what stands in the place of the code."""
-        piece, end = self._made(self._lexer, source, language, (metadata or {}).get("magics_language"))
-        self._pieces.append(piece)
-        return f'<{self._tag} n="{len(self._pieces) - 1}"></{self._tag}>{end}'
+    @pass_context
+    def markdown2html(self, context: Any, source: str) -> str:
+        """The template's filter `markdown2html`."""
+        if context.get("cell", {}).get("attachments"):
+            return str(super().markdown2html(context, source))
+        return str(self._rendered(source))
 
-    def _make(self, lexer: str | None, source: str, language: str | None, magics: str | None) -> tuple[str, str]:
-        """Highlighted code as the exporter would write it, and the space behind it."""
-        highlight = Highlight2HTML(pygments_lexer=lexer, parent=self._exporter)  # type: ignore[no-untyped-call]
-        made: str = highlight(source, language, {"magics_language": magics} if magics else {})
-        piece = made.rstrip()
-        return str(BeautifulSoup(piece, features="html.parser")), made[len(piece) :]
+    def _code(self, lexer: str | None, source: str, language: str | None = None, metadata: Any = None) -> str:
+        return self._highlighted(lexer, source, language, (metadata or {}).get("magics_language"))
 
-    def put_into(self, page: str) -> str:
-        """Return the page with the code in its place."""
-        mark = rf'<{self._tag} n="(\d+)"></{self._tag}>'
-        return re.sub(mark, lambda found: self._pieces[int(found[1])], page)
+    def _highlight(self, lexer: str | None, source: str, language: str | None, magics: str | None) -> str:
+        highlight = Highlight2HTML(pygments_lexer=lexer, parent=self)  # type: ignore[no-untyped-call]
+        return str(highlight(source, language, {"magics_language": magics} if magics else {}))
