@@ -130,7 +130,7 @@ def unit_checks(slug: str) -> dict[str, Check]:
         if error.name != f"kicourse.checks.{slug}":
             raise
         raise RefusedError([f"The unit '{slug}' has no checks: write src/kicourse/checks/{slug}.py."]) from None
-    return {name: value for name, value in vars(module).items() if isinstance(value, Check)}
+    return {name: value for name, value in vars(module).items() if issubclass(type(value), Check)}
 
 
 def _options(metadata: Mapping[str, Any]) -> dict[str, Any]:
