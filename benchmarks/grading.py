@@ -13,6 +13,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,26 +70,25 @@ def measure() -> list[Row]:
 def _beside_stock(
     place: Path, unit: str, count: int, submission: Callable[[str], Any], what: str, aim: str
 ) -> list[Row]:
-    """Grade a class, and one of a single submission: what both take is the start, the rest the submissions'."""
+    """Grade the same class with both. What lies between the first mark and the last is the submissions' alone."""
     folder = _class(place, unit, [submission(unit)] * count)
-    single = _class(place / "single", unit, [submission(unit)])
     stock = Path(shutil.copytree(folder, place / "stock"))
     (stock / "nbgrader_config.py").write_text(STOCK.format(root=str(stock)))
-    grade = [str(BIN / "kicourse"), "grade", "--force"]
-    seconds, one = (_timed([*grade, str(each)], each)[0] for each in (folder, single))
+    kicourse = _graded(folder)
     stocks, stocks_cpu = _timed([str(BIN / "nbgrader"), "autograde", unit], stock)
-    further = (seconds - one) / (count - 1)
-    beside = f"stock nbgrader {count / stocks * 60:.1f} a minute; {stocks / seconds:.0f} times as fast"
-    rows = [Row(f"{what}, {count} at once, start included", f"{count / seconds * 60:.0f} a minute", beside, aim)]
+    further = kicourse.between / (count - 1)
+    beside = f"stock nbgrader {count / stocks * 60:.1f} a minute; {stocks / kicourse.seconds:.0f} times as fast"
+    rows = [
+        Row(f"{what}, {count} at once, start included", f"{count / kicourse.seconds * 60:.0f} a minute", beside, aim)
+    ]
     beside = f"stock nbgrader {stocks / count:.1f} s; {stocks / count / further:.0f} times as fast"
     rows.append(Row(f"{what}, each after the first", f"{further:.2f} s", beside, aim))
     if submission is _solution:
         own = _own_compute(unit)
         # With one worker, since a second one's start is no submission's.
-        cpus = [_timed([*grade, "--workers", "1", str(each)], each)[1] for each in (folder, single)]
-        further_cpu = (cpus[0] - cpus[1]) / (count - 1)
+        cpu = _graded(folder, "--workers", "1").cpu_between / (count - 1)
         beside = f"own compute {own:.1f} CPU-s; stock's overhead {stocks_cpu / count - own:.1f} CPU-s"
-        measured = f"{further_cpu - own:.2f} CPU-s a submission"
+        measured = f"{cpu - own:.2f} CPU-s a submission"
         rows.append(Row(f"overhead of grading {unit}, after the first", measured, beside, "under 0.25 CPU-s"))
     return rows
 
@@ -97,22 +98,20 @@ def _growth(place: Path) -> list[Row]:
     rows = []
     for size in SIZES:
         folder = _class(place / str(size), "first_call", [_untouched("first_call")] * size)
-        seconds, memory = _watched([str(BIN / "kicourse"), "grade", str(folder)])
-        measured = f"{seconds / size:.2f} s a submission"
-        rows.append(Row(f"a class of {size:,}", measured, f"coordinator {memory / 2**20:.0f} MiB", "flat"))
+        run = _graded(folder)
+        measured = f"{run.seconds / size:.2f} s a submission"
+        beside = f"{run.between / (size - 1):.2f} s after the first; coordinator {run.memory / 2**20:.0f} MiB"
+        rows.append(Row(f"a class of {size:,}", measured, beside, "flat"))
     return rows
 
 
 def _first_mark(place: Path) -> list[Row]:
     """How long an instructor waits for the first mark."""
-    folder = _class(place, "first_call", [_untouched("first_call")] * 2)
-    start = time.monotonic()
-    process = subprocess.Popen([str(BIN / "kicourse"), "grade", str(folder)], stdout=subprocess.DEVNULL)
-    while not list(folder.glob("feedback/*/*/*.html")) and process.poll() is None:
-        time.sleep(0.05)
-    seconds = time.monotonic() - start
-    process.wait()
-    return [Row("from the start to the first mark", f"{seconds:.1f} s")]
+    return [
+        Row(f"from the start to the first mark of {unit.slug}", f"{_graded(folder).first:.1f} s")
+        for unit in course().finished
+        if (folder := _class(place / unit.slug, unit.slug, [_untouched(unit.slug)] * 2))
+    ]
 
 
 def _class(place: Path, unit: str, submissions: list[Any]) -> Path:
@@ -151,6 +150,43 @@ def _own_compute(unit: str) -> float:
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
+@dataclass(frozen=True)
+class _Run:
+    """One run of `kicourse grade`: its seconds, its own most memory in bytes, and what its marks were like.
+
+    `first` is when the first one was there; `between` and `cpu_between` are seconds, and the machine's CPU seconds,
+    from the first to the last.
+    """
+
+    seconds: float
+    memory: int
+    first: float
+    between: float
+    cpu_between: float
+
+
+def _graded(folder: Path, *arguments: str) -> _Run:
+    """Grade a class, and watch its pages of feedback come in."""
+    shutil.rmtree(folder / "feedback", ignore_errors=True)
+    start, memory = time.monotonic(), 0
+    process = psutil.Popen(
+        [str(BIN / "kicourse"), "grade", "--force", *arguments, str(folder)], stdout=subprocess.DEVNULL
+    )
+    marks: list[tuple[float, float]] = []  # when there were more pages than before, and how busy the machine was
+    pages = 0
+    while process.poll() is None:
+        now = sum(1 for _ in folder.glob("feedback/*"))
+        if now > pages:
+            pages, marks = now, [*marks[:1], (time.monotonic(), _busy())]
+        with suppress(psutil.NoSuchProcess):
+            memory = max(memory, process.memory_info().rss)
+        time.sleep(0.02)
+    if process.returncode or len(marks) < 2:
+        raise RuntimeError(f"{folder} was not graded")
+    (first, busy), (last, busy_then) = marks
+    return _Run(time.monotonic() - start, memory, first - start, last - first, busy_then - busy)
+
+
 def _timed(command: list[str], folder: Path) -> tuple[float, float]:
     """Run a command; return its seconds, and the machine's CPU seconds meanwhile."""
     before, start = _busy(), time.monotonic()
@@ -161,14 +197,3 @@ def _timed(command: list[str], folder: Path) -> tuple[float, float]:
 def _busy() -> float:
     times = psutil.cpu_times()
     return float(times.user + times.system + times.nice)
-
-
-def _watched(command: list[str]) -> tuple[float, float]:
-    """Run a command; return its seconds and the most memory that its first process used, in bytes."""
-    start, most = time.monotonic(), 0
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    while process.poll() is None:
-        with psutil.Process(process.pid).oneshot():
-            most = max(most, psutil.Process(process.pid).memory_info().rss)
-        time.sleep(0.2)
-    return time.monotonic() - start, most

@@ -57,3 +57,10 @@ def catalogue(code: str, domain: str) -> dict[str, str]:
     with path.open("rb") as file:
         entries = read_po(file, locale=code)
     return {str(m.id): str(m.string) for m in entries if m.id and m.string and not m.fuzzy}
+
+
+def read_catalogues() -> None:
+    """Read what is needed of every finished unit now, for processes that are forked from this one."""
+    for code in course().languages:
+        for domain in ("kicourse", *(unit.slug for unit in course().finished)):
+            catalogue(code, domain)

@@ -37,6 +37,8 @@ def main() -> None:
         content, descriptors = request
         if "import" in content:
             warm_up(content["import"])
+            if prepare := getattr(sys.modules.get(f"kicourse.grading.{role}"), "before_forks", None):
+                prepare()
             gc.collect()
             gc.freeze()  # what a collector never touches, forks share with this process
             control.send(b"{}\n")

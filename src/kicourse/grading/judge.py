@@ -14,6 +14,8 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from babel.numbers import format_decimal
+
 from kicourse import checks
 from kicourse.answers.remote import RemoteConnection, read_message, send_message
 from kicourse.answers.wire import STAGE, Wire, WireError
@@ -23,11 +25,19 @@ from kicourse.checks.render import as_html
 from kicourse.errors import UserError
 from kicourse.grading.player import LARGEST_FRAME
 from kicourse.grading.verdicts import silent, with_verdict
-from kicourse.language import VARIABLE
+from kicourse.language import VARIABLE, read_catalogues
+from kicourse.syllabus import course
 
 _SLACK = 2.0  # seconds beyond a cell's own limit
 _LARGEST_TEXT = 60_000
 _LARGEST_PICTURE = 4_000_000  # pixels
+
+
+def before_forks() -> None:
+    """Make once what every judge needs."""
+    read_catalogues()
+    for code in course().languages:
+        format_decimal(0, locale=code)  # babel reads its tables when they are asked for
 
 
 def judge(player: socket.socket, coordinator: socket.socket) -> None:

@@ -12,9 +12,16 @@ from kicourse.answers.wire import STAGE, Wire, WireError
 from kicourse.errors import UserError
 from kicourse.grading import stubs
 from kicourse.grading.shell import Shell
+from kicourse.language import read_catalogues
 from kicourse.syllabus import course
 
 LARGEST_FRAME = 70 * 2**20
+
+
+def before_forks() -> None:
+    """Make once what every player needs."""
+    read_catalogues()
+    Shell.instance()
 
 
 class Player:
@@ -24,6 +31,7 @@ class Player:
         self.before = frozenset(sys.modules)
         self.wire = Wire(connection, LARGEST_FRAME, patience=600)
         self.shell = Shell.instance()
+        self.shell.start()
         self.awaited: tuple[str, str] | None = None
         stubs.install(self, tuple(unit.slug for unit in course().units))
 

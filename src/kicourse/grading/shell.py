@@ -96,17 +96,29 @@ class _Hook(DisplayHook):  # type: ignore[misc]
 
 
 class Shell(InteractiveShell):  # type: ignore[misc]
-    """Runs cells; `outputs` holds what the current one has shown."""
+    """Runs cells; `outputs` holds what the current one has shown.
+
+    It can be made before a fork, and is started in the process whose cells it runs.
+    """
 
     display_pub_class = Type(_Publisher)
     displayhook_class = Type(_Hook)
 
     def __init__(self) -> None:
         self.outputs = Outputs()
-        super().__init__(config=Config(HistoryManager={"enabled": False}, InteractiveShell={"colors": "nocolor"}))
+        history = {"enabled": False, "hist_file": ":memory:"}
+        super().__init__(config=Config(HistoryManager=history, InteractiveShell={"colors": "nocolor"}))
+
+    def start(self) -> None:
+        """Get ready to run cells in this process, and to collect what they write."""
+        self.init_ipython_dir(None)
+        super().init_profile_dir(None)
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
         self._capture()
+
+    def init_profile_dir(self, profile_dir: Any) -> None:
+        """Wait for the process that has a folder of its own."""
 
     def enable_gui(self, gui: str | None = None) -> None:
         """There is none; %matplotlib asks for it all the same."""
