@@ -1,7 +1,7 @@
 """Imports with few system calls: the supervisor of a sandbox looks at each file that is looked up or opened."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
@@ -16,12 +16,28 @@ _importing: Any = import_module("importlib._bootstrap_external")  # what `import
 def with_few_calls() -> Iterator[None]:
     """Let imports look up each path once and read files in one go, while nothing on the disk changes.
 
-    What they do otherwise is the same; a third of the time of importing in a sandbox is saved.
+    What they do otherwise is the same; half of the time of importing PyTorch in a sandbox is saved.
     """
-    look_up = patch.object(_importing, "_path_stat", cache(_importing._path_stat))
-    read = patch.object(_importing.FileLoader, "get_data", _content)
-    with look_up, read:
+    stat = _remembering(os.stat)
+    with (
+        patch.object(_importing, "_path_stat", stat),
+        patch.object(_importing.FileLoader, "get_data", _content),
+        # PyTorch asks for its operators' sources, and `inspect` then for the real paths of all modules.
+        patch.object(os, "stat", stat),
+        patch.object(os, "lstat", _remembering(os.lstat)),
+        patch.object(os, "readlink", _remembering(os.readlink)),
+    ):
         yield
+
+
+def _remembering(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function, with a memory for paths. A descriptor's number can mean another file the next time."""
+    remembered = cache(function)
+
+    def look(path: Any, **how: Any) -> Any:
+        return remembered(path) if isinstance(path, str) and not how else function(path, **how)
+
+    return look
 
 
 def _content(_loader: Any, path: str) -> bytes:
