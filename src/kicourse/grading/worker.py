@@ -43,6 +43,7 @@ _ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "LANG": "C.UTF-8",
 }
+_OF_PLAYERS = ("torch._dynamo",)  # comes with an optimizer's first step, and a judge trains nothing
 _PRELOAD = ("IPython", "matplotlib.figure", "matplotlib_inline.backend_inline", "kicourse.plots", "kicourse.models.gpt")
 
 
@@ -77,7 +78,8 @@ class ForkServer:
             process = _spawn(_command("judge"), theirs, environment, scratch)
         server = cls(process, process.pid, control, stopped)
         with server._closed_if_it_fails():
-            server.import_([*_PRELOAD, *unit.preload, "kicourse.grading.judge", f"kicourse.checks.{unit.slug}"])
+            libraries = [module for module in unit.preload if module not in _OF_PLAYERS]
+            server.import_([*libraries, "kicourse.grading.judge", f"kicourse.checks.{unit.slug}"])
         return server
 
     @classmethod
