@@ -80,9 +80,10 @@ def prepare(folder: Path) -> None:
     scripts = sysconfig.get_path("scripts")
     if scripts not in os.environ.get("PATH", "").split(os.pathsep):
         os.environ["PATH"] = os.pathsep.join([scripts, os.environ.get("PATH", "")])
-    from kicourse.grading import nbgrader_seam
+    if "nbgrader" in sys.modules:  # `kicourse grade` reads these settings too, and starts its workers first
+        from kicourse.grading import nbgrader_seam
 
-    nbgrader_seam.read_timestamps_safely()
+        nbgrader_seam.read_timestamps_safely()
     made_with = (folder / ".kicourse" / "version").read_text(encoding="utf-8").strip()
     if made_with != kicourse.__version__:
         print(
