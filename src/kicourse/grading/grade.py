@@ -199,7 +199,8 @@ def _pool(opened: OpenClass, settings: Settings) -> Iterator[Pool]:
 
             environment = stack.enter_context(gpt.apart())
         # Who asks for so many workers gets them; otherwise, no more start than the class is worth.
-        local = LocalPool(settings.workers or _cores(), environment, gradually=not settings.workers)
+        expected = None if settings.workers else _count(opened, settings)
+        local = LocalPool(settings.workers or _cores(), environment, expected)
         pool = stack.enter_context(local)
         if unit := _first_unit(opened, settings):
             pool.prepare(unit, settings.sandboxed)

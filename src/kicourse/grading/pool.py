@@ -33,16 +33,17 @@ class Pool(Protocol):
 class LocalPool:
     """Grades on this machine with so many workers. `environment` leads submissions to the embedded GPT.
 
-    A worker takes seconds to start. `gradually` starts with one, and has more only when the work lasts: for a few
-    submissions, a second one would be ready when all is done.
+    A worker takes seconds to start. If it is known how many jobs to expect, there is one at first, and others come when
+    the work that is left is worth their start: for a few submissions, a second one would be ready when all is done.
 
     Use it as a context manager. Raises UserError on Windows, where no process can fork itself.
     """
 
-    def __init__(self, workers: int, environment: Mapping[str, str] | None = None, *, gradually: bool = False) -> None:
+    def __init__(self, workers: int, environment: Mapping[str, str] | None = None, expected: int | None = None) -> None:
         if os.name == "nt":
             raise UserError("Notebooks are judged on Linux and macOS. On Windows, run this command in WSL.")
-        self.workers, self.gradually = workers, gradually
+        self.workers, self.expected = workers, expected
+        self._finished, self._seconds = 0, 0.0
         self._desks = Desks(environment)
         self._threads: list[threading.Thread] = []
         self._waiting: SimpleQueue[Job | None] = SimpleQueue()
@@ -81,16 +82,20 @@ class LocalPool:
             with suppress(Empty):
                 outcome = self._done.get(timeout=_LOOK_SECONDS)
                 under_way -= 1
+                self._finished += 1
+                self._seconds += outcome.seconds
                 yield outcome
 
     def _wanted(self) -> int:
-        """Return how many workers the work is worth by now: twice as many whenever it has taken a start's time."""
+        """Return how many workers the work is worth: one, and one more for each two starts that it lasts."""
         desks = self._desks
-        if not self.gradually:
+        if self.expected is None:
             return self.workers
         if not desks.ready:
             return 1
-        return min(self.workers, 1 << int((time.monotonic() - desks.ready) / desks.start_seconds))
+        mean = self._seconds / self._finished if self._finished else time.monotonic() - desks.ready
+        left = (self.expected - self._finished) * mean
+        return max(1, min(self.workers, 1 + int(left / (2 * desks.start_seconds))))
 
     def _hire(self, first: Callable[[], None] = lambda: None) -> None:
         def work() -> None:

@@ -53,7 +53,7 @@ def run(paths: Sequence[Path]) -> list[NotebookReport]:
     with _language_model(opened) as environment:
         # By unit, so that a worker seldom has to start anew.
         waiting = sorted((job for job in jobs.values() if isinstance(job, Job)), key=lambda job: job.unit)
-        with LocalPool(AT_ONCE, environment, gradually=True) as pool:
+        with LocalPool(AT_ONCE, environment, len(waiting)) as pool:
             outcomes = {outcome.student: outcome for outcome in pool.run(iter(waiting))}
     return [_report(str(path), jobs[name], outcomes.get(name)) for name, path in zip(jobs, paths, strict=True)]
 
