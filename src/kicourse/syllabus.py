@@ -16,10 +16,15 @@ class UnknownUnitError(UsageError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one run of a unit may use in grading."""
+    """What one run of a unit may use in grading: a cell's seconds and printed characters, and what counts in all."""
 
     seconds: float = 120
+    characters: int = 50_000
     mebibytes: int = 2048
+    processes: int = 64
+    threads: int = 256
+    disk_mebibytes: int = 512
+    files: int = 5_000
 
 
 @dataclass(frozen=True)

@@ -344,6 +344,41 @@ def test_a_tasks_cell_that_ends_the_process_costs_the_task(worker: Worker, sourc
     assert why in task(outcome, "cost").message, "why there is no `cost`, not that there is none"
 
 
+NARROW = {"characters": 2_000, "processes": 6, "threads": 12, "disk_mebibytes": 3, "files": 30}
+
+
+@pytest.fixture(scope="module")
+def narrow() -> Iterator[Worker]:
+    unit = course().unit(UNIT)
+    unit = replace(unit, limits=replace(unit.limits, **NARROW))
+    with Worker(unit, not sandbox.unavailable(), PROVIDER) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("source", "what"),
+    [
+        pytest.param("print('x' * 100_000)", "(more was printed)", id="characters"),
+        pytest.param("import threading, time\nfor _ in range(20): threading.Thread(target=time.sleep, args=(30,))"
+                     ".start()\ntime.sleep(30)", "it used more than 12 threads", id="threads"),
+        pytest.param("import time\nfor n in range(40): open(str(n), 'w').close()\ntime.sleep(30)",
+                     "it wrote more than 3 MiB or 30 files", id="files"),
+        pytest.param("open('large', 'wb').write(bytes(5_000_000))", "File too large", id="a file"),
+        pytest.param("import time\nfor n in '123': open(n, 'wb').write(bytes(2_000_000))\ntime.sleep(30)",
+                     "it wrote more than 3 MiB or 30 files", id="disk"),
+        pytest.param("import os, time\nfor _ in range(20): os.fork() or (time.sleep(2), os._exit(0))",
+                     "Resource temporarily unavailable", id="processes"),
+    ],
+)  # fmt: skip
+def test_a_units_own_limits_hold(narrow: Worker, source: str, what: str) -> None:
+    if "fork" in source and not narrow.sandboxed:
+        pytest.skip("only a sandbox bounds processes: it needs Linux 6.7 or newer with Landlock")
+    outcome = judged(narrow, {"cost": solved()["cost"]}, [("ask", source)])
+    assert what in shown(outcome, source)
+    assert len(shown(outcome, source)) < 2 * NARROW["characters"] + 3_000
+    assert statuses(outcome)["cost"] == "passed"
+
+
 def test_workers_that_start_together_have_ports_of_their_own() -> None:
     """A worker asks twice, for its judge and for its player: with other ports, no honest answer reaches its server."""
     ports_of: list[tuple[list[int], list[int]]] = []

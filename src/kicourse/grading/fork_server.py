@@ -112,7 +112,7 @@ def _play(request: dict[str, Any], descriptors: list[int]) -> None:
         from kicourse.grading.sandbox import confine
 
         confine(request["folder"])
-    Player(socket.socket(fileno=descriptors[0])).serve()
+    Player(socket.socket(fileno=descriptors[0]), request["characters"]).serve()
 
 
 def _only(descriptors: list[int]) -> list[int]:

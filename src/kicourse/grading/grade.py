@@ -14,7 +14,7 @@ from kicourse.errors import UsageError, UserError
 from kicourse.grading import sandbox
 from kicourse.grading.assembling import ungraded
 from kicourse.grading.job import Job, Outcome
-from kicourse.grading.open_class import PLACE, OpenClass, Submission, open_class
+from kicourse.grading.open_class import PLACE, OpenClass, Release, Submission, open_class
 from kicourse.grading.pool import LocalPool, Pool
 from kicourse.grading.rebuild import rebuild
 from kicourse.grading.seeds import seed_for
@@ -202,12 +202,12 @@ def _pool(opened: OpenClass, settings: Settings) -> Iterator[Pool]:
         expected = None if settings.workers else _count(opened, settings)
         local = LocalPool(settings.workers or _cores(), environment, expected)
         pool = stack.enter_context(local)
-        if unit := _first_unit(opened, settings):
-            pool.prepare(unit, settings.sandboxed)
+        if release := _first_release(opened, settings):
+            pool.prepare(release.unit, release.limits, settings.sandboxed)
         yield pool
 
 
-def _first_unit(opened: OpenClass, settings: Settings) -> str | None:
+def _first_release(opened: OpenClass, settings: Settings) -> Release | None:
     """Return the first unit with a submission that surely needs grading: a worker can start before it is read."""
     store, folder = Store(opened.place), opened.root / "submitted"
     for release in opened.chosen(settings.units):
@@ -215,7 +215,7 @@ def _first_unit(opened: OpenClass, settings: Settings) -> str | None:
             if os.path.lexists(folder / student / release.unit) and (
                 settings.force or not store.knows(student, release.unit)
             ):
-                return release.unit
+                return release
     return None
 
 

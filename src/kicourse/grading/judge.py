@@ -4,8 +4,6 @@ One process a submission, which never loads the submission's code and can be kil
 far was reported on the way.
 """
 
-import base64
-import io
 import json
 import os
 import socket
@@ -23,14 +21,13 @@ from kicourse.checks import Check
 from kicourse.checks.help import reference_source
 from kicourse.checks.render import as_html
 from kicourse.errors import UserError
+from kicourse.grading.harmless import harmless
 from kicourse.grading.player import LARGEST_FRAME
 from kicourse.grading.verdicts import silent, with_verdict
 from kicourse.language import VARIABLE, read_catalogues
 from kicourse.syllabus import course
 
 _SLACK = 2.0  # seconds beyond a cell's own limit
-_LARGEST_TEXT = 60_000
-_LARGEST_PICTURE = 4_000_000  # pixels
 
 
 def before_forks() -> None:
@@ -101,7 +98,7 @@ class Judge:
             return f"The cell took longer than {time.monotonic() - start:.0f} seconds."
         except (WireError, UserError) as error:
             return f"The process of this notebook ended, or broke off, in this cell ({error})."
-        outputs = harmless(message.get("outputs"))
+        outputs = harmless(message.get("outputs"), self.job["characters"])
         errors = [output for output in outputs if output["output_type"] == "error"]
         if task and verdict is None:
             report = silent(self.checks[task], self.errors.get(task, []) + errors, self.job["lost"].get(task, ""))
@@ -137,51 +134,3 @@ class Judge:
 
     def _report(self, **report: Any) -> None:
         self.reports.send(STAGE, json.dumps(report).encode())
-
-
-def harmless(outputs: Any) -> list[dict[str, Any]]:
-    """Return a submission's outputs as text and re-encoded pictures, whatever it claims they are."""
-    found = outputs if isinstance(outputs, list) else []
-    return [made for output in found[:100] if isinstance(output, dict) and (made := _output(output))]
-
-
-def _output(output: dict[str, Any]) -> dict[str, Any] | None:
-    kind = output.get("output_type")
-    if kind == "stream":
-        name = "stderr" if output.get("name") == "stderr" else "stdout"
-        return {"output_type": "stream", "name": name, "text": _text(output.get("text"))}
-    if kind == "error":
-        trace = output.get("traceback")
-        lines = [_text(line) for line in trace[:20]] if isinstance(trace, list) else []
-        texts = {"ename": _text(output.get("ename")), "evalue": _text(output.get("evalue"))}
-        return {"output_type": "error", **texts, "traceback": lines}
-    bundle = output.get("data")
-    if kind not in ("display_data", "execute_result") or not isinstance(bundle, dict):
-        return None
-    data = {"text/plain": _text(bundle.get("text/plain", ""))}
-    if picture := _picture(bundle.get("image/png")):
-        data["image/png"] = picture
-    # Only the judge's own results are results: nbgrader reads points from those.
-    return {"output_type": "display_data", "data": data, "metadata": {}}
-
-
-def _text(value: Any) -> str:
-    return value[:_LARGEST_TEXT] if isinstance(value, str) else ""
-
-
-def _picture(value: Any) -> str:
-    """Return a PNG drawn anew from its pixels; the empty string for anything that is no modest picture."""
-    if not isinstance(value, str):
-        return ""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(base64.b64decode(value)), formats=["PNG"]) as image:
-            if image.width * image.height > _LARGEST_PICTURE:
-                return ""
-            fresh, buffer = image.convert("RGBA"), io.BytesIO()
-        fresh.info.clear()
-        fresh.save(buffer, "PNG")
-    except Exception:  # whatever a forged picture makes the decoder stumble over
-        return ""
-    return base64.b64encode(buffer.getvalue()).decode()

@@ -27,11 +27,11 @@ def before_forks() -> None:
 class Player:
     """Plays cells as the judge asks for them."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, characters: int) -> None:
         self.before = frozenset(sys.modules)
         self.wire = Wire(connection, LARGEST_FRAME, patience=600)
         self.shell = Shell.instance()
-        self.shell.start()
+        self.shell.start(characters)
         self.awaited: tuple[str, str] | None = None
         stubs.install(self, tuple(unit.slug for unit in course().units))
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from itertools import islice
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -14,7 +15,7 @@ from kicourse.errors import UserError
 from kicourse.grading.assembling import ungraded
 from kicourse.grading.job import Job, Outcome
 from kicourse.grading.worker import Worker, WorkerLostError
-from kicourse.syllabus import course
+from kicourse.syllabus import Limits, Unit, course
 
 _TRIES = 3
 _STARTS = threading.Semaphore(max(1, (os.cpu_count() or 1) // 2))
@@ -64,9 +65,9 @@ class LocalPool:
             thread.join()
         self._desks.close()
 
-    def prepare(self, unit: str, sandboxed: bool) -> None:
+    def prepare(self, unit: str, limits: Limits, sandboxed: bool) -> None:
         """Start a worker for a unit in the background, before the first job is there."""
-        self._hire(lambda: self._desks.prepare(unit, sandboxed))
+        self._hire(lambda: self._desks.prepare(unit, limits, sandboxed))
 
     def run(self, jobs: Iterator[Job]) -> Iterator[Outcome]:
         """Yield the outcome of each job as it is there."""
@@ -127,16 +128,16 @@ class Desks:
             if self._stopped:
                 break
             try:
-                return self._worker(job.unit, job.sandboxed).grade(job)
+                return self._worker(job.unit, job.limits, job.sandboxed).grade(job)
             except Exception as error:  # a fault of ours costs nobody but this submission anything
                 message = str(error) if isinstance(error, WorkerLostError) else f"{type(error).__name__}: {error}"
                 self._leave()
         return ungraded(job, "error", f"This submission could not be graded: {message or 'grading was stopped'}.")
 
-    def prepare(self, unit: str, sandboxed: bool) -> None:
+    def prepare(self, unit: str, limits: Limits, sandboxed: bool) -> None:
         """Have a worker ready in this thread; if that fails, the first job will find out why."""
         with suppress(Exception):
-            self._worker(unit, sandboxed)
+            self._worker(unit, limits, sandboxed)
 
     def stop(self) -> None:
         """Let what is under way come to an end at once."""
@@ -149,13 +150,14 @@ class Desks:
         while self._all:
             self._all.pop()[1].close()
 
-    def _worker(self, slug: str, sandboxed: bool) -> Worker:
-        kept: tuple[str, bool, Worker] | None = getattr(self._own, "kept", None)
-        if kept is None or kept[:2] != (slug, sandboxed):
+    def _worker(self, slug: str, limits: Limits, sandboxed: bool) -> Worker:
+        kept: tuple[Unit, bool, Worker] | None = getattr(self._own, "kept", None)
+        unit = replace(course().unit(slug), limits=limits)  # a class may have its own
+        if kept is None or kept[:2] != (unit, sandboxed):
             self._leave()
-            unit, stack = course().unit(slug), ExitStack()
+            stack = ExitStack()
             worker = stack.enter_context(Worker(unit, sandboxed, self.environment if unit.gpt else None))
-            self._own.kept = kept = (slug, sandboxed, worker)
+            self._own.kept = kept = (unit, sandboxed, worker)
             self._own.entry = (worker, stack)
             self._all.append(self._own.entry)
             with _STARTS:

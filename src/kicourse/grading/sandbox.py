@@ -17,8 +17,6 @@ from kicourse.errors import UserError
 from kicourse.grading import seccomp
 from kicourse.syllabus import course_root
 
-MOST_PROCESSES = 64
-
 _SYSTEM = (
     *("/usr", "/lib", "/lib64", "/bin", "/etc/alternatives", "/etc/fonts", "/etc/localtime", "/etc/mime.types"),
     *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/nsswitch.conf", "/etc/hosts", "/etc/passwd"),
@@ -81,11 +79,11 @@ def require() -> None:
         )
 
 
-def policy(scratch: Path, runtime: Path, ports: Sequence[int], environment: dict[str, str]) -> Any:
+def policy(scratch: Path, runtime: Path, ports: Sequence[int], processes: int, environment: dict[str, str]) -> Any:
     """Return sandlock's policy for the fork server of submissions.
 
-    It may read Python, the installed packages and the embedded models, write below `scratch`, and connect to these
-    ports of this machine; nothing else.
+    It may read Python, the installed packages and the embedded models, write below `scratch`, connect to these ports
+    of this machine, and have so many processes; nothing else.
     """
     from sandlock import Sandbox
 
@@ -96,7 +94,7 @@ def policy(scratch: Path, runtime: Path, ports: Sequence[int], environment: dict
         fs_writable=[str(scratch), "/dev/null"],
         net_allow=[f"tcp://127.0.0.1:{','.join(map(str, ports))}"] if ports else [],
         extra_deny_syscalls=_DENIED,
-        max_processes=MOST_PROCESSES,
+        max_processes=processes,
         clean_env=True,
         env=environment | {"PYTHONPATH": str(runtime), "HF_HOME": str(hub_cache.home())},
         cwd=str(scratch),

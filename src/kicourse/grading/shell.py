@@ -16,7 +16,6 @@ from traitlets.config import Config
 
 Output = dict[str, Any]
 
-LONGEST_TEXT = 50_000
 MOST_PICTURE_BYTES = 5_000_000
 MOST_OUTPUTS = 100
 _KEPT_TYPES = ("text/plain", "image/png")
@@ -25,9 +24,10 @@ _KEPT_TYPES = ("text/plain", "image/png")
 class Outputs:
     """What a cell has shown, as nbformat's outputs in plain data; too much of it is cut, and says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, characters: int) -> None:
         self.items: list[Output] = []
-        self._room, self._picture_room = LONGEST_TEXT, MOST_PICTURE_BYTES
+        self.characters = characters
+        self._room, self._picture_room = characters, MOST_PICTURE_BYTES
         self._lock = threading.Lock()
 
     def stream(self, name: str, text: str) -> None:
@@ -50,7 +50,7 @@ class Outputs:
             if self._picture_room < 0:
                 kept.pop("image/png", None)
             if "text/plain" in kept:
-                kept["text/plain"] = kept["text/plain"][:LONGEST_TEXT]
+                kept["text/plain"] = kept["text/plain"][: self.characters]
             self._add({"output_type": kind, "data": kept, "metadata": {}})
 
     def error(self, name: str, value: str, traceback: list[str]) -> None:
@@ -105,12 +105,13 @@ class Shell(InteractiveShell):  # type: ignore[misc]
     displayhook_class = Type(_Hook)
 
     def __init__(self) -> None:
-        self.outputs = Outputs()
+        self.outputs = Outputs(0)
         history = {"enabled": False, "hist_file": ":memory:"}
         super().__init__(config=Config(HistoryManager=history, InteractiveShell={"colors": "nocolor"}))
 
-    def start(self) -> None:
-        """Get ready to run cells in this process, and to collect what they write."""
+    def start(self, characters: int) -> None:
+        """Get ready to run cells in this process, and to collect what they write: so many characters of each."""
+        self.outputs = Outputs(characters)
         self.init_ipython_dir(None)
         super().init_profile_dir(None)
         self._loop = asyncio.new_event_loop()
@@ -130,7 +131,7 @@ class Shell(InteractiveShell):  # type: ignore[misc]
 
     def play(self, source: str) -> tuple[list[Output], bool]:
         """Run a cell and return what it showed, and whether it ended without an error."""
-        self.outputs.__init__()  # type: ignore[misc]
+        self.outputs.__init__(self.outputs.characters)  # type: ignore[misc]
         self.events.trigger("pre_execute")
         self.events.trigger("pre_run_cell", None)
         result = self._loop.run_until_complete(self._run(source))

@@ -49,7 +49,8 @@ def _start(request: dict[str, Any]) -> Any:
     from sandlock import StdioMode
 
     runtime = sandbox.make_runtime(scratch / "runtime")
-    policy = sandbox.policy(scratch, runtime, request["ports"], environment | {"PATH": "/usr/bin:/bin"})
+    settings = environment | {"PATH": "/usr/bin:/bin"}
+    policy = sandbox.policy(scratch, runtime, request["ports"], request["processes"], settings)
     return policy.popen(request["command"], stdin=StdioMode.INHERIT, stdout=StdioMode.NULL, stderr=StdioMode.NULL)
 
 

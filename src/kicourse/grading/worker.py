@@ -24,14 +24,11 @@ from kicourse.grading import folders, ports, processes
 from kicourse.grading.assembling import assemble, code_cells
 from kicourse.grading.job import Job, Outcome
 from kicourse.language import SOURCE
-from kicourse.syllabus import Unit
+from kicourse.syllabus import Limits, Unit
 
 _START_SECONDS = 120
 _WATCH_SECONDS = 0.2
 _JUDGE_SLACK = 60.0  # seconds for the judge's own work, in all
-_MOST_FILES = 5_000
-_MOST_DISK = 512 * 2**20
-_MOST_THREADS = 256
 _ENVIRONMENT = {
     # After an operation with two threads, forks would hang for good.
     **dict.fromkeys(("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
@@ -92,6 +89,7 @@ class ForkServer:
             "scratch": str(scratch / "sandbox"),
             "remove": str(scratch),
             "sandboxed": sandboxed,
+            "processes": unit.limits.processes,
             "ports": [*ports.reserved(), *ports.of_gpt(environment)],
             "environment": _ENVIRONMENT | dict(environment) | _folders(scratch / "sandbox"),
         }
@@ -118,12 +116,13 @@ class ForkServer:
             self.close()
             raise
 
-    def fork(self, descriptors: list[socket.socket], folder: Path, mebibytes: int, **settings: Any) -> int:
+    def fork(self, descriptors: list[socket.socket], folder: Path, limits: Limits, **settings: Any) -> int:
         """Fork, hand these sockets over, and return the fork's process number."""
         request = {
             "folder": str(folder),
-            "data_bytes": self.data_bytes + mebibytes * 2**20,
-            "file_bytes": _MOST_DISK,
+            "data_bytes": self.data_bytes + limits.mebibytes * 2**20,
+            "file_bytes": limits.disk_mebibytes * 2**20,
+            "characters": limits.characters,
             **settings,
         }
         return int(self._ask(request, [one.fileno() for one in descriptors], 30)["pid"])
@@ -248,8 +247,8 @@ class Worker:
         judge_end, player_end = socket.socketpair()
         try:
             settings = {"environment": _folders(folder), "confined": self.sandboxed, "seed": 0}
-            players.fork([player_end], folder, job.limits.mebibytes, **settings)
-            judges.fork([judge_end, theirs], self.scratch, job.limits.mebibytes, environment={}, seed=0)
+            players.fork([player_end], folder, job.limits, **settings)
+            judges.fork([judge_end, theirs], self.scratch, job.limits, environment={}, seed=0)
             for one in (theirs, judge_end, player_end):
                 one.close()
             self._follow(job, progress, Wire(ours, 2**26), folder, deadline, rehearsal)
@@ -272,6 +271,7 @@ class Worker:
             "language": job.language,
             "seeds": job.seeds,
             "seconds": job.limits.seconds,
+            "characters": job.limits.characters,
             "references": job.references,
             "given_up": list(progress.given_up),
             "cells": [cell for cell in cells if cell["number"] not in progress.skipped],
@@ -327,13 +327,14 @@ class Worker:
     def _excess(self, job: Job, folder: Path) -> str:
         """Say what the submission uses too much of; the empty string if nothing."""
         memory, threads = processes.used(self._players.pid) if self._players else (0, 0)
-        if memory > job.limits.mebibytes * 2**20:
-            return f"it used more than {job.limits.mebibytes} MiB of memory"
-        if threads > _MOST_THREADS:
-            return f"it used more than {_MOST_THREADS} threads"
-        size, count = folders.used(folder, _MOST_FILES)
-        if size > _MOST_DISK or count > _MOST_FILES:
-            return f"it wrote more than {_MOST_DISK >> 20} MiB or {_MOST_FILES} files"
+        limits = job.limits
+        if memory > limits.mebibytes * 2**20:
+            return f"it used more than {limits.mebibytes} MiB of memory"
+        if threads > limits.threads:
+            return f"it used more than {limits.threads} threads"
+        size, count = folders.used(folder, limits.files)
+        if size > limits.disk_mebibytes * 2**20 or count > limits.files:
+            return f"it wrote more than {limits.disk_mebibytes} MiB or {limits.files} files"
         return ""
 
     def _servers(self) -> tuple[ForkServer, ForkServer]:
