@@ -1,8 +1,9 @@
-"""Run every benchmark and write the table to RESULTS.md: `make bench`, or `python benchmarks/run.py NAME...`."""
+"""Run every benchmark and write its table into RESULTS.md: `make bench`, or `python benchmarks/run.py NAME...`."""
 
 import importlib
 import os
 import platform
+import re
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,30 +15,43 @@ from rich.table import Table
 FOLDER = Path(__file__).resolve().parent
 NAMES = ("import_time", "verdict_latency", "gpt_speed", "mini_gpt_quality", "grading")
 PACKAGES = ("kicourse", "torch", "transformers", "xllamacpp", "numpy", "scikit-learn")
+RESULTS = FOLDER / "RESULTS.md"
+HEAD = """# Benchmark results
+
+Each table comes from one run on one machine. Run them again with `make bench`, on a machine that does nothing else.
+"""
 COLUMNS = ("what", "measured", "beside it", "aim")
 
 
 def main(names: list[str]) -> None:
-    """Measure, print a table and write it; with names, only those benchmarks, and nothing is written."""
+    """Measure, print tables and write them; with names, only those benchmarks, and what is known of others stays."""
     sys.path.insert(0, str(FOLDER.parent))
     console = Console()
-    rows = []
+    sections = _sections()
     for name in names or NAMES:
         with console.status(f"measuring {name} ..."):
-            rows += importlib.import_module(f"benchmarks.{name}").measure()
-    table = Table(*COLUMNS)
-    cells = [(row.what, row.measured, row.beside, row.aim) for row in rows]
-    for row in cells:
-        table.add_row(*row)
-    console.print(table)
-    if not names:
-        (FOLDER / "RESULTS.md").write_text(_markdown(cells), encoding="utf-8")
-        console.print("Written to benchmarks/RESULTS.md")
+            rows = importlib.import_module(f"benchmarks.{name}").measure()
+        cells = [(row.what, row.measured, row.beside, row.aim) for row in rows]
+        table = Table(*COLUMNS, title=name)
+        for row in cells:
+            table.add_row(*row)
+        console.print(table)
+        sections[name] = _section(name, cells)
+        RESULTS.write_text(
+            "\n".join([HEAD, *(sections[known] for known in NAMES if known in sections)]), encoding="utf-8"
+        )
+    console.print("Written to benchmarks/RESULTS.md")
 
 
-def _markdown(cells: list[tuple[str, str, str, str]]) -> str:
+def _sections() -> dict[str, str]:
+    """What RESULTS.md says of each benchmark, with its heading."""
+    parts = re.split(r"^(?=## )", RESULTS.read_text(encoding="utf-8"), flags=re.MULTILINE) if RESULTS.exists() else []
+    return {part.splitlines()[0].removeprefix("## "): part for part in parts[1:]}
+
+
+def _section(name: str, cells: list[tuple[str, str, str, str]]) -> str:
     lines = [f"| {' | '.join(row)} |" for row in (COLUMNS, ("---",) * len(COLUMNS), *cells)]
-    return "\n".join(["# Benchmark results", "", _machine(), "", *lines, "", "Run them again with `make bench`.", ""])
+    return "\n".join([f"## {name}", "", _machine(), "", *lines, ""])
 
 
 def _machine() -> str:
@@ -46,7 +60,7 @@ def _machine() -> str:
     processor = platform.machine()
     return (
         f"Measured on {day}, {os.cpu_count()} cores ({processor}), {platform.system()}, "
-        f"Python {platform.python_version()}, {versions}. Everything in one run on one machine."
+        f"Python {platform.python_version()}, {versions}."
     )
 
 
