@@ -65,7 +65,8 @@ plots.show(
 
 # %% tags=["demo"]
 for sample in ("pump", "Größe", "5 °C", "🔧", "u\u0308", "a\u200bb"):
-    print(f"{sample!a:18} {len(sample)} characters {len(sample.encode())} bytes {list(sample.encode())}")
+    row = text("{count} characters, bytes: {bytes}").format(count=len(sample), bytes=list(sample.encode()))
+    print(f"{sample!a:16} {row}")
 print(bytes([71, 114, 195, 182, 195, 159, 101]).decode())
 
 # %% [markdown]
@@ -216,13 +217,15 @@ corpora = {
     "German": [pair.german for pair in training],
     "both": [paragraph for pair in training for paragraph in (pair.english, pair.german)],
 }
+labels = {"English": text("English"), "German": text("German"), "both": text("both")}
 learned = {}
 for name, paragraphs in corpora.items():
     counts = Counter(piece for paragraph in paragraphs for piece in split(paragraph))
     start = time.perf_counter()
     learned[name] = train_bpe(dict(counts), MERGES)
     seconds = time.perf_counter() - start
-    print(f"{name:8} {counts.total():6,} pieces, {len(counts):5,} different; {seconds:.1f} s")
+    row = text("{count} pieces, {different} of them different; training takes {seconds:.1f} s")
+    print(f"{labels[name]:9}", row.format(count=counts.total(), different=len(counts), seconds=seconds))
 
 # %% [markdown]
 # What has it learned? The first merges are word endings, articles and the beginnings of words; whole words come later. Compare the two languages.
@@ -239,8 +242,9 @@ def spellings(merges: list[Pair]) -> list[bytes]:
 
 for name in ("English", "German"):
     shown = [spelling.decode(errors="replace").replace(" ", "·") for spelling in spellings(learned[name])[256:]]
-    print(f"{name}, first: {' '.join(shown[:24])}")
-    print(f"{name}, last:  {' '.join(shown[-16:])}\n")
+    print(labels[name])
+    print("   ", text("first:"), *shown[:24])
+    print("   ", text("last:"), *shown[-16:])
 
 # %% [markdown]
 # How many merges should there be? The figure follows the held-out text while one merge after the other is made. Each merge takes what is most frequent *now*, so the first save much and the later ones less and less. Large models use 50,000 to 250,000 tokens: beyond that, the tables that belong to the tokens (a vector for each at the entrance, a score for each at the exit) cost more than the shorter texts save.
@@ -410,9 +414,9 @@ smollm = Tokenizer.from_file(str(gpt.torch_path() / "tokenizer.json"))  # unpack
 
 tokens = smollm.encode("A wrench: 🔧").ids
 print(tokens)
-print("one by one:", [smollm.decode([token]) for token in tokens])
-print("together:  ", smollm.decode(tokens))
-print("cut off:   ", smollm.decode(tokens[:-1]))
+print(text("one by one:"), [smollm.decode([token]) for token in tokens])
+print(text("together:"), smollm.decode(tokens))
+print(text("cut off:"), smollm.decode(tokens[:-1]))
 
 # %% [markdown]
 # The sign `�` (U+FFFD, the *replacement character*) stands for bytes that are no text. It is the right answer where a reply was cut off inside a character, and a bug where somebody decoded token by token. Whoever streams a model's answer meets it: the first bytes of an emoji arrive before the last. Python puts it in with `data.decode(errors="replace")`, where plain `data.decode()` would raise an exception.
@@ -444,7 +448,7 @@ check.decode(decode)
 for sample in ("Ärger mit Bertha?", "水泵漏水", "насос", "👩‍🔧", "a\u200bb", "u\u0308", "", "\x00\n"):
     tokens = encode(sample, learned["both"])
     assert decode(tokens, learned["both"]) == sample
-    print(f"{sample!r:24} {len(sample):3} characters {len(tokens):3} tokens")
+    print(f"{sample!a:40}", text("{count} characters, {tokens} tokens").format(count=len(sample), tokens=len(tokens)))
 
 # %% [markdown]
 # Everything comes back, and nothing is unknown. But look at the counts: what the tokenizer has not met in training stays in bytes, several tokens a character. This is what a language pays that was forgotten when the text was chosen.
@@ -485,14 +489,15 @@ texts = {"English": [pair.english for pair in held_out], "German": [pair.german 
 encoders = {"SmolLM2": lambda message: smollm.encode(message).ids} | {
     name: lambda message, merges=merges: encode(message, merges) for name, merges in learned.items()
 }
-print(f"{'':10}{'tokens per word':>22}{'cost in cents':>20}{'German : English':>20}")
-print(f"{'':10}{'English':>11}{'German':>11}{'English':>10}{'German':>10}")
+headings = (text("English"), text("German"), text("English"), text("German"))
+print(f"{'':10}{text('tokens per word'):>22}{text('cost in cents'):>22}{text('German : English'):>20}")
+print(f"{'':10}" + "".join(f"{heading:>11}" for heading in headings))
 for name, encoder in encoders.items():
     (english, english_cost), (german, german_cost) = (
         tokens_per_word(messages, encoder, PRICE) for messages in texts.values()
     )
-    cents = f"{100 * english_cost:10.3f}{100 * german_cost:10.3f}"
-    print(f"{name:10}{english:11.2f}{german:11.2f}{cents}{german_cost / english_cost:20.2f}")
+    cents = f"{100 * english_cost:11.3f}{100 * german_cost:11.3f}"
+    print(f"{labels.get(name, name):10}{english:11.2f}{german:11.2f}{cents}{german_cost / english_cost:20.2f}")
 
 # %% [markdown]
 # With SmolLM2 the same text costs 1.8 times as much in German. Part of that is the language: German has fewer and longer words, and even the tokenizer that is trained on German needs nearly three tokens for one. But the last column compares whole texts, not words, and there the language alone explains little: trained on both alike, German costs 15 percent more, and trained on German it is the cheaper language. The rest is what the tokenizer was made from. Three bills come from it:
@@ -586,7 +591,7 @@ figure.legend(handles=patches, ncols=4, loc="outside lower center", fontsize=9)
 plots.show(
     figure,
     alt=text(
-        "Two maps of the numbers 0 to 999, coloured by how each is cut. On the left, learned from Python's source, cuts after the first and after the second digit change from one number to the next, with some numbers that are one token and a few that are cut into digits. On the right, SmolLM2's, every number is cut into its digits."
+        "Two maps of the numbers 0 to 999, coloured by how each is cut. On the left, learned from Python's source, cuts after the first and after the second digit change from one number to the next; most numbers below 100 are one token, and so are a few others such as 256 and 512. On the right, SmolLM2's, every number is cut into its digits."
     ),
 )
 for number in (256, 257, 512, 513, 40321, 40322):

@@ -464,6 +464,13 @@ def crashes_at_the_end(counts: dict[str, int], merges: int) -> list[Pair]:
     return _training(counts, merges, crashes=True)
 
 
+train_bpe.equivalent(
+    "break",
+    "continue",
+    reason="where no pair is left there will be none in the next rounds either: they do nothing",
+)
+
+
 # encode
 
 encode = Check(
