@@ -59,7 +59,7 @@ plots.show(
 # %% [markdown]
 # ## Text is bytes
 #
-# A model calculates with numbers, so text has to become numbers first. Which ones? Whole words would be short, but there is no end of them: every typing error, every part number and every German compound would be unknown. Characters have an end, but a far one: Unicode has some 150,000 of them, and an emoji can be several. **Bytes** are few: 256, and every text there is can be written with them. In UTF-8, the encoding of nearly everything, a plain letter is one byte, an umlaut two, an emoji four.
+# A model calculates with numbers, so text has to become numbers first. Which ones? Whole words would be short, but there is no end of them: every typing error, every part number and every German compound would be unknown. Characters have an end, but a far one: Unicode has some 150,000 of them, and an emoji can be several. **Bytes** are few: 256, and every text there is can be written with them. In UTF-8, the encoding of nearly everything, a plain letter is one byte, an umlaut two, most emoji are four.
 #
 # Three tools are all you need: `text.encode()` gives the bytes of a text, `list(...)` makes numbers of them, and `bytes(numbers).decode()` leads back.
 
@@ -164,7 +164,7 @@ print(max(counter, key=counter.get))
 # %% [markdown]
 # > **Predict.** `(97, 110)` and `(110, 97)` both occur 20 times here. Which of them should be merged?
 #
-# <details><summary>Answer</summary>Either. A tie is decided by chance, and two programs that are both right can learn different lists. Your check accepts any most frequent pair.</details>
+# <details><summary>Answer</summary>Either. Nothing decides a tie, so two programs that are both right can learn different lists. Your check accepts any most frequent pair.</details>
 
 # %% [markdown]
 # ### Task: train byte-pair encoding (3 points)

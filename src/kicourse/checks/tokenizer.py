@@ -542,7 +542,7 @@ def encodes_umlauts(trial: Trial, answer: Handle) -> None:
 @encode.criterion(
     _("emoji"),
     points=0.25,
-    why=_("An emoji is four bytes, and some are several characters: no list of characters has them all."),
+    why=_("An emoji is four bytes or more, and some are several characters: no list of characters has them all."),
 )
 def encodes_emoji(trial: Trial, answer: Handle) -> None:
     one, other, rare = (str(emoji) for emoji in trial.rng.permutation(list(_EMOJI))[:3])
