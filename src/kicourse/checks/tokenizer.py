@@ -121,7 +121,7 @@ merge_pair = Check(
             "append the token and go on by one. Slices never run over the end: `tokens[place : place + 2]`."
         ),
         _(
-            "`if tuple(tokens[place : place + 2]) == pair: result.append(new); place += 2`, "
+            "Inside the loop: `if tuple(tokens[place : place + 2]) == pair: result.append(new); place += 2`, "
             "`else: result.append(tokens[place]); place += 1`."
         ),
     ),
@@ -332,6 +332,8 @@ def follows_the_counts(trial: Trial, answer: Handle) -> None:
 
     for counts, wanted in trial.cases(draw, 12):
         _replay(trial, answer, counts, wanted)
+    twice, one, other = _letters_apart(trial.rng, 3)
+    _replay(trial, answer, {one + other: 4, 3 * twice: 3}, 3)  # the pair in the run occurs six times, not three
     words = {" " + _word(trial.rng): int(trial.rng.integers(1, 30)) for _ in range(30)}
     _replay(trial, answer, words, 30)
 
@@ -483,7 +485,7 @@ encode = Check(
             "the order in which they were learned."
         ),
         _("`list(text.encode())` gives the bytes as numbers. Each merge is then one call of `merge_pair`."),
-        _("`for new, pair in enumerate(merges, start=256): tokens = merge_pair(tokens, pair, new)`"),
+        _("One loop: `for new, pair in enumerate(merges, start=256): tokens = merge_pair(tokens, pair, new)`"),
     ),
 )
 
@@ -498,8 +500,8 @@ def _require_encoded(trial: Trial, answer: Handle, text: str, merges: list[Pair]
     why=_("A model knows its tokens by their numbers: one token that is cut otherwise is another text to it."),
 )
 def encodes(trial: Trial, answer: Handle) -> None:
-    for length in (1, 2, 6):
-        words, merges = _language(trial.rng, merges=4 * length)
+    for length in (3, 1, 6):
+        words, merges = _language(trial.rng, merges=16)
         message = _("These are not the tokens that the merges give, from the first to the last.")
         _require_encoded(trial, answer, " " + _sentence(trial.rng, words, length), merges, message)
 
@@ -511,12 +513,15 @@ def encodes(trial: Trial, answer: Handle) -> None:
 )
 def keeps_the_rank(trial: Trial, answer: Handle) -> None:
     message = _("Merges go in the order of the list: an earlier one is made wherever it fits, before any later one.")
-    x, y, z = _letters_apart(trial.rng, 3)
-    first, second, third = ord(x), ord(y), ord(z)
-    _require_encoded(trial, answer, x + y + z, [(second, third), (first, second)], message)
-    planted = [(first, second), (third, first), (BYTES, third), (second, third), (BYTES + 2, first)]
-    for text in (z + x + y + z, x + y + z + x + y, y + z + x + y + z + x):
-        _require_encoded(trial, answer, text, planted, message)
+    x, y, z = (ord(letter) for letter in _letters_apart(trial.rng, 3))
+    # In this text, each wrong order gives tokens of its own: the first try tells which it was.
+    telling = [(y, y), (z, y), (x, BYTES + 1), (z, BYTES), (BYTES + 1, BYTES), (BYTES + 1, BYTES + 4)]
+    _require_encoded(trial, answer, bytes([x, z, y, y, z, y, y, z, y, x]).decode(), telling, message)
+    _require_encoded(trial, answer, bytes([x, y, z]).decode(), [(y, z), (x, y)], message)
+    planted = [(x, y), (z, x), (BYTES, z), (y, z), (BYTES + 2, x)]
+    for written in ([z, x, y, z], [x, y, z, x, y], [y, z, x, y, z, x]):
+        _require_encoded(trial, answer, bytes(written).decode(), planted, message)
+    _require_encoded(trial, answer, bytes([x, x, x, x, x, y]).decode(), [(x, x), (x, y)], message)
 
     def draw(rng: Any, size: int) -> tuple[str, list[Pair]]:
         letters = "".join(_letters_apart(rng, 2 + size % 3))
