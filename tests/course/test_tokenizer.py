@@ -1,0 +1,145 @@
+"""What is special about tokenizer: its checks against the real library, and the numbers that its text quotes."""
+
+import ast
+import re
+from collections import Counter
+from typing import Any
+
+import jupytext
+import numpy as np
+import pytest
+
+from kicourse.checks import tokenizer as check
+from kicourse.data import course_text
+from kicourse.syllabus import course
+from tests.course.alternatives import tokenizer as honest
+
+
+def run_cells(*wanted: str) -> dict[str, Any]:
+    """Run the unit's code that is no demonstration, and those cells that hold one of these texts."""
+    names: dict[str, Any] = {"__name__": "tokenizer", "text": str}
+    for cell in jupytext.read(course().unit("tokenizer").source)["cells"]:
+        demo = "demo" in cell["metadata"].get("tags", "")
+        skipped = cell["cell_type"] != "code" or "kicourse.start" in cell["source"] or "check" in cell["metadata"]
+        if not skipped and (not demo or any(text in cell["source"] for text in wanted)):
+            exec(compile(ast.parse(cell["source"]), "<tokenizer>", "exec"), names)
+        if "train_bpe" in names:
+            names["train_bpe"] = honest.train_bpe  # it corrects counts instead of counting anew: seconds
+    return names
+
+
+@pytest.fixture(scope="module")
+def unit() -> dict[str, Any]:
+    return run_cells("corpora = {", "def spellings", "def library_tokenizer", "def byte_letters")
+
+
+def test_the_oracle_gives_the_tokens_of_the_library(unit: dict[str, Any]) -> None:
+    rng = np.random.default_rng(0)
+    merges = check.trained(rng, {" pump": 9, " pumpen": 5, " größe": 7, " 🔧": 4, "aaaa": 3, " Pumpe": 6}, 30)
+    library = unit["in_library"](merges)
+    for text in (
+        " pumpen größe",
+        "aaaaaaa aaa",
+        "🔧 🔧🚰",
+        " pump\u200bpump u\u0308",
+        "",
+        " ",
+        "Pumpengröße\n\n  pump",
+    ):
+        assert library.encode(text).ids == check.encoded(text, merges)
+        assert honest.decode(library.encode(text).ids, merges) == text
+
+
+def test_training_finds_what_the_library_finds(unit: dict[str, Any]) -> None:
+    assert [len(unit["learned"][name]) for name in ("English", "German", "both")] == [300, 300, 300]
+    spelled = {spelling.decode(errors="replace") for spelling in check.spelled(unit["learned"]["both"])[256:]}
+    library = unit["library"]
+    theirs = {library.decode([token]) for token in range(256, 256 + 300)}
+    assert len(spelled & theirs) >= 290  # the others are ties, and what follows from them
+
+
+def test_the_opening_figure_shows_what_is_measured(unit: dict[str, Any]) -> None:
+    from tokenizers import Tokenizer
+
+    from kicourse.models import gpt
+
+    source = course().unit("tokenizer").source.read_text(encoding="utf-8")
+    figure = ast.literal_eval(source.split("RESULTS = ")[1].split("\n}\n")[0] + "}")
+    smollm = Tokenizer.from_file(str(gpt.torch_path() / "tokenizer.json"))
+    libraries = {"SmolLM2": smollm} | {
+        f"trained on {name}": unit["in_library"](merges) for name, merges in unit["learned"].items()
+    }
+    assert list(figure) == list(libraries)
+    pairs = course_text.load()["mini_gpt"]
+    for name, library in libraries.items():
+        for texts, quoted in zip(
+            ([pair.english for pair in pairs], [pair.german for pair in pairs]), figure[name], strict=True
+        ):
+            tokens = sum(len(library.encode(text).ids) for text in texts)
+            # The course's text is edited now and then, which moves the numbers a little.
+            assert tokens / sum(len(text.split()) for text in texts) == pytest.approx(quoted, rel=0.03), name
+
+
+def test_the_pieces_of_a_text_are_the_text(unit: dict[str, Any]) -> None:
+    for text in ("  a_b  12,5 °C\n\n\tGröße u\u0308 a\u200bb 👩‍🔧!? ", "", " ", "x"):
+        assert "".join(unit["split"](text)) == text
+
+
+def test_the_text_says_the_same_in_both_languages_and_holds_no_code() -> None:
+    pairs = course_text.load()
+    assert list(pairs) == list(course_text.UNITS)
+    for unit, paragraphs in pairs.items():
+        assert len(paragraphs) > 80, unit
+        english, german = (sum(map(len, texts)) for texts in zip(*map(_both, paragraphs), strict=True))
+        assert 1.0 < german / english < 1.3
+        assert not [pair for pair in paragraphs if re.search(r"[`$*]|^#", pair.english + pair.german)]
+
+
+def _both(pair: course_text.Pair) -> tuple[str, str]:
+    return pair.english, pair.german
+
+
+def test_any_most_frequent_pair_is_accepted() -> None:
+    def trainer(seed: int) -> Any:
+        return lambda counts, merges: check.trained(np.random.default_rng(seed), counts, merges)
+
+    for seed in range(5):
+        verdict = check.train_bpe.run(trainer(seed), seed=seed)
+        assert verdict.status == "passed", verdict
+
+
+@pytest.mark.parametrize(
+    ("merges", "words"),
+    [
+        (["ab", (97, 98)], "A merge is a pair of token numbers"),
+        ([(97, 98)] * 3, "no pair"),
+        ([[1.0, 2.0]], "A merge is a pair of token numbers"),
+        ([(True, 98)], "A merge is a pair of token numbers"),
+        ([(97, 98, 99)], "A merge is a pair of token numbers"),
+    ],
+)
+def test_a_list_that_holds_no_merges_is_told_so(merges: Any, words: str) -> None:
+    verdict = check.train_bpe.run(lambda _counts, _wanted: merges)
+    assert verdict.points == 0
+    assert words in verdict.criteria[0].message
+
+
+def test_a_tokenizer_of_its_own_does_not_replace_the_one_that_is_handed_in() -> None:
+    def stubborn(messages: list[str], _encode: Any, price: Any) -> Any:
+        return honest.tokens_per_word(messages, lambda text: list(text.encode()), price)
+
+    assert check.tokens_per_word.run(stubborn).points == 0
+
+
+def test_an_answer_that_changes_its_input_is_told_so_at_no_cost() -> None:
+    def in_place(tokens: list[int], pair: Any, new: int) -> list[int]:
+        place = 0
+        while place < len(tokens) - 1:
+            if (tokens[place], tokens[place + 1]) == pair:
+                tokens[place : place + 2] = [new]
+            place += 1
+        return tokens
+
+    verdict = check.merge_pair.run(in_place)
+    assert verdict.status == "passed"
+    assert "leaves_its_input_alone" in Counter(result.name for result in verdict.criteria)
