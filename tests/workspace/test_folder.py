@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from kicourse.errors import UsageError, UserError
-from kicourse.syllabus import UnknownUnitError
+from kicourse.syllabus import UnknownUnitError, course
 from kicourse.workspace.editions import News
 from kicourse.workspace.folder import Workspace
 
 from .conftest import Publish
 
 ANSWER = "def sample(): return 1\n"
+NOTEBOOKS = {unit.slug: f"{unit.slug}.ipynb" for unit in course().finished}
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def run_only(folder: Path, name: str = "mini_gpt.ipynb") -> None:
 
 def test_a_new_workspace_has_every_finished_unit(tmp_path: Path, publish: Publish) -> None:
     workspace = Workspace.open_or_make(tmp_path / "new" / "work", "de")
-    assert set(workspace.notebooks) == {"first_call", "maintenance", "mini_gpt"}
+    assert workspace.notebooks == NOTEBOOKS
     for name in workspace.notebooks.values():
         assert News("added", name) in workspace.news
     assert cells(workspace.root, "mini_gpt.ipynb")[0] == "mini_gpt de first"
@@ -124,13 +125,9 @@ def test_another_language_replaces_what_is_untouched_and_stands_beside_work(fold
     assert cells(folder, "mini_gpt-de.ipynb")[:2] == ["mini_gpt de first", ANSWER]
     assert german.notebooks["mini_gpt"] == "mini_gpt-de.ipynb"
     english = Workspace.open_or_make(folder, "en")
-    assert english.notebooks == {"first_call": "first_call.ipynb", "maintenance": "maintenance.ipynb"} | {
-        "mini_gpt": "mini_gpt.ipynb"
-    }
-    assert Workspace.open_or_make(folder, "de").news == (
-        News("updated", "first_call.ipynb"),
-        News("updated", "maintenance.ipynb"),
-    )
+    assert english.notebooks == NOTEBOOKS
+    untouched = [News("updated", name) for name in NOTEBOOKS.values() if name != "mini_gpt.ipynb"]
+    assert list(Workspace.open_or_make(folder, "de").news) == untouched
 
 
 def test_the_language_stays_until_another_is_asked_for(folder: Path) -> None:
@@ -167,12 +164,8 @@ def test_two_at_once_make_one_workspace(tmp_path: Path, publish: Publish) -> Non
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(len(workspace.news) for workspace in made) == [0, 0, 0, 3]
-    assert sorted(path.name for path in (tmp_path / "work").glob("*.ipynb")) == [
-        "first_call.ipynb",
-        "maintenance.ipynb",
-        "mini_gpt.ipynb",
-    ]
+    assert sorted(len(workspace.news) for workspace in made) == [0, 0, 0, len(NOTEBOOKS)]
+    assert {path.name for path in (tmp_path / "work").glob("*.ipynb")} == set(NOTEBOOKS.values())
 
 
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, publish: Publish) -> None:
