@@ -265,7 +265,7 @@ for message in MESSAGES:
     print(f"{message}\n{reply.choices[0].message.content}\n")
 
 # %% [markdown]
-# When we ran it, three of three were valid, and all three were leaks of the first priority. **Valid is not right.** A schema takes away the model's freedom to write nonsense in the wrong form; nonsense in the right form is still possible. The first half of this unit makes records valid, the second measures whether they are right.
+# When we ran it, three of three were valid, and all three were leaks of priority 1; one summary breaks off at its eightieth character, where the schema ends it. **Valid is not right.** A schema takes away the model's freedom to write nonsense in the wrong form; nonsense in the right form is still possible. The first half of this unit makes records valid, the second measures whether they are right.
 #
 # ## When the reply is not valid all the same
 #
@@ -493,7 +493,7 @@ COUNTS = (0, 1, 2, 8)
 development = {count: [classify(message, count) for message, _label in DEVELOPMENT] for count in COUNTS}
 for count, answers in development.items():
     right = sum(answer == label for answer, (_message, label) in zip(answers, DEVELOPMENT, strict=True))
-    print(f"{count} examples: {right} of {len(DEVELOPMENT)} right, {answers.count('positive')} times positive")
+    print(f"examples: {count}, {right} of {len(DEVELOPMENT)} right, {answers.count('positive')} times positive")
 
 # %% [markdown]
 # When we measured it: 9, 16, 7 and 8 of 16. One example is a revelation, and with two or eight the model calls nearly everything positive. On forty other sentences it was 28 with no example, 40 with two, 22 with four and 37 with eight: another place for the summit, the same lesson. **More examples are not always better**, with this model not even nearly, and nobody can tell beforehand which number is good. So do not believe in a prompt. Measure it.
@@ -698,14 +698,14 @@ def hits(answers: Sequence[str | None], items: Sequence[tuple[str, str]]) -> lis
     return [answer == label for answer, (_message, label) in zip(answers, items, strict=True)]
 
 
-on_development = {f"{count} examples": hits(development[count], DEVELOPMENT) for count in COUNTS}
-best = max(COUNTS[1:], key=lambda count: sum(on_development[f"{count} examples"]))
+on_development = {f"examples: {count}": hits(development[count], DEVELOPMENT) for count in COUNTS}
+best = max(COUNTS[1:], key=lambda count: sum(on_development[f"examples: {count}"]))
 on_test = {
-    f"{count} examples": hits([classify(message, count) for message, _label in TEST], TEST) for count in (0, best)
+    f"examples: {count}": hits([classify(message, count) for message, _label in TEST], TEST) for count in (0, best)
 }
 for name, right in on_test.items():
-    print(f"{name}: {sum(right)} of {len(right)} right on the test set")
-print(compare_prompts(on_development, on_test, "0 examples"))
+    print(f"{name}, {sum(right)} of {len(right)} right on the test set")
+print(compare_prompts(on_development, on_test, "examples: 0"))
 
 # %% [markdown]
 # When we ran it: 29 against 40 of 40, eleven gained and none lost, $p = 0.001$. For this model and these messages one example is better, and you can defend it in any meeting. You can also defend its limits: our sentences are short, friendly to the reader, and written by one person. Real messages are not.
