@@ -803,22 +803,22 @@ def leaks(instructions: str, pool: Examples, question: str, count: int) -> Any:
     return _chat(_shots(instructions, pool[:count], question))
 
 
-@few_shot_messages.misconception(_("only an exact copy of the question is recognised"))
+@few_shot_messages.misconception(_("a comparison that recognises only an exact copy of the question"))
 def leaks_near_copies(instructions: str, pool: Examples, question: str, count: int) -> Any:
     return _chat(_shots(instructions, [pair for pair in pool if pair[0] != question][:count], question))
 
 
-@few_shot_messages.misconception(_("`lower()` for `casefold()`, without a look at the spaces"))
+@few_shot_messages.misconception(_("a comparison with `lower()`, which knows neither `ß` nor spaces"))
 def leaks_spaces(instructions: str, pool: Examples, question: str, count: int) -> Any:
     return _chat(_shots(instructions, [p for p in pool if p[0].lower() != question.lower()][:count], question))
 
 
-@few_shot_messages.misconception(_("first `count` examples taken, then the question's copy removed: one is missing"))
+@few_shot_messages.misconception(_("the first `count` examples taken, then the question's copy removed: one is missing"))
 def removes_after_taking(instructions: str, pool: Examples, question: str, count: int) -> Any:
     return _chat(_shots(instructions, _picked(pool[:count], question, count), question))
 
 
-@few_shot_messages.misconception(_("only the first copy of the question is taken out of the pool"))
+@few_shot_messages.misconception(_("a pool from which only the first copy of the question is taken out"))
 def removes_one(instructions: str, pool: Examples, question: str, count: int) -> Any:
     keys = [_key(text) for text, _label in pool]
     left = list(pool)

@@ -46,7 +46,8 @@ def extract(client: OpenAI, message: str, schema: type[BaseModel]) -> BaseModel:
     def ask(*further: dict[str, str]) -> str:
         chat: Any = [{"role": "developer", "content": "Fill in the form."}, {"role": "user", "content": message}]
         form: Any = {"name": "form", "strict": True, "schema": schema.model_json_schema(mode="validation")}
-        reply = client.chat.completions.create(
+        create: Any = client.chat.completions.create
+        reply = create(
             model="SmolLM2-135M-Instruct",
             messages=[*chat, *further],
             response_format={"type": "json_schema", "json_schema": form},
@@ -86,7 +87,7 @@ class Evaluation(NamedTuple):
 
 def evaluate(truth: Sequence[str], predicted: Sequence[str | None], labels: Sequence[str]) -> Evaluation:
     import numpy as np
-    from scipy.stats import binomtest
+    from scipy.stats import binomtest  # type: ignore[import-untyped]
 
     right = sum(true == answer for true, answer in zip(truth, predicted, strict=True))
     interval = binomtest(right, len(truth)).proportion_ci(method="wilson")
