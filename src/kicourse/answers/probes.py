@@ -36,6 +36,18 @@ def completion_usage(_answer: Any, fields: dict[str, Any]) -> Any:
 
 
 @probe
+def pydantic_model(_answer: Any, name: str, fields: dict[str, tuple[str, dict[str, Any]]]) -> Any:
+    """Build a pydantic model; each field is given as the name of its type ("str", "int") and its constraints."""
+    from pydantic import ConfigDict, Field, create_model
+
+    kinds = {"str": str, "int": int}
+    definitions: dict[str, Any] = {
+        field: (kinds[kind], Field(**constraints)) for field, (kind, constraints) in fields.items()
+    }
+    return create_model(name, __config__=ConfigDict(extra="forbid"), **definitions)
+
+
+@probe
 def state_dict(module: Any) -> dict[str, Any]:
     """The weights of a torch module, by name, each a tensor of its own."""
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}

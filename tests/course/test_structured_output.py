@@ -1,0 +1,147 @@
+"""What is special about structured_output: repairs, statistics against SciPy, and the real GPT in demonstrations."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import nbclient
+import nbformat
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+
+from kicourse.answers.probes import pydantic_model
+from kicourse.checks import structured_output as check
+from kicourse.models import gpt
+from kicourse.syllabus import course
+from tests.course.alternatives import structured_output as honest
+
+
+def failed(verdict: Any) -> list[str]:
+    return [result.name for result in verdict.criteria if result.status != "passed"]
+
+
+def test_the_probe_builds_a_model_with_its_constraints() -> None:
+    model = pydantic_model(None, "Order", {"part": ("str", {"max_length": 3}), "quantity": ("int", {"ge": 1})})
+    assert model(part="nut", quantity=1).model_dump() == {"part": "nut", "quantity": 1}
+    for wrong in ({"part": "bolt", "quantity": 1}, {"part": "nut", "quantity": 0}, {"part": "nut"}):
+        with pytest.raises(ValueError, match="1 validation error for Order"):
+            model.model_validate(wrong)
+
+
+def test_a_mistake_costs_its_own_criterion_only() -> None:
+    expected = {
+        "optional_without_default": "optional_serial",
+        "null_refused": "optional_serial",
+        "unknown_dropped": "refuses_unknown",
+        "error_omitted": "repairs",
+        "message_omitted": "shows_again",
+        "untyped_failure": "gives_up",
+        "catches_everything": "server_error",
+        "leaks_near_copies": "no_near_leak",
+        "wald": "right_interval",
+        "transposed": "right_confusion",
+        "one_sided": "right_p_value",
+        "above_one": "no_difference",
+        "selected_on_test": "chosen_on_development",
+    }
+    for task in (check.ticket, check.extract, check.few_shot_messages, check.evaluate, check.compare_prompts):
+        for wrong in task.misconceptions:
+            if wrong.name in expected:
+                wanted = expected.pop(wrong.name)
+                if wrong.name == "one_sided":  # half a p-value of 1 is wrong as well
+                    assert failed(task.run(wrong.build())) == [wanted, "no_difference"]
+                else:
+                    assert failed(task.run(wrong.build())) == [wanted], wrong.name
+    assert not expected
+
+
+def test_a_ticket_by_hand_is_told_what_it_lets_through() -> None:
+    class Loose(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+        category: str
+        priority: int = Field(ge=1, le=5)
+        summary: str = Field(min_length=1, max_length=80)
+        serial: str | None = Field(default=None, pattern="^HP-[0-9]{4}$")
+
+    verdict = check.ticket.run(lambda: Loose)
+    [result] = [result for result in verdict.criteria if result.status == "failed"]
+    assert result.name == "refuses_values"
+    assert "complaint" in result.message
+    assert "any text" in verdict.diagnosis
+
+
+def test_an_extract_without_a_request_is_told_so() -> None:
+    verdict = check.extract.run(lambda client, message, schema: None)
+    assert verdict.points == 0
+    assert "No request arrived" in verdict.criteria[0].message
+
+
+def test_an_extract_that_repairs_through_the_errors_json_passes() -> None:
+    def terse(client: Any, message: str, schema: Any) -> Any:
+        from pydantic import ValidationError
+
+        chat: list[Any] = [{"role": "system", "content": "Fill in the form."}, {"role": "user", "content": message}]
+        form = {"type": "json_schema", "json_schema": {"name": "form", "schema": schema.model_json_schema()}}
+        for attempt in (1, 2):
+            reply = client.chat.completions.create(model="m", messages=chat, response_format=form)
+            text = reply.choices[0].message.content
+            try:
+                return schema.model_validate_json(text)
+            except ValidationError as error:
+                if attempt == 2:
+                    raise honest.ExtractionError from error
+                chat += [{"role": "assistant", "content": text}, {"role": "user", "content": error.json()}]
+        raise AssertionError
+
+    assert check.extract.run(terse).status == "passed"
+
+
+def test_the_examples_of_an_answer_that_changes_the_pool_are_noted() -> None:
+    def greedy(instructions: str, pool: Any, question: str, count: int) -> Any:
+        messages = honest.few_shot_messages(instructions, list(pool), question, count)
+        pool.clear()
+        return messages
+
+    verdict = check.few_shot_messages.run(greedy)
+    assert verdict.status == "passed"
+    assert "`pool`" in verdict.criteria[-1].message
+
+
+@pytest.mark.parametrize(("right", "items"), [(0, 7), (33, 40), (39, 40), (16, 16), (500, 1000)])
+def test_wilsons_interval_is_scipys(right: int, items: int) -> None:
+    from scipy.stats import binomtest  # type: ignore[import-untyped]
+
+    interval = binomtest(right, items).proportion_ci(method="wilson")
+    assert check._wilson(right / items, items) == pytest.approx((interval.low, interval.high))
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(6, 0), (1, 1), (0, 0), (3, 9), (12, 2)])
+def test_mcnemars_test_is_scipys(gained: int, lost: int) -> None:
+    from scipy.stats import binomtest
+
+    wanted = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert check._mcnemar(gained, lost) == pytest.approx(wanted)
+
+
+def test_intervals_that_overlap_can_hide_a_clear_result() -> None:
+    (_low, high), (low, _high) = check._wilson(33 / 40, 40), check._wilson(39 / 40, 40)
+    assert low < high
+    assert math.isclose(check._mcnemar(6, 0), 0.03125)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_every_demonstration_runs_with_the_embedded_gpt(
+    language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KICOURSE_LANG", language)
+    monkeypatch.setenv("KICOURSE_RECORD", "0")
+    notebook = nbformat.read(course().unit("structured_output").solution(language), as_version=4)
+    folder = {"metadata": {"path": str(tmp_path)}}
+    with gpt.running():  # the kernel inherits where it is
+        nbclient.NotebookClient(notebook, timeout=240, kernel_name="python3", resources=folder).execute()
+    shown = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+    figures = [data["text/plain"] for data in shown if "<img" in data.get("text/html", "")]
+    assert len(figures) == 5
+    assert figures[0].startswith("Ein Ablauf") == (language == "de")
