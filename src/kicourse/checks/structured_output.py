@@ -813,7 +813,9 @@ def leaks_spaces(instructions: str, pool: Examples, question: str, count: int) -
     return _chat(_shots(instructions, [p for p in pool if p[0].lower() != question.lower()][:count], question))
 
 
-@few_shot_messages.misconception(_("the first `count` examples taken, then the question's copy removed: one is missing"))
+@few_shot_messages.misconception(
+    _("the first `count` examples taken, then the question's copy removed: one is missing")
+)
 def removes_after_taking(instructions: str, pool: Examples, question: str, count: int) -> Any:
     return _chat(_shots(instructions, _picked(pool[:count], question, count), question))
 
