@@ -102,9 +102,10 @@ def test_it_answers_nobody_without_the_key(client: OpenAI) -> None:
 
 
 def test_it_answers_through_this_machine_alone(client: OpenAI) -> None:
-    (process,) = (child for child in psutil.Process().children() if "kicourse.models.server" in child.cmdline())
-    listening = [link.laddr.ip for link in process.net_connections("inet") if link.status == psutil.CONN_LISTEN]
-    assert listening == ["127.0.0.1"]
+    # Units that were tested in this process before may have left a server of their own.
+    servers = [child for child in psutil.Process().children() if "kicourse.models.server" in child.cmdline()]
+    links = [link for server in servers for link in server.net_connections("inet")]
+    assert {link.laddr.ip for link in links if link.status == psutil.CONN_LISTEN} == {"127.0.0.1"}
 
 
 def test_importing_is_light() -> None:

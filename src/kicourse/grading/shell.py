@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import select
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from io import TextIOBase
 from typing import Any
 
@@ -18,6 +21,7 @@ Output = dict[str, Any]
 
 MOST_PICTURE_BYTES = 5_000_000
 MOST_OUTPUTS = 100
+_PATIENCE = 0.5  # seconds that are waited at most for what is still to be collected of a cell
 _KEPT_TYPES = ("text/plain", "image/png")
 
 
@@ -135,6 +139,7 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         self.events.trigger("pre_execute")
         self.events.trigger("pre_run_cell", None)
         result = self._loop.run_until_complete(self._run(source))
+        self._settle()
         self.events.trigger("post_execute")
         self.events.trigger("post_run_cell", result)
         return self.outputs.items, bool(result.success)
@@ -157,13 +162,29 @@ class Shell(InteractiveShell):  # type: ignore[misc]
 
     def _capture(self) -> None:
         """Collect what is written to Python's streams, and to the descriptors behind them."""
+        self._readers: list[int] = []
+        self._reading = threading.Lock()
         sys.stdout, sys.stderr = (_Stream(self.outputs, name, d) for name, d in (("stdout", 1), ("stderr", 2)))
         for name, descriptor in (("stdout", 1), ("stderr", 2)):
             reader, writer = os.pipe()
             os.dup2(writer, descriptor)
             os.close(writer)
+            self._readers.append(reader)
             threading.Thread(target=self._drain, args=(name, reader), daemon=True).start()
 
     def _drain(self, name: str, reader: int) -> None:
-        while piece := os.read(reader, 65536):
-            self.outputs.stream(name, piece.decode("utf-8", "replace"))
+        while select.select([reader], [], []):
+            with self._reading:
+                if not (piece := os.read(reader, 65536)):
+                    return
+                self.outputs.stream(name, piece.decode("utf-8", "replace"))
+
+    def _settle(self) -> None:
+        """Wait until what this cell has written to the descriptors is collected: the next cell has its own outputs."""
+        deadline = time.monotonic() + _PATIENCE
+        with suppress(OSError, ValueError):  # a cell has closed them
+            while time.monotonic() < deadline:
+                with self._reading:
+                    if not select.select(self._readers, [], [], 0)[0]:
+                        return
+                time.sleep(0.001)
