@@ -110,7 +110,7 @@ def test_the_examples_of_an_answer_that_changes_the_pool_are_noted() -> None:
 
 @pytest.mark.parametrize(("right", "items"), [(0, 7), (33, 40), (39, 40), (16, 16), (500, 1000)])
 def test_wilsons_interval_is_scipys(right: int, items: int) -> None:
-    from scipy.stats import binomtest  # type: ignore[import-untyped]
+    from scipy.stats import binomtest
 
     interval = binomtest(right, items).proportion_ci(method="wilson")
     assert check._wilson(right / items, items) == pytest.approx((interval.low, interval.high))

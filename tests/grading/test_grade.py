@@ -397,6 +397,10 @@ WRONG_USE: dict[str, tuple[tuple[str, ...], Callable[[Path], Any] | None, int, t
         (), lambda folder: (folder / ".kicourse" / "limits.toml").write_text("[first_call]\nhours = 2"), 1,
         ("limits.toml", "hours"),
     ),
+    "limits that are no whole numbers": (
+        (), lambda folder: (folder / ".kicourse" / "limits.toml").write_text("[first_call]\nprocesses = 2.5"), 1,
+        ("limits.toml", "no whole numbers"),
+    ),
     "limits below zero": (
         (), lambda folder: (folder / ".kicourse" / "limits.toml").write_text("[first_call]\nseconds = -2"), 1,
         ("limits.toml", "no positive numbers"),

@@ -1,7 +1,6 @@
 """A unit's source: the text file that its author writes, as cells."""
 
 import ast
-import importlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 
 import jupytext
 
-from kicourse import syllabus
+from kicourse import checks, syllabus
 from kicourse.checks import Check
 from kicourse.errors import UsageError, UserError
 from kicourse.syllabus import Unit
@@ -125,12 +124,11 @@ def read(unit: Unit) -> Source:
 def unit_checks(slug: str) -> dict[str, Check]:
     """The checks of a unit's module, by the name they have there."""
     try:
-        module = importlib.import_module(f"kicourse.checks.{slug}")
+        return checks.by_name(slug)
     except ModuleNotFoundError as error:
         if error.name != f"kicourse.checks.{slug}":
             raise
         raise RefusedError([f"The unit '{slug}' has no checks: write src/kicourse/checks/{slug}.py."]) from None
-    return {name: value for name, value in vars(module).items() if issubclass(type(value), Check)}
 
 
 def _options(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,30 +1,17 @@
 """The checks of `first_call`: talk to a GPT. Every answer gets a real client that talks to a scripted server."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
 from kicourse.answers.handle import unobserved
-from kicourse.checks import AnswerRaised, Check, Failed, Handle, Trial, _
+from kicourse.checks import AnswerRaised, Check, Failed, Handle, Trial, _, chats
 from kicourse.checks.scripted_server import Completion, Failure, Reply, Request, ScriptedServer
 from kicourse.checks.show import show
 
 if TYPE_CHECKING:
     import numpy as np
-
-# fmt: off
-_WORDS = (
-    "pump", "seal", "valve", "motor", "bearing", "shaft", "pressure", "flow", "oil", "filter", "gasket", "Müller",
-    "Jürgen", "Zoë", "check", "replace", "leaks", "noisy", "warm", "Tuesday", "invoice", "delivery", "van", "customer",
-    "ticket", "urgent", "thanks",
-)
-# fmt: on
-
-
-def _sentence(rng: "np.random.Generator", words: int = 6) -> str:
-    """Return a line that no answer can know beforehand."""
-    return " ".join(rng.choice(_WORDS, size=words)) + f" {rng.integers(1000, 10_000)}"
 
 
 def _client(answer: Handle, server: ScriptedServer) -> Handle:
@@ -35,23 +22,7 @@ def _messages(trial: Trial, request: Request) -> list[tuple[str, str]]:
     """Return the request's messages as (role, text); fail with words if they are no list of messages."""
     messages = (request.body or {}).get("messages")
     trial.require(isinstance(messages, list), _("The request has no list of messages."), expected="messages=[...]")
-    return [_message(message) for message in messages or []]
-
-
-def _message(message: Any) -> tuple[str, str]:
-    role, content = (message.get(key) for key in ("role", "content")) if isinstance(message, dict) else ("", message)
-    if isinstance(content, list):  # text in parts is another way to write the same
-        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    return "system" if role == "developer" else str(role), str(content)
-
-
-def _said(messages: Sequence[tuple[str, str]], width: int = 80) -> str:
-    shown = [f"{role}: {_short(text, width)}" for role, text in messages]
-    return _short(" · ".join(shown), 600)
-
-
-def _short(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+    return [chats.message(message) for message in messages or []]
 
 
 def _answered(trial: Trial, server: ScriptedServer, ask: Callable[[], Any]) -> tuple[Any, Request]:
@@ -90,8 +61,8 @@ ask = Check(
     why=_("Whoever calls your function wants words to show, not the client library's objects."),
 )
 def returns_text(trial: Trial, answer: Handle) -> None:
-    text = _sentence(trial.rng)
-    got, _request = _asked(trial, answer, _sentence(trial.rng), _sentence(trial.rng), text)
+    text = chats.sentence(trial.rng)
+    got, _request = _asked(trial, answer, chats.sentence(trial.rng), chats.sentence(trial.rng), text)
     trial.equal(got, text, _("That is not the text of the reply."))
 
 
@@ -101,12 +72,12 @@ def returns_text(trial: Trial, answer: Handle) -> None:
     why=_("The model answers the last thing that the user said; it has to be the question, word for word."),
 )
 def sends_question(trial: Trial, answer: Handle) -> None:
-    question = _sentence(trial.rng)
-    _got, request = _asked(trial, answer, question, _sentence(trial.rng))
+    question = chats.sentence(trial.rng)
+    _got, request = _asked(trial, answer, question, chats.sentence(trial.rng))
     messages = _messages(trial, request)
     if messages[-1:] != [("user", question)]:
         message = trial.text(_("The last message is not the question in the role of the user."))
-        raise Failed(message, _said([("user", question)]), _said(messages))
+        raise Failed(message, chats.said([("user", question)]), chats.said(messages))
 
 
 @ask.criterion(
@@ -115,12 +86,12 @@ def sends_question(trial: Trial, answer: Handle) -> None:
     why=_("Without its instructions the model is anybody's assistant: it no longer knows whom it works for."),
 )
 def sends_instructions(trial: Trial, answer: Handle) -> None:
-    question, instructions = _sentence(trial.rng), _sentence(trial.rng, words=9)
+    question, instructions = chats.sentence(trial.rng), chats.sentence(trial.rng, words=9)
     _got, request = _asked(trial, answer, question, instructions)
     messages = _messages(trial, request)
     if ("system", instructions) not in messages[:-1]:
         message = trial.text(_("No message before the question has the instructions as the system's words."))
-        raise Failed(message, _said([("system", instructions), ("user", question)]), _said(messages))
+        raise Failed(message, chats.said([("system", instructions), ("user", question)]), chats.said(messages))
 
 
 @ask.criterion(
@@ -131,12 +102,12 @@ def sends_instructions(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def sends_nothing_else(trial: Trial, answer: Handle) -> None:
     for _turn in range(2):
-        question, instructions = _sentence(trial.rng), _sentence(trial.rng)
+        question, instructions = chats.sentence(trial.rng), chats.sentence(trial.rng)
         _got, request = _asked(trial, answer, question, instructions)
         messages = _messages(trial, request)
         if len(messages) > 2:
             message = trial.text(_("More was sent than the instructions and the question."))
-            raise Failed(message, _said([("system", instructions), ("user", question)]), _said(messages))
+            raise Failed(message, chats.said([("system", instructions), ("user", question)]), chats.said(messages))
 
 
 @ask.criterion(
@@ -147,11 +118,11 @@ def sends_nothing_else(trial: Trial, answer: Handle) -> None:
 def asks_model(trial: Trial, answer: Handle) -> None:
     from kicourse.models import gpt
 
-    _got, request = _asked(trial, answer, _sentence(trial.rng), _sentence(trial.rng))
+    _got, request = _asked(trial, answer, chats.sentence(trial.rng), chats.sentence(trial.rng))
     model = (request.body or {}).get("model")
     if model not in (gpt.model(), gpt.MODEL):
         message = trial.text(_("Your request names another model."))
-        raise Failed(message, "model=MODEL", f"model={_short(repr(model), 60)}")
+        raise Failed(message, "model=MODEL", f"model={chats.short(repr(model), 60)}")
 
 
 def _asked(
@@ -492,7 +463,7 @@ stream = Check(
 
 
 def _pieces(rng: "np.random.Generator", count: int) -> list[str]:
-    return [f"{word} " for word in rng.choice(_WORDS, size=count - 1)] + [str(rng.integers(1000, 10_000))]
+    return [f"{word} " for word in rng.choice(chats.WORDS, size=count - 1)] + [str(rng.integers(1000, 10_000))]
 
 
 def _streamed(trial: Trial, answer: Handle, completion: Completion) -> list[str | None]:
@@ -506,7 +477,7 @@ def _stream_asked(
 ) -> tuple[list[str | None], Request, list[tuple[str, str]]]:
     """Return what the answer yields, its request, and the messages that it should have sent."""
     server = trial.server([completion])
-    question, instructions = _sentence(trial.rng), _sentence(trial.rng)
+    question, instructions = chats.sentence(trial.rng), chats.sentence(trial.rng)
     client, most = _client(answer, server), 2 * len(completion.pieces) + 6
     try:
         got, request = _answered(
@@ -557,7 +528,7 @@ def same_messages(trial: Trial, answer: Handle) -> None:
     messages = _messages(trial, request)
     if messages != wanted:
         message = trial.text(_("The messages are not the instructions and the question."))
-        raise Failed(message, _said(wanted), _said(messages))
+        raise Failed(message, chats.said(wanted), chats.said(messages))
 
 
 @stream.criterion(
@@ -575,7 +546,7 @@ def _arrives(trial: Trial, answer: Handle, ahead: int) -> None:
     """Fail unless each piece comes out while the server, `ahead` pieces further on, waits."""
     pieces = _pieces(trial.rng, 5)
     server = trial.server([Completion(*pieces, held=True)])
-    arriving = answer.stream(_client(answer, server), _sentence(trial.rng), _sentence(trial.rng))
+    arriving = answer.stream(_client(answer, server), chats.sentence(trial.rng), chats.sentence(trial.rng))
     if ahead:
         server.release(ahead)
     for number, piece in enumerate(pieces, start=1):
@@ -783,7 +754,7 @@ def _fitting(exchanges: Exchanges, room: int, count: Callable[[str], int]) -> Ex
 def _lines(rng: "np.random.Generator", *sizes: tuple[int, int]) -> Exchanges:
     """Return questions and answers of about these numbers of words, numbered so that a verdict is easy to read."""
     return [
-        (f"Q{number} {_sentence(rng, asked)}", f"A{number} {_sentence(rng, replied)}")
+        (f"Q{number} {chats.sentence(rng, asked)}", f"A{number} {chats.sentence(rng, replied)}")
         for number, (asked, replied) in enumerate(sizes, start=1)
     ]
 
@@ -810,7 +781,7 @@ class _Dialogue:
         got, request = _answered(self.trial, self.server, lambda: self.ask(question))
         sent = _messages(self.trial, request)
         if sent != wanted:
-            raise Failed(self.fault(sent, wanted), _said(wanted, _WIDTH), _said(sent, _WIDTH))
+            raise Failed(self.fault(sent, wanted), chats.said(wanted, _WIDTH), chats.said(sent, _WIDTH))
         self.trial.equal(got, reply, _("That is not the text of the reply."))
         self.exchanges.append((question, reply))
 
@@ -828,7 +799,11 @@ class _Dialogue:
         else:
             message = _("The right messages were sent, but not in the right order.")
         return self.trial.text(
-            message, tokens=tokens, budget=self.budget, extra=_said(extra, _WIDTH), missing=_said(missing, _WIDTH)
+            message,
+            tokens=tokens,
+            budget=self.budget,
+            extra=chats.said(extra, _WIDTH),
+            missing=chats.said(missing, _WIDTH),
         )
 
 
@@ -844,7 +819,7 @@ _WIDTH = 24
 )  # fmt: skip
 def remembers(trial: Trial, answer: Handle) -> None:
     for _customer in range(2):
-        _within(trial, answer, _lines(trial.rng, (6, 6), (6, 6), (6, 6)), 1000, _count_words, _sentence(trial.rng))
+        _within(trial, answer, _lines(trial.rng, (6, 6), (6, 6), (6, 6)), 1000, _count_words, chats.sentence(trial.rng))
 
 
 @conversation.criterion(
@@ -856,7 +831,9 @@ def remembers(trial: Trial, answer: Handle) -> None:
 def inside_budget(trial: Trial, answer: Handle) -> None:
     for count in (_count_words, _count_long_words_twice):
         lines = _lines(trial.rng, *((6, int(words)) for words in trial.rng.integers(2, 20, size=9)))
-        instructions = _sentence(trial.rng, 30)  # longer than any exchange: who does not count them keeps one too many
+        instructions = chats.sentence(
+            trial.rng, 30
+        )  # longer than any exchange: who does not count them keeps one too many
         # Exactly what the first three exchanges and the next question need, so that a limit may be met to the token.
         said = [instructions, *(text for line in lines[:3] for text in line), lines[3][0]]
         _within(trial, answer, lines, sum(map(count, said)), count, instructions)
@@ -870,7 +847,7 @@ def inside_budget(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def no_gap(trial: Trial, answer: Handle) -> None:
     lines = _lines(trial.rng, (3, 2), (25, 1), (3, 5), (3, 2))
-    instructions = _sentence(trial.rng)
+    instructions = chats.sentence(trial.rng)
     # Room for the third exchange and the first, but not for the second between them.
     said = [instructions, *lines[0], *lines[2], lines[3][0]]
     _within(trial, answer, lines, sum(map(_count_words, said)) + 2, _count_words, instructions)
@@ -893,11 +870,11 @@ def _within(
 )  # fmt: skip
 def oversized(trial: Trial, answer: Handle) -> None:
     [(asked, replied)] = _lines(trial.rng, (6, 6))
-    instructions = _sentence(trial.rng)
+    instructions = chats.sentence(trial.rng)
     dialogue = _Dialogue(trial, answer, [Completion(replied)], 50, _count_words, instructions)
     dialogue.turn(asked, replied)
     room = dialogue.budget - _count_words(instructions)
-    long = " ".join(trial.rng.choice(_WORDS, size=room + 1))
+    long = " ".join(trial.rng.choice(chats.WORDS, size=room + 1))
     sent = _("The oversized question was sent all the same.")
     try:
         with trial.raises("ValueError", message=_("A question that does not fit even alone must raise {names}.")):
@@ -919,17 +896,17 @@ def no_trace(trial: Trial, answer: Handle) -> None:
     for budget, words in ((1000, 6), (60, 40)):
         (first, first_reply), (lost, _none), (last, last_reply) = _lines(trial.rng, (6, 6), (words, 1), (6, 6))
         replies: list[Reply] = [Completion(first_reply), Failure(503, "busy"), Completion(last_reply)]
-        dialogue = _Dialogue(trial, answer, replies, budget, _count_words, _sentence(trial.rng))
+        dialogue = _Dialogue(trial, answer, replies, budget, _count_words, chats.sentence(trial.rng))
         dialogue.turn(first, first_reply)
         with trial.raises("OpenAIError", message=_("The server failed; its error must reach the caller.")):
             dialogue.ask(lost)
         dialogue.turn(last, last_reply)
     (first, first_reply), (last, last_reply) = _lines(trial.rng, (6, 6), (6, 6))
     replies = [Completion(first_reply), Completion(last_reply)]
-    dialogue = _Dialogue(trial, answer, replies, 60, _count_words, _sentence(trial.rng))
+    dialogue = _Dialogue(trial, answer, replies, 60, _count_words, chats.sentence(trial.rng))
     dialogue.turn(first, first_reply)
     try:
-        dialogue.ask(" ".join(trial.rng.choice(_WORDS, size=60)))
+        dialogue.ask(" ".join(trial.rng.choice(chats.WORDS, size=60)))
     except AnswerRaised:
         dialogue.turn(last, last_reply)
 

@@ -7,41 +7,12 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from kicourse.answers.probes import pydantic_model
-from kicourse.checks import AnswerRaised, Check, Failed, Handle, Record, Trial, _
+from kicourse.checks import AnswerRaised, Check, Failed, Handle, Record, Trial, _, chats
 from kicourse.checks.scripted_server import Completion, Failure, Reply, Request, ScriptedServer
 from kicourse.checks.show import show
 
 if TYPE_CHECKING:
     import numpy as np
-
-# fmt: off
-_WORDS = (
-    "pump", "seal", "valve", "motor", "bearing", "shaft", "pressure", "flow", "oil", "filter", "gasket", "Müller",
-    "Jürgen", "Zoë", "check", "replace", "leaks", "noisy", "warm", "Tuesday", "invoice", "delivery", "van", "customer",
-    "ticket", "urgent", "thanks",
-)
-# fmt: on
-
-
-def _sentence(rng: "np.random.Generator", words: int = 6) -> str:
-    """Return a line that no answer can know beforehand."""
-    return " ".join(rng.choice(_WORDS, size=words)) + f" {rng.integers(1000, 10_000)}"
-
-
-def _short(text: str, width: int = 200) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def _as_message(message: Any) -> tuple[str, str]:
-    """Return a chat message as (role, text), however it is written."""
-    role, content = (message.get(key) for key in ("role", "content")) if isinstance(message, dict) else ("", message)
-    if isinstance(content, list):  # text in parts is another way to write the same
-        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    return "system" if role == "developer" else str(role or ""), str(content or "")
-
-
-def _said(messages: Sequence[tuple[str, str]], width: int = 60) -> str:
-    return _short(" · ".join(f"{role}: {_short(text, width)}" for role, text in messages), 700)
 
 
 # ---------------------------------------------------------------- ticket
@@ -69,7 +40,7 @@ def _ticket(rng: "np.random.Generator", **changed: Any) -> dict[str, Any]:
     good = {
         "category": str(rng.choice(_CATEGORIES)),
         "priority": int(rng.integers(1, 6)),
-        "summary": _sentence(rng, words=4),
+        "summary": chats.sentence(rng, words=4),
         "serial": f"HP-{rng.integers(0, 10_000):04}",
     }
     return good | changed
@@ -147,7 +118,7 @@ def insists(trial: Trial, answer: Handle) -> None:
           "counts on five priorities."),
 )  # fmt: skip
 def refuses_values(trial: Trial, answer: Handle) -> None:
-    for category in ("complaint", "Leak", "leak, noise", "", _sentence(trial.rng, words=1)):
+    for category in ("complaint", "Leak", "leak, noise", "", chats.sentence(trial.rng, words=1)):
         _refuses(trial, answer, _ticket(trial.rng, category=category))
     for priority in (0, 6, -1, 2.5, "high", int(trial.rng.integers(7, 100))):
         _refuses(trial, answer, _ticket(trial.rng, priority=priority))
@@ -177,7 +148,7 @@ def refuses_texts(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def refuses_unknown(trial: Trial, answer: Handle) -> None:
     for extra in ("serial_number", "customer"):
-        _refuses(trial, answer, _ticket(trial.rng, **{extra: _sentence(trial.rng, words=1)}))
+        _refuses(trial, answer, _ticket(trial.rng, **{extra: chats.sentence(trial.rng, words=1)}))
 
 
 def _ticket_model(extra: Any = "forbid", **changed: Any) -> Any:
@@ -285,13 +256,13 @@ class _Order:
             "quantity": ("int", {"ge": 1, "le": self.most}),
             "urgency": ("int", {"ge": 0, "le": 9}),
         }
-        self.message = _sentence(rng, words=9)
+        self.message = chats.sentence(rng, words=9)
 
     def record(self) -> dict[str, Any]:
         """Return a record that is valid."""
         rng = self.trial.rng
         return {
-            "part": f"{rng.choice(_WORDS)} {rng.integers(10, 100)}",
+            "part": f"{rng.choice(chats.WORDS)} {rng.integers(10, 100)}",
             "quantity": int(rng.integers(1, self.most + 1)),
             "urgency": int(rng.integers(10)),
         }
@@ -308,7 +279,7 @@ class _Order:
         ]
         written = [json.dumps(fault) for fault in faults]
         cut_off = json.dumps(self.record())[:-4]
-        return [*written, cut_off, f"I would order {_sentence(self.trial.rng, words=3)}"]
+        return [*written, cut_off, f"I would order {chats.sentence(self.trial.rng, words=3)}"]
 
     def errors(self, reply: str) -> list[str]:
         """Return what pydantic finds wrong with a reply, in its words."""
@@ -367,7 +338,7 @@ class _Extraction:
     def messages(self, number: int) -> list[tuple[str, str]]:
         messages = (self.requests[number].body or {}).get("messages")
         self.trial.require(isinstance(messages, list), _("The request has no list of messages."))
-        return [_as_message(message) for message in messages or []]
+        return [chats.message(message) for message in messages or []]
 
     def require_schema(self, number: int, order: _Order) -> None:
         """Fail unless a request asks for the model's schema. Its text may differ; its fields may not."""
@@ -433,7 +404,7 @@ def asks_for_schema(trial: Trial, answer: Handle) -> None:
     messages = tried.messages(0)
     if messages[-1:] != [("user", order.message)]:
         message = trial.text(_("The last message is not the customer's, word for word, in the role of the user."))
-        raise Failed(message, _said([("user", order.message)]), _said(messages))
+        raise Failed(message, chats.said([("user", order.message)]), chats.said(messages))
     told = [text for role, text in messages[:-1] if role == "system" and text.strip()]
     trial.require(
         told, _("No message of the system's says what to do with the customer's message."), expected="system: FORM"
@@ -459,7 +430,7 @@ def repairs(trial: Trial, answer: Handle) -> None:
         missing = [error for error in order.errors(faulty) if error not in said]
         if missing:
             message = trial.text(_("The second request does not say what was wrong with the first reply."))
-            raise Failed(message, "; ".join(missing), _said(tried.messages(1)))
+            raise Failed(message, "; ".join(missing), chats.said(tried.messages(1)))
 
 
 @extract.criterion(
@@ -475,9 +446,9 @@ def shows_again(trial: Trial, answer: Handle) -> None:
         first, second = tried.messages(0), tried.messages(1)
         for wanted in (("user", order.message), ("assistant", faulty)):
             if wanted not in second:
-                missing = _said([wanted], 150)
+                missing = chats.said([wanted], 150)
                 message = trial.text(_("In the second request this message is missing: {missing}"), missing=missing)
-                raise Failed(message, _said([*first, ("assistant", faulty), ("user", "...")]), _said(second))
+                raise Failed(message, chats.said([*first, ("assistant", faulty), ("user", "...")]), chats.said(second))
         trial.require(second[-1][0] == "user", _("The last word is not the user's; the model answers the user."))
 
 
@@ -702,7 +673,7 @@ Examples = list[tuple[str, str]]
 
 
 def _pool(rng: "np.random.Generator", count: int) -> Examples:
-    return [(_sentence(rng), str(rng.choice(_WORDS))) for _number in range(count)]
+    return [(chats.sentence(rng), str(rng.choice(chats.WORDS))) for _number in range(count)]
 
 
 def _shots(instructions: str, examples: Sequence[tuple[str, str]], question: str) -> list[tuple[str, str]]:
@@ -713,10 +684,10 @@ def _shots(instructions: str, examples: Sequence[tuple[str, str]], question: str
 
 def _prompt(trial: Trial, answer: Handle, pool: Examples, question: str, count: int, wanted: Examples) -> None:
     """Fail unless the prompt has these examples and everything else in its place."""
-    instructions = _sentence(trial.rng)
+    instructions = chats.sentence(trial.rng)
     got = answer(instructions, pool, question, count)
     trial.is_a(got, (list, tuple))
-    messages = [_as_message(message) for message in got]
+    messages = [chats.message(message) for message in got]
     expected = _shots(instructions, wanted, question)
     if messages == expected:
         return
@@ -730,7 +701,7 @@ def _prompt(trial: Trial, answer: Handle, pool: Examples, question: str, count: 
         fault = _("There are not as many examples as there should be.")
     else:
         fault = _("The examples are not the right ones, or not in the right roles and order.")
-    raise Failed(trial.text(fault), _said(expected, 30), _said(messages, 30))
+    raise Failed(trial.text(fault), chats.said(expected, 30), chats.said(messages, 30))
 
 
 def _key(text: str) -> str:
@@ -747,7 +718,7 @@ def _key(text: str) -> str:
 def in_order(trial: Trial, answer: Handle) -> None:
     for count in (1, 2, 5):
         pool = _pool(trial.rng, count)
-        _prompt(trial, answer, pool, _sentence(trial.rng), count, pool)
+        _prompt(trial, answer, pool, chats.sentence(trial.rng), count, pool)
 
 
 @few_shot_messages.criterion(
@@ -758,7 +729,7 @@ def in_order(trial: Trial, answer: Handle) -> None:
 def takes_count(trial: Trial, answer: Handle) -> None:
     for count in (0, 1, 3, 7):
         pool = _pool(trial.rng, 5)
-        _prompt(trial, answer, pool, _sentence(trial.rng), count, pool[:count])
+        _prompt(trial, answer, pool, chats.sentence(trial.rng), count, pool[:count])
 
 
 @few_shot_messages.criterion(
@@ -784,7 +755,7 @@ def no_leak(trial: Trial, answer: Handle) -> None:
 def no_near_leak(trial: Trial, answer: Handle) -> None:
     for change in (str.title, lambda text: f"  {text}\n", lambda text: text.replace(" ", "  "), str.upper):
         pool = _pool(trial.rng, 6)
-        question = f"Große {_sentence(trial.rng)}"
+        question = f"Große {chats.sentence(trial.rng)}"
         pool[1] = (change(question), pool[1][1])
         pool[3] = (question, pool[3][1])
         _prompt(trial, answer, pool, question, 4, [pool[0], pool[2], pool[4], pool[5]])
@@ -905,7 +876,7 @@ class _Run:
 
 def _draw_run(rng: "np.random.Generator", size: int, right: float, failed: float = 0.0) -> _Run:
     """Draw a run in which a wrong answer is usually the next label: its matrix is not symmetric."""
-    labels = [str(word) for word in rng.choice(_WORDS, size=int(rng.integers(3, 5)), replace=False)]
+    labels = [str(word) for word in rng.choice(chats.WORDS, size=int(rng.integers(3, 5)), replace=False)]
     truth = [*labels, *(str(label) for label in rng.choice(labels, size=size - len(labels)))]
     predicted: Answers = []
     for label in truth:
@@ -1103,7 +1074,7 @@ def _pair(rng: "np.random.Generator", gained: int, lost: int, both: int, neither
 
 
 def _names(rng: "np.random.Generator", count: int) -> list[str]:
-    return [f"{word} {rng.integers(10, 100)}" for word in rng.choice(_WORDS, size=count, replace=False)]
+    return [f"{word} {rng.integers(10, 100)}" for word in rng.choice(chats.WORDS, size=count, replace=False)]
 
 
 def _two(

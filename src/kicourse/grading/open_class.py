@@ -242,6 +242,8 @@ def _own_limits(root: Path) -> dict[str, dict[str, Any]]:
             replace(Limits(), **limits)
             if any(not isinstance(value, int | float) or value <= 0 for value in limits.values()):
                 raise ValueError(f"the limits of {slug} are no positive numbers")
+            if any(name != "seconds" and not isinstance(value, int) for name, value in limits.items()):
+                raise ValueError(f"the limits of {slug}, but for seconds, are no whole numbers")
     except (ValueError, TypeError) as error:
         raise UserError(f'{path} cannot be read ({error}). Write: [first_call] and below it "seconds = 60".') from error
     return table

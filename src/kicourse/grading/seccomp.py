@@ -17,7 +17,7 @@ _FIRST_LOW, _FIRST_HIGH, _SECOND_LOW, _THIRD_LOW, _FOURTH_LOW = 16, 20, 24, 32, 
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _X32 = 0x40000000  # from here on, numbers name the same calls in another way
-_SECRET_MEMORY = 447  # memfd_secret, since it came after all architectures agreed on new numbers
+_SECRET_MEMORY = 447  # memfd_secret: calls as new as this have one number on all architectures
 _NETLINK, _KIND = 16, 0xF  # with it libc asks for addresses of this machine; a socket's kind without its flags
 
 _SHARED_WITHOUT_FILE = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS if sys.platform == "linux" else 0

@@ -29,10 +29,14 @@ class Outputs:
     """What a cell has shown, as nbformat's outputs in plain data; too much of it is cut, and says so."""
 
     def __init__(self, characters: int) -> None:
-        self.items: list[Output] = []
         self.characters = characters
-        self._room, self._picture_room = characters, MOST_PICTURE_BYTES
         self._lock = threading.Lock()
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew, for the next cell."""
+        self.items: list[Output] = []
+        self._room, self._picture_room = self.characters, MOST_PICTURE_BYTES
 
     def stream(self, name: str, text: str) -> None:
         """Add text to a stream."""
@@ -135,7 +139,7 @@ class Shell(InteractiveShell):  # type: ignore[misc]
 
     def play(self, source: str) -> tuple[list[Output], bool]:
         """Run a cell and return what it showed, and whether it ended without an error."""
-        self.outputs.__init__(self.outputs.characters)  # type: ignore[misc]
+        self.outputs.clear()
         self.events.trigger("pre_execute")
         self.events.trigger("pre_run_cell", None)
         result = self._loop.run_until_complete(self._run(source))
@@ -173,8 +177,9 @@ class Shell(InteractiveShell):  # type: ignore[misc]
             threading.Thread(target=self._drain, args=(name, reader), daemon=True).start()
 
     def _drain(self, name: str, reader: int) -> None:
-        while select.select([reader], [], []):
-            with self._reading:
+        while True:
+            select.select([reader], [], [])
+            with self._reading:  # so that whoever finds nothing left to read finds it among the outputs
                 if not (piece := os.read(reader, 65536)):
                     return
                 self.outputs.stream(name, piece.decode("utf-8", "replace"))

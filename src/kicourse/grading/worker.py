@@ -122,7 +122,6 @@ class ForkServer:
             "folder": str(folder),
             "data_bytes": self.data_bytes + limits.mebibytes * 2**20,
             "file_bytes": limits.disk_mebibytes * 2**20,
-            "characters": limits.characters,
             **settings,
         }
         return int(self._ask(request, [one.fileno() for one in descriptors], 30)["pid"])
@@ -246,8 +245,8 @@ class Worker:
         ours, theirs = socket.socketpair()
         judge_end, player_end = socket.socketpair()
         try:
-            settings = {"environment": _folders(folder), "confined": self.sandboxed, "seed": 0}
-            players.fork([player_end], folder, job.limits, **settings)
+            settings = {"confined": self.sandboxed, "characters": job.limits.characters}
+            players.fork([player_end], folder, job.limits, environment=_folders(folder), seed=0, **settings)
             judges.fork([judge_end, theirs], self.scratch, job.limits, environment={}, seed=0)
             for one in (theirs, judge_end, player_end):
                 one.close()

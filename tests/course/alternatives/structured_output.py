@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Annotated, Any, NamedTuple
 
 from openai import OpenAI
-from pydantic import BaseModel, StringConstraints, ValidationError, conint, field_validator
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, field_validator
 
 
 def ticket() -> type[BaseModel]:
@@ -22,7 +22,7 @@ def ticket() -> type[BaseModel]:
     class Ticket(BaseModel, extra="forbid", frozen=True):
         serial: str | None = None
         summary: Annotated[str, StringConstraints(min_length=1, max_length=80)]
-        priority: conint(gt=0, lt=6)  # type: ignore[valid-type]
+        priority: Annotated[int, Field(gt=0, lt=6)]
         category: Category
 
         @field_validator("serial")
@@ -87,7 +87,7 @@ class Evaluation(NamedTuple):
 
 def evaluate(truth: Sequence[str], predicted: Sequence[str | None], labels: Sequence[str]) -> Evaluation:
     import numpy as np
-    from scipy.stats import binomtest  # type: ignore[import-untyped]
+    from scipy.stats import binomtest
 
     right = sum(true == answer for true, answer in zip(truth, predicted, strict=True))
     interval = binomtest(right, len(truth)).proportion_ci(method="wilson")
