@@ -55,6 +55,17 @@ def test_objects_stay_and_are_reached_again(reach: Any) -> None:
     assert one.attribute("value").data() == 3
 
 
+def test_a_class_that_is_kept_is_shown_by_its_own_name(reach: Any) -> None:
+    class Kind(type):
+        pass
+
+    class Ticket(metaclass=Kind):
+        pass
+
+    assert repr(reach(lambda: Ticket).make()) == "<Ticket>"
+    assert repr(reach(Ticket).make()) == "<Ticket>"
+
+
 def test_a_stream_is_asked_for_piece_by_piece(reach: Any) -> None:
     asked: list[int] = []
 

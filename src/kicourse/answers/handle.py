@@ -308,4 +308,5 @@ class Handle:
         return reply
 
     def _kept(self, reply: dict[str, Any]) -> "Handle":
-        return Handle(self._session, int(reply["object"]), str(reply["type"])[:100], finite=self._finite)
+        name = str(reply.get("name", reply["type"]))[:100]
+        return Handle(self._session, int(reply["object"]), name, finite=self._finite)

@@ -133,7 +133,9 @@ class _Call:
 
     def result(self, value: Any, keep: bool) -> dict[str, Any]:
         if keep:
-            return {"object": self.host.keep(value), "type": type(value).__name__}
+            # A class is known by its own name, not by that of its metaclass.
+            named = value if isinstance(value, type) else type(value)
+            return {"object": self.host.keep(value), "type": type(value).__name__, "name": named.__name__}
         return {"value": value}
 
 

@@ -50,7 +50,8 @@ def _read(answer: Handle, fields: Mapping[str, Any]) -> Any:
     """Read a ticket from JSON, as it comes from a model, and return it as plain data."""
     import json
 
-    return answer.make().attribute("model_validate_json").make(json.dumps(fields)).attribute("model_dump")(mode="json")
+    written = json.dumps(fields, ensure_ascii=False)
+    return answer.make().attribute("model_validate_json").make(written).attribute("model_dump")(mode="json")
 
 
 def _accepts(trial: Trial, answer: Handle, fields: Mapping[str, Any], wanted: Mapping[str, Any] | None = None) -> None:
