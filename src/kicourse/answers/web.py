@@ -417,7 +417,7 @@ def guarded(dependency: Any) -> Any:
     app = FastAPI()
 
     @app.get("/whoami")
-    async def whoami(client: Any = Depends(dependency)) -> dict[str, Any]:
+    async def whoami(client: Any = Depends(dependency)) -> dict[str, Any]:  # noqa: B008
         return {"client": client}
 
     return app
@@ -481,3 +481,14 @@ def answerer(_answer: Any, script: list[dict[str, Any]]) -> Answerer:
 def streamer(_answer: Any, script: list[dict[str, Any]]) -> Streamer:
     """Return a streamer with this script."""
     return Streamer(script)
+
+
+def guard(_answer: Any, status: int, headers: dict[str, str]) -> Any:
+    """Return a dependency that lets everybody in (status 200), or refuses with this status and these headers."""
+    from fastapi import Depends, HTTPException
+
+    async def ask() -> None:
+        if status != 200:
+            raise HTTPException(status, "Not now.", headers=headers)
+
+    return Depends(ask)

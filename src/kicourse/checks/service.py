@@ -91,7 +91,7 @@ class _Play:
         started = [details[1:] for details in self.of("status") if details[0] == name]
         status, headers = started[0] if started else (0, [])
         body = b"".join(details[1] for details in self.of("body") if details[0] == name)
-        return _Reply(int(status), {key: value for key, value in headers}, body, [name] in self.of("end"))
+        return _Reply(int(status), dict(headers), body, [name] in self.of("end"))
 
     def behaviour(self) -> list[Any]:
         """Return what the diagnosis compares: the order of events and the form of replies, but no wording."""
@@ -226,8 +226,9 @@ def healthy_while_busy(trial: Trial, answer: Handle) -> None:
 
 def _invalid(rng: "np.random.Generator") -> list[Any]:
     """Return bodies that are no question."""
-    return [{}, {"question": ""}, {"question": "x" * 501}, {"question": int(rng.integers(100))}, {"question": None},
-            {"question": chats.sentence(rng), "model": "large"}, [chats.sentence(rng)], b'{"question": "', b""]  # fmt: skip
+    values = ("", "x" * 501, int(rng.integers(100)), None, [chats.sentence(rng)])
+    more = {"question": chats.sentence(rng), "model": "large"}
+    return [{}, *({"question": value} for value in values), more, [chats.sentence(rng)], b'{"question": "', b""]
 
 
 @create_app.criterion(
@@ -257,7 +258,9 @@ def no_echo(trial: Trial, answer: Handle) -> None:
     app, answerer = _made(answer, [])
     play = _play(trial, app, answerer, [_post(str(number), "/ask", body) for number, body in enumerate(bodies)])
     replies = [play.reply(str(number)) for number in range(len(bodies))]
-    trial.observe([[secret in reply.text, "question" in reply.text] for secret, reply in zip(secrets, replies)])
+    trial.observe(
+        [[secret in reply.text, "question" in reply.text] for secret, reply in zip(secrets, replies, strict=True)]
+    )
     for secret, body, reply in zip(secrets, bodies, replies, strict=True):
         sent = f"POST /ask {chats.short(str(body), 60)}"
         if not 400 <= reply.status < 500:
@@ -291,21 +294,30 @@ def failure(trial: Trial, answer: Handle) -> None:
 
 
 @create_app.criterion(
-    _("reports what the framework refuses in the same form"),
+    _("asks the guards, and reports their refusals and the framework's in the same form"),
     points=0.25,
-    why=_("A wrong path or method is answered by the framework, before any endpoint of yours. A client that reads one "
-          "form of errors should find no second one, and the headers belong to the message: `Allow` says what works."),
+    why=_("A guard that nobody asks guards nothing. And whoever reads one form of errors should find no second one; "
+          "the headers belong to the message: `Allow` says what works, `Retry-After` when."),
 )  # fmt: skip
-def framework_errors(trial: Trial, answer: Handle) -> None:
-    app, answerer = _made(answer, [])
+def guards_and_framework(trial: Trial, answer: Handle) -> None:
+    answerer = answer.build("web", "answerer", [_answer_entry(trial.rng)])
+    wait = str(trial.rng.integers(2, 100))
+    guards = [answer.build("web", "guard", 200, {}), answer.build("web", "guard", 429, {"Retry-After": wait})]
+    app = answer.make(answerer, guards)
     path = f"/{trial.rng.choice(chats.WORDS[:10])}{trial.rng.integers(100)}"
-    play = _play(trial, app, answerer, [_get("path", path), _get("method", "/ask")])
-    trial.observe(["allow" in play.reply("method").headers])
+    steps = [_get("path", path), _get("method", "/ask"), _get("health", "/healthz")]
+    play = _play(trial, app, answerer, [*steps, _post("guarded", "/ask", {"question": chats.sentence(trial.rng)})])
+    trial.observe(["allow" in play.reply("method").headers, "retry-after" in play.reply("guarded").headers])
+    sent = trial.text(_("POST /ask, and a guard raises an HTTPException with the status 429"))
+    trial.require(not play.of("called"), _("{sent}: the answerer is asked all the same."), expected="429", sent=sent)
+    _require_problem(trial, play.reply("guarded"), 429, sent)
+    _require_status(trial, play.reply("health"), 200, trial.text(_("GET /healthz, which no guard should keep from")))
     _require_problem(trial, play.reply("path"), 404, f"GET {path}")
     _require_problem(trial, play.reply("method"), 405, "GET /ask")
-    allowed = play.reply("method").headers.get("allow", "")
-    message = _("GET /ask: the header `Allow`, which the error came with, is lost.")
-    trial.require("POST" in allowed, message, expected="Allow: POST")
+    for name, header, wanted in (("guarded", "Retry-After", wait), ("method", "Allow", "POST")):
+        found = play.reply(name).headers.get(header.lower(), "-")
+        message = _("The error came with the header `{header}: {wanted}`, which your answer does not have.")
+        trial.require(found == wanted, message, expected=wanted, header=header, wanted=wanted)
 
 
 def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **changed: Any) -> Any:
@@ -315,7 +327,8 @@ def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None,
     from fastapi.responses import JSONResponse
 
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    wanted = {"status_code": status, "headers": dict(headers or {}), "media_type": "application/problem+json"}
+    wanted: dict[str, Any] = {"status_code": status, "headers": dict(headers or {})}
+    wanted["media_type"] = "application/problem+json"
     return JSONResponse(body, **(wanted | changed))
 
 
@@ -342,14 +355,15 @@ def _app(
     failed: Callable[[Any], Any] | None = lambda _error: _problem(500, "Something went wrong here."),
     refused: Callable[[Any], Any] | None = _refused,
     frameworks: bool = True,
+    guards: Any = (),
+    all_guards: Any = (),
 ) -> Any:
     """Build a right app, apart from what a misconception changes. A handler that is None is left to the framework."""
     from fastapi import FastAPI, HTTPException
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException as AnyHTTPException
 
-    app = FastAPI()
-    Question = _question_model()  # noqa: N806
+    app = FastAPI(dependencies=list(all_guards))
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -362,8 +376,8 @@ def _app(
         return answerer(question.question)
 
     endpoint: Any = ask_in_the_loop if blocking else ask
-    endpoint.__annotations__ = {"question": Question}
-    app.post("/ask")(endpoint)
+    endpoint.__annotations__ = {"question": _question_model()}
+    app.post("/ask", dependencies=list(guards))(endpoint)
 
     def handle(kind: type[Exception], respond: Callable[[Any], Any] | None) -> None:
         async def handler(_request: Any, error: Any) -> Any:
@@ -379,60 +393,62 @@ def _app(
 
 
 @create_app.misconception(_("an `async def` endpoint that calls the blocking answerer: nothing else runs meanwhile"))
-def blocks_the_loop(answerer: Any) -> Any:
-    return _app(answerer, blocking=True)
+def blocks_the_loop(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, guards=guards, blocking=True)
 
 
 @create_app.misconception(_("FastAPI's own answer to an invalid request, which repeats all that was sent"))
-def default_422(answerer: Any) -> Any:
-    return _app(answerer, invalid=None)
+def default_422(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, guards=guards, invalid=None)
 
 
 @create_app.misconception(_("pydantic's errors passed on whole: each holds what was sent, as `input`"))
-def echoes_input(answerer: Any) -> Any:
-    return _app(answerer, invalid=lambda error: _problem(422, str(error.errors())))
+def echoes_input(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, guards=guards, invalid=lambda error: _problem(422, str(error.errors())))
 
 
 @create_app.misconception(_("an invalid request that is told nothing about the field that is wrong"))
-def says_nothing(answerer: Any) -> Any:
-    return _app(answerer, invalid=lambda _error: _problem(422, "This is not valid."))
+def says_nothing(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, guards=guards, invalid=lambda _error: _problem(422, "This is not valid."))
 
 
 @create_app.misconception(_("status 400 for an invalid request"))
-def status_400(answerer: Any) -> Any:
-    return _app(answerer, invalid=lambda error: _problem(400, _faults(error)))
+def status_400(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, guards=guards, invalid=lambda error: _problem(400, _faults(error)))
 
 
 @create_app.misconception(_("no handler for unexpected errors: a line of plain text instead of problem details"))
-def default_500(answerer: Any) -> Any:
-    return _app(answerer, failed=None)
+def default_500(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, guards=guards, failed=None)
 
 
 @create_app.misconception(_("the text of the exception in the answer to the customer"))
-def tells_error(answerer: Any) -> Any:
-    return _app(answerer, failed=lambda error: _problem(500, str(error)))
+def tells_error(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, guards=guards, failed=lambda error: _problem(500, str(error)))
 
 
 @create_app.misconception(_("a stack trace in the answer to the customer"))
-def tells_trace(answerer: Any) -> Any:
+def tells_trace(answerer: Any, guards: Any = ()) -> Any:
     import traceback
 
-    return _app(answerer, failed=lambda error: _problem(500, "".join(traceback.format_exception(error))))
+    return _app(answerer, guards=guards, failed=lambda error: _problem(500, "".join(traceback.format_exception(error))))
 
 
 @create_app.misconception(_("an error with the status 200: the problem's status stands in the body only"))
-def status_200(answerer: Any) -> Any:
+def status_200(answerer: Any, guards: Any = ()) -> Any:
     return _app(
         answerer,
+        guards=guards,
         failed=lambda _error: _problem(500, "Something went wrong here.", status_code=200),
         invalid=lambda error: _problem(422, _faults(error), status_code=200),
     )
 
 
 @create_app.misconception(_("problem details sent as `application/json`"))
-def plain_json(answerer: Any) -> Any:
+def plain_json(answerer: Any, guards: Any = ()) -> Any:
     return _app(
         answerer,
+        guards=guards,
         failed=lambda _error: _problem(500, "Something went wrong here.", media_type="application/json"),
         invalid=lambda error: _problem(422, _faults(error), media_type="application/json"),
         refused=lambda error: _problem(error.status_code, error.detail, error.headers, media_type="application/json"),
@@ -440,13 +456,23 @@ def plain_json(answerer: Any) -> Any:
 
 
 @create_app.misconception(_("a handler for FastAPI's `HTTPException` only: a wrong path or method raises Starlette's"))
-def only_fastapis(answerer: Any) -> Any:
-    return _app(answerer, frameworks=False)
+def only_fastapis(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, guards=guards, frameworks=False)
 
 
 @create_app.misconception(_("a handler that drops the error's headers"))
-def headers_dropped(answerer: Any) -> Any:
-    return _app(answerer, refused=lambda error: _problem(error.status_code, str(error.detail)))
+def headers_dropped(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, guards=guards, refused=lambda error: _problem(error.status_code, str(error.detail)))
+
+
+@create_app.misconception(_("guards that are never asked"))
+def no_guards(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer)
+
+
+@create_app.misconception(_("guards for the whole app: the health check is turned away, too"))
+def guards_everywhere(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, all_guards=guards)
 
 
 # ---------------------------------------------------------------- stream_router
@@ -516,7 +542,9 @@ class _Streaming:
         wanted = "text/event-stream"
         self.trial.require(reply.media_type == wanted, message, expected=wanted, found=reply.media_type or "-")
         found = list(_events(reply.text))
-        message = _("There is no event in what was sent, as a browser reads it: {body}. An event ends with an empty line.")
+        message = _(
+            "There is no event in what was sent, as a browser reads it: {body}. An event ends with an empty line."
+        )
         self.trial.require(found, message, body=repr(reply.text[:200]))
         for kind, data in found:
             message = _("The data of the event `{kind}` are no JSON object: {data}")
@@ -545,7 +573,10 @@ def _json(text: str) -> Any:
 
 def _pieces(rng: "np.random.Generator", count: int = 4) -> list[str]:
     """Return pieces of plain text, with the spaces where models have them."""
-    return [f" {word}{rng.integers(100)}" if place else f"{word}" for place, word in enumerate(rng.choice(chats.WORDS, count))]
+    return [
+        f" {word}{rng.integers(100)}" if place else f"{word}"
+        for place, word in enumerate(rng.choice(chats.WORDS, count))
+    ]
 
 
 @stream_router.criterion(
@@ -569,7 +600,17 @@ def sends_pieces(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def any_text(trial: Trial, answer: Handle) -> None:
     word = chats.sentence(trial.rng, words=1)
-    pieces = ["1. Close\n2. Drain", "\n\n", f'"{word}"', " ", "C:\\pumpe\\neu", "\r\n", _ODD, "data: x\n\nevent: done", "{}"]
+    pieces = [
+        "1. Close\n2. Drain",
+        "\n\n",
+        f'"{word}"',
+        " ",
+        "C:\\pumpe\\neu",
+        "\r\n",
+        _ODD,
+        "data: x\n\nevent: done",
+        "{}",
+    ]
     _Streaming(trial, answer, [{"pieces": pieces}]).require_pieces(pieces)
 
 
@@ -598,7 +639,11 @@ def at_once(trial: Trial, answer: Handle) -> None:
 def says_how_it_ended(trial: Trial, answer: Handle) -> None:
     secret = f"sk-{trial.rng.integers(10**9, 10**10)}"
     pieces = _pieces(trial.rng, 3)
-    script = [{"pieces": pieces}, {"pieces": pieces, "error": f"lost {secret}"}, {"pieces": [], "error": secret}]
+    script: list[dict[str, Any]] = [
+        {"pieces": pieces},
+        {"pieces": pieces, "error": f"lost {secret}"},
+        {"pieces": [], "error": secret},
+    ]
     streaming = _Streaming(trial, answer, script)
     trial.observe([secret in streaming.play.reply(str(number)).text for number in range(3)])
     for number, wanted in enumerate(("done", "error", "error")):
@@ -640,14 +685,18 @@ def frees_at_end(trial: Trial, answer: Handle) -> None:
 @stream_router.criterion(
     _("frees the model when the reader goes away"),
     points=0.5,
-    why=_("Readers close the page in the middle of an answer, every day. Then nobody reads on, and the model should not "
-          "write on: its slot belongs to the next customer."),
+    why=_("Readers close the page in the middle of an answer, every day. Then nobody reads on, and the model should "
+          "not write on: its slot belongs to the next customer."),
 )  # fmt: skip
 def frees_when_reader_leaves(trial: Trial, answer: Handle) -> None:
     held = int(trial.rng.integers(1, 4))
     pieces = _pieces(trial.rng)
     # The first two end by themselves: so the diagnosis can tell who never closes from who closes sometimes.
-    script: list[dict[str, Any]] = [{"pieces": pieces}, {"pieces": [], "error": "lost"}, {"pieces": pieces, "held": held}]
+    script: list[dict[str, Any]] = [
+        {"pieces": pieces},
+        {"pieces": [], "error": "lost"},
+        {"pieces": pieces, "held": held},
+    ]
     play = _Streaming(trial, answer, script, ["leave", "2"]).play
     closed = len(play.of("closed")) - len(play.before_step(3).of("closed"))
     trial.require(len(play.of("called")) == 3, _("The streamer has to be called once, with the text of the question."))
@@ -708,7 +757,9 @@ def bare_text(streamer: Any) -> Any:
     return _router(streamer, lambda stream: _right_events(stream, event))
 
 
-@stream_router.misconception(_("JSON put together by hand: line breaks and quotation marks in the text break the events"))
+@stream_router.misconception(
+    _("JSON put together by hand: line breaks and quotation marks in the text break the events")
+)
 def json_by_hand(streamer: Any) -> Any:
     def event(name: str, data: Any) -> str:
         return f'event: {name}\ndata: {{"text": "{data["text"]}"}}\n\n' if name == "piece" else _sse(name, data)
@@ -811,7 +862,9 @@ def closed_if_all_goes_well(streamer: Any) -> Any:
     return _router(streamer, events)
 
 
-@stream_router.misconception(_("`aclose()` in `except Exception`: a reader who leaves raises `CancelledError`, which is none"))
+@stream_router.misconception(
+    _("`aclose()` in `except Exception`: a reader who leaves raises `CancelledError`, which is none")
+)
 def closed_on_exceptions(streamer: Any) -> Any:
     async def events(stream: Any) -> AsyncIterator[str]:
         try:
@@ -1036,8 +1089,8 @@ token_bucket = Check(
     "token_bucket",
     title=_("Not so fast"),
     hints=(
-        _("Nothing has to run in the background. What do you have to remember of a client to know, when it comes again, "
-          "how many tokens it has by then?"),
+        _("Nothing has to run in the background. What do you have to remember of a client to know, when it comes "
+          "again, how many tokens it has by then?"),
         _("Remember two numbers for each client: tokens, and when you last looked. First refill, `min(capacity, tokens "
           "+ elapsed * rate)`, as a float; then decide; then write both back, also if you refuse."),
         _("A token is there: take it and return 0. Otherwise `math.ceil((1 - tokens) / rate)`. New clients begin with "
@@ -1120,8 +1173,8 @@ def burst(trial: Trial, answer: Handle) -> None:
 @token_bucket.criterion(
     _("refills steadily, also by parts of a token"),
     points=0.5,
-    why=_("Who comes often must not lose what has trickled in since: with whole tokens only, a client that asks twice a "
-          "second never gets a token again."),
+    why=_("Who comes often must not lose what has trickled in since: with whole tokens only, a client that asks "
+          "twice a second never gets a token again."),
 )  # fmt: skip
 def refills(trial: Trial, answer: Handle) -> None:
     for rate in (0.25, 0.5, 2.0):
@@ -1315,7 +1368,8 @@ gate = Check(
         _("A middleware is an app around an app: it is called with `scope`, `receive` and `send`, and calls the inner "
           "app with them. What do you count before that call, and when is the call over?"),
         _("Refuse before you count. After that, `try` / `finally` around `await self.app(...)` gives the place back in "
-          "every case. For the status, hand the app a `send` of your own, which looks at the message and passes it on."),
+          "every case. For the status, hand the app a `send` of your own, which looks at the message and passes it "
+          "on."),
         _("`problem(503, ..., {\"Retry-After\": \"1\"})` is itself an app: `await response(scope, receive, send)`. "
           "After the call `scope.get(\"route\")` is the route that was found; its `.path` is the label, or `none`."),
     ),
@@ -1382,8 +1436,8 @@ def passes_through(trial: Trial, answer: Handle) -> None:
 def refuses_at_once(trial: Trial, answer: Handle) -> None:
     limit = int(trial.rng.integers(1, 4))
     inside = [_document(f"in {number}", _name(trial.rng)) for number in range(limit)]
-    late, after = _document("late", _name(trial.rng)), _document("next", _name(trial.rng))
-    play = _House(trial, answer, limit).play(*inside, late, ["go"], after, ["go"])
+    late = [_document(name, _name(trial.rng)) for name in ("late", "later")]
+    play = _House(trial, answer, limit).play(*inside, *late, ["go"], _document("next", _name(trial.rng)), ["go"])
     for number in range(limit):
         message = _("At most {limit} at once are allowed; number {number} was refused.")
         _require_let_in(trial, play, f"in {number}", message, limit=limit, number=number + 1)
@@ -1441,7 +1495,9 @@ def stream_keeps_place(trial: Trial, answer: Handle) -> None:
     stream, document = _get("stream", f"/stream/{_name(trial.rng)}"), _document("other", _name(trial.rng))
     play = _House(trial, answer, 1).play(stream, document, ["go"], _document("next", _name(trial.rng)), ["go"])
     first = play.before_step(1).reply("stream")
-    trial.require(first.body, _("The first piece of a stream does not come through the gate while the second is waited for."))
+    trial.require(
+        first.body, _("The first piece of a stream does not come through the gate while the second is waited for.")
+    )
     message = _("A stream is still running, and another request was let in.")
     trial.require(not play.before_step(2).of("called"), message, expected="503")
     _require_let_in(trial, play, "next", _("The stream has ended, so there is room again; the next one was refused."))
@@ -1450,8 +1506,8 @@ def stream_keeps_place(trial: Trial, answer: Handle) -> None:
 @gate.criterion(
     _("answers /healthz even when the house is full"),
     points=0.25,
-    why=_("Busy is not sick. If the health check is refused, the service is restarted under full load, and loses all that "
-          "it was working on."),
+    why=_("Busy is not sick. If the health check is refused, the service is restarted under full load, and loses all "
+          "that it was working on."),
 )  # fmt: skip
 def healthy_when_full(trial: Trial, answer: Handle) -> None:
     steps = [_document("in", _name(trial.rng)), _get("health", "/healthz"), _document("late", _name(trial.rng))]
@@ -1465,7 +1521,8 @@ def healthy_when_full(trial: Trial, answer: Handle) -> None:
     _("counts every request, by route and status"),
     points=0.5,
     why=_("These numbers show what your service does. Each pair of labels is a time series of its own: with paths as "
-          "labels, whoever asks for ten thousand paths makes ten thousand of them, with customers' data in their names."),
+          "labels, whoever asks for ten thousand paths makes ten thousand of them, with customers' data in their "
+          "names."),
 )  # fmt: skip
 def counts(trial: Trial, answer: Handle) -> None:
     house = _House(trial, answer, 1)
@@ -1605,7 +1662,9 @@ class RefusalGivesBack(_RightGate):
             self.inside -= 1
 
 
-@gate.misconception(_("`BaseHTTPMiddleware`: it is done when the headers are there, and streams run on uncounted"), factory=True)
+@gate.misconception(
+    _("`BaseHTTPMiddleware`: it is done when the headers are there, and streams run on uncounted"), factory=True
+)
 def freed_at_headers() -> Any:
     from starlette.middleware.base import BaseHTTPMiddleware
 
