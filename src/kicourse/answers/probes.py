@@ -117,7 +117,7 @@ def web(answer: Any, name: str, *args: Any, **kwargs: Any) -> Any:
 
 
 @probe
-def play(app: Any, backend: Any, steps: list[list[Any]], report: Callable[..., None], patience: float = 3.0) -> None:
+def play(app: Any, backend: Any, steps: list[list[Any]], report: Callable[..., None], patience: float = 5.0) -> None:
     """Drive an app (see `web.Stage`) and hand what happened to `report`, so that the check says what of it counts."""
     from kicourse.answers.web import play
 

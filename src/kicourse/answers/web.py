@@ -16,6 +16,8 @@ from typing import Any
 
 _TURNS = 60
 """How often everybody gets a turn in the event loop after a step: far more than any app needs to do what it can do."""
+_PARTING = 1.0
+"""Seconds for an app to start at all, or to end."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,8 @@ class Stage:
     cancel name: the server ends its handling;
     go: what waits behind the app, the longest first, goes on;
     fail text: it raises an error instead.
+
+    Where an app hands work to threads, the stage waits for them: `patience` seconds in all, for all steps.
     """
 
     def __init__(self, app: Any, backend: Backend | None, patience: float) -> None:
@@ -170,7 +174,7 @@ class Stage:
 
         self.waiting.append(go_on)
         self.loop.call_soon_threadsafe(self.changed.set)
-        event.wait(10 * self.patience + 1)
+        event.wait(10)  # a stage that is left alone with it has gone long before
         if errors:
             raise RuntimeError(errors[0])
 
@@ -260,12 +264,12 @@ class Stage:
 
         task = asyncio.create_task(live())
         receiving.put_nowait({"type": "lifespan.startup"})
-        await _within(self.patience + 1, answered.wait())
+        await _within(self.patience + _PARTING, answered.wait())
         self._require_started()
 
         async def stop() -> None:
             receiving.put_nowait({"type": "lifespan.shutdown"})
-            await asyncio.wait([task], timeout=self.patience + 1)
+            await asyncio.wait([task], timeout=_PARTING)
             task.cancel()
 
         return stop
@@ -334,10 +338,11 @@ class Stage:
         """Let the app do all that it can do by itself."""
         for _turn in range(_TURNS):
             await asyncio.sleep(0)
-        deadline = self.loop.time() + self.patience
-        while not self._is_quiet() and self.loop.time() < deadline:
+        while not self._is_quiet() and self.patience > 0:
+            start = self.loop.time()
             self.changed.clear()
-            await _within(deadline - self.loop.time(), self.changed.wait())
+            await _within(self.patience, self.changed.wait())
+            self.patience -= self.loop.time() - start
             for _turn in range(_TURNS):
                 await asyncio.sleep(0)
 
@@ -356,7 +361,7 @@ class Stage:
         self._wake()
         tasks = [client.task for client in self.clients.values() if client.task is not None]
         if tasks:
-            await asyncio.wait(tasks, timeout=self.patience + 1)
+            await asyncio.wait(tasks, timeout=_PARTING)
         await stop()
 
 
@@ -371,7 +376,7 @@ class _Listener(logging.Handler):
     def __init__(self, stage: Stage) -> None:
         super().__init__(logging.DEBUG)
         self.stage = stage
-        self.usual = set(logging.makeLogRecord({}).__dict__)
+        self.usual = {*logging.makeLogRecord({}).__dict__, "message", "asctime"}
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name == "asyncio":  # what the event loop says of itself
@@ -380,7 +385,7 @@ class _Listener(logging.Handler):
         self.stage.note("logged", record.levelno, " ".join([self.format(record), *extra])[:4000])
 
 
-def play(app: Any, backend: Backend | None, steps: list[list[Any]], patience: float = 3.0) -> list[list[Any]]:
+def play(app: Any, backend: Backend | None, steps: list[list[Any]], patience: float = 5.0) -> list[list[Any]]:
     """Play `steps` with an app and return what happened (see Stage)."""
     stage = Stage(app, backend, patience)
     root, listener, printed = logging.getLogger(), _Listener(stage), io.StringIO()

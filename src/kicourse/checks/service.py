@@ -108,7 +108,7 @@ class _Play:
         return seen
 
 
-def _play(trial: Trial, app: Handle, backend: Handle | None, steps: list[Step], patience: float = 3.0) -> _Play:
+def _play(trial: Trial, app: Handle, backend: Handle | None, steps: list[Step], patience: float = 5.0) -> _Play:
     """Let the app play these steps and return what happened. Fails if the app does not start."""
     told: list[Any] = []
     app.probe("play", backend, steps, unobserved(lambda notes: told.append(notes)), patience)
@@ -1178,7 +1178,7 @@ def burst(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def refills(trial: Trial, answer: Handle) -> None:
     for rate in (0.25, 0.5, 2.0):
-        bucket, client = _Bucket(trial, answer, rate, int(trial.rng.integers(1, 4))), chats.sentence(trial.rng, words=1)
+        bucket, client = _Bucket(trial, answer, rate, int(trial.rng.integers(2, 5))), chats.sentence(trial.rng, words=1)
         bucket.empty(client)
         whole = 1 / rate
         for _round in range(2):
