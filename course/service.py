@@ -889,7 +889,7 @@ PAGE = """<!doctype html>
          background: #fbfaf7 }
   form { display: grid; gap: .7rem }
   label { display: grid; gap: .2rem; font-weight: 600 }
-  input, textarea { font: inherit; padding: .5rem; border: 1px solid #8a8f98; border-radius: 6px }
+  input, textarea { font: inherit; font-weight: 400; padding: .5rem; border: 1px solid #8a8f98; border-radius: 6px }
   button { font: inherit; padding: .5rem 1.2rem; border: 0; border-radius: 6px; background: #2c6fb2; color: white;
            justify-self: start }
   output { display: block; margin-top: 1.2rem; white-space: pre-wrap; min-height: 4rem }
@@ -904,15 +904,15 @@ PAGE = """<!doctype html>
 <output aria-live="polite"></output>
 <script>
   const form = document.querySelector("form"), output = document.querySelector("output");
+  let asking = new AbortController();
   function show(text, isError) {
     output.className = isError ? "error" : "";
     output.textContent = text;  // as text, never as HTML: a model writes what strangers have asked it to write
   }
-  form.addEventListener("submit", async event => {
-    event.preventDefault();
-    show("…");
+  async function ask(signal) {
     const response = await fetch("ask/stream", {
       method: "POST",
+      signal,
       headers: {"Content-Type": "application/json", "Authorization": "Bearer " + form.key.value},
       body: JSON.stringify({question: form.question.value}),
     });
@@ -928,6 +928,13 @@ PAGE = """<!doctype html>
         if (name === "error") show(answer + "\\n" + data.detail, true);
       }
     }
+  }
+  form.addEventListener("submit", event => {
+    event.preventDefault();
+    asking.abort();  // whoever asks again has left the answer before
+    asking = new AbortController();
+    show("…");
+    ask(asking.signal).catch(error => error.name === "AbortError" || show("No connection.", true));
   });
 </script>
 </html>

@@ -134,7 +134,8 @@ class gate:  # noqa: N801
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
-            return await self.app(scope, receive, send)
+            await self.app(scope, receive, send)
+            return
         statuses: list[int] = []
 
         async def watched(message: Any) -> None:
@@ -145,7 +146,8 @@ class gate:  # noqa: N801
             stack.callback(lambda: self._count(scope, statuses))
             if scope["path"] != "/healthz":
                 if len(self.guests) == self.limit:
-                    return await self._refuse(watched)
+                    await self._refuse(watched)
+                    return
                 self.guests.add(id(scope))
                 stack.callback(self.guests.remove, id(scope))
             await self.app(scope, receive, watched)
