@@ -134,7 +134,7 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
 # * `RequestValidationError` is what pydantic finds wrong. `error.errors()` is a list of dictionaries: `loc` says where, `msg` says what, and `input` is the part that you will not repeat.
 # * `Exception` is everything that nobody has thought of.
 #
-# Here is such a handler at work. The `detail` of the last one is a sentence of its own, not `str(error)`: the text of an exception tells strangers about files, libraries and addresses, sometimes a key.
+# Here is a handler at work. Its `detail` is a sentence of its own, not `str(error)`: the text of an exception tells strangers about files, libraries and addresses, sometimes a key.
 
 # %% tags=["demo"]
 from fastapi.testclient import TestClient
@@ -235,7 +235,7 @@ plots.show(
 #
 # ### Who is let in?
 #
-# One more thing that a FastAPI app can have: **dependencies**. `Depends(function)` beside an endpoint says: call this function first. It may return something, or raise an `HTTPException`; then the endpoint is not called at all. We call one that only lets in or refuses a *guard*; you will write one yourself. An endpoint gets its guards as a list: `@app.post("/ask", dependencies=[Depends(guard)])`.
+# An app can also have **dependencies**. `Depends(function)` beside an endpoint says: call this function first. It may return something, or raise an `HTTPException`; then the endpoint is not called at all. We call one that only lets in or refuses a *guard*; you will write one yourself. An endpoint gets its guards as a list: `@app.post("/ask", dependencies=[Depends(guard)])`.
 #
 # ## Task 1: an app
 #
@@ -314,7 +314,7 @@ def create_app(answerer: Answerer, guards: Sequence[Any] = ()) -> FastAPI:
 check.create_app(create_app)
 
 # %% [markdown]
-# At work it looks like this. The answerer here stands for the one of *Answer with sources*: it looks up the passage with the most words in common and lets the GPT answer from it.
+# At work it looks like this. The answerer here stands for the one of *Answer with sources*: it looks up the passage with the most words in common and lets the GPT answer from it. (Passages and questions are in English because SmolLM2 read almost nothing else.)
 
 # %% tags=["demo"]
 PASSAGES = [
@@ -614,7 +614,7 @@ for headers in ({}, {"Authorization": f"Bearer {KEYS['website']}"}):
 #
 # A colleague's script has a loop, and at night it asks your service 40,000 times. Each client should have a **limit**; but people come in bursts, and a page that opens may well ask three things at once.
 #
-# The classic answer is a **token bucket**. Each client has a bucket with room for `capacity` tokens. A request costs one. New tokens trickle in, `rate` a second, evenly, also in parts: after half a second at rate 1 there is half a token more. What does not fit in is lost. So a client may come in a burst of `capacity`, and over a long time `rate` a second.
+# The classic answer is a **token bucket**. Each client has a bucket with room for `capacity` tokens. A request costs one. New tokens trickle in, `rate` a second, evenly, also in parts: after half a second at rate 1 there is half a token more. What does not fit in is lost. So a client may come in a burst of `capacity`, and over a long time `rate` a second. (With the tokens of a model these share only the name.)
 #
 # Nothing trickles in reality. It is enough to remember, for each client, how many tokens there were and when; at the next request you work out how many there are by then.
 #
@@ -748,7 +748,7 @@ with TestClient(inside) as tester:
 #
 # ### Numbers for those who watch
 #
-# You need that for the second thing a middleware is good for: **metrics**. A counter of prometheus_client counts by *labels*, here by route and status, and everything that has the same labels is one row:
+# You need that for the second thing a middleware is good for: **metrics**. A counter of prometheus_client counts by *labels*, here by place and weather, and everything that has the same labels is one row:
 
 # %% tags=["demo"]
 registry = CollectorRegistry()
@@ -872,7 +872,7 @@ plots.show(
 # %% [markdown]
 # When we ran it, everybody got an answer without a gate: half of them after more than 2.9 seconds, the last after 5.2, and it would have been worse had more come. With the gate, 42 of 80 got theirs in half a second, and 38 learned at once that they should come back. In the same five seconds the model did the same work; the difference is whether anybody was still there to read it.
 #
-# Two things such a test teaches. It sends at a **fixed rate**, whether answers come or not, as real clients do; a loop that waits for each answer before it asks again slows down with the service and hides the queue. And look at the whole picture, never at the mean alone: the mean of the upper one is a time that hardly anybody waited.
+# Two things such a test teaches. It sends at a **fixed rate**, whether answers come or not, as real clients do; a loop that waits for each answer before it asks again slows down with the service and hides the queue. And it shows the whole picture, not only a mean: what half of the clients waited and what the slowest waited are two different stories.
 #
 # ## The whole service
 #
@@ -1052,7 +1052,7 @@ plots.show(
 )
 
 # %% [markdown]
-# When we ran it, all of the time went into `generate`, and all but the first 65 milliseconds of that into writing. So a faster search would help nobody, and a shorter answer everybody. This is what a trace is for: you look before you optimise.
+# When we ran it, nearly all of the 3.2 seconds went into `generate`, and all but the first 65 milliseconds of that into writing. So a faster search would help nobody, and a shorter answer everybody. This is what a trace is for: you look before you optimise.
 #
 # At work one more thing makes traces valuable: the trace's number travels with the request from service to service, in the header `traceparent`, so the picture goes on in the service that you call.
 #

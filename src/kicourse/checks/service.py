@@ -863,7 +863,7 @@ def closed_if_all_goes_well(streamer: Any) -> Any:
 
 
 @stream_router.misconception(
-    _("`aclose()` in `except Exception`: a reader who leaves raises `CancelledError`, which is none")
+    _("`aclose()` in or after `except Exception`: a reader who leaves raises `CancelledError`, which is none")
 )
 def closed_on_exceptions(streamer: Any) -> Any:
     async def events(stream: Any) -> AsyncIterator[str]:
