@@ -37,7 +37,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from kicourse import plots
 from kicourse.models import gpt
-from kicourse.serving import Server, serving
 from openai import AsyncOpenAI, OpenAI
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
@@ -87,6 +86,7 @@ plots.show(
 
 # %% tags=["demo"]
 import httpx
+from kicourse.serving import Server, serving
 
 
 class Reading(BaseModel):
