@@ -876,7 +876,7 @@ plots.show(
 #
 # ## The whole service
 #
-# All that is left is to put the parts together. Note the order: what is added as a middleware stands outside, so the gate comes first. The page at `/` is all that a browser needs. It reads the stream with `fetch`; the browser's own `EventSource` can only `GET`, and can send no key.
+# All that is left is to put the parts together. Note the order: what is added as a middleware stands outside, so the gate comes first. The page at `/` is all that a browser needs. It reads the stream with `fetch`; the browser's own `EventSource` can only `GET`, and can send no key. (`/metrics` and `/docs` are for colleagues: at work, the proxy in front of the service passes neither on.)
 
 # %%
 PAGE = """<!doctype html>
@@ -1072,6 +1072,7 @@ plots.show(
 # CMD ["uvicorn", "service:app", "--host", "0.0.0.0", "--port", "8000"]
 # ```
 #
+# * `service.py` is the code of this notebook without its demonstrations, and ends with `app = service(...)`.
 # * Packages come before the code, with exact versions: whatever changes rarely stands above, and is not made again when only `service.py` has changed.
 # * `USER app`: should somebody break in, it is not as root.
 # * There is no key in it. Keys and the model's address come from outside, as environment variables, when the container starts.

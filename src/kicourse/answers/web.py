@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-_TURNS = 60
+_TURNS = 40
 """How often everybody gets a turn in the event loop after a step: far more than any app needs to do what it can do."""
 _PARTING = 1.0
 """Seconds for an app to start at all, or to end."""
@@ -406,11 +406,20 @@ def play(app: Any, backend: Backend | None, steps: list[list[Any]], patience: fl
 # Apps around an answer that is a part of one
 
 
+def kind(thing: Any) -> str:
+    """Say what an answer made, as far as one can see: "router", "callable", or else the name of its type."""
+    from starlette.routing import Router
+
+    if isinstance(thing, Router):
+        return "router"
+    return "callable" if callable(thing) else type(thing).__name__
+
+
 def with_router(router: Any) -> Any:
     """Return an app that has the routes of `router`."""
     from fastapi import FastAPI
 
-    app = FastAPI()
+    app = FastAPI(openapi_url=None)
     app.include_router(router)
     return app
 
@@ -419,9 +428,9 @@ def guarded(dependency: Any) -> Any:
     """Return an app with one route, which says whom the dependency let in."""
     from fastapi import Depends, FastAPI
 
-    app = FastAPI()
+    app = FastAPI(openapi_url=None)
 
-    @app.get("/whoami")
+    @app.get("/whoami", response_model=None)
     async def whoami(client: Any = Depends(dependency)) -> dict[str, Any]:  # noqa: B008
         return {"client": client}
 
@@ -430,7 +439,7 @@ def guarded(dependency: Any) -> Any:
 
 def behind(gate: Any, backend: Backend, limit: int, counter: Any) -> Any:
     """Return an app of held routes behind the middleware `gate`."""
-    from fastapi import FastAPI
+    from fastapi import FastAPI, Request
     from fastapi.responses import StreamingResponse
 
     started: list[bool] = []
@@ -440,20 +449,23 @@ def behind(gate: Any, backend: Backend, limit: int, counter: Any) -> Any:
         started.append(True)
         yield
 
-    app = FastAPI(lifespan=lifespan)
+    app = FastAPI(lifespan=lifespan, openapi_url=None)
 
-    @app.get("/healthz")
+    @app.get("/healthz", response_model=None)
     async def healthz() -> dict[str, Any]:
         return {"started": bool(started)}
 
-    @app.post("/documents/{name}", status_code=201)
-    async def document(name: str) -> dict[str, str]:
+    @app.post("/documents/{name}", status_code=201, response_model=None)
+    async def document(request: Request) -> dict[str, str]:
+        name = request.path_params["name"]
         backend.next(name)
         await backend.on().hold()
         return {"stored": name}
 
-    @app.get("/stream/{name}")
-    async def stream(name: str) -> StreamingResponse:
+    @app.get("/stream/{name}", response_model=None)
+    async def stream(request: Request) -> StreamingResponse:
+        name = request.path_params["name"]
+
         async def pieces() -> AsyncIterator[str]:
             yield f"{name} 1\n"
             await backend.on().hold()

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from kicourse.answers.handle import unobserved
@@ -123,6 +124,14 @@ def _play(trial: Trial, app: Handle, backend: Handle | None, steps: list[Step], 
     return play
 
 
+def _require_kind(trial: Trial, made: Handle, wanted: str, kinds: tuple[str, ...] = ("callable", "router")) -> Handle:
+    """Fail unless what the answer made can be what is `wanted`; return it."""
+    kind = made.probe("web", "kind")
+    message = _("You returned {found}, not {wanted}.")
+    trial.require(kind in kinds, message, expected=wanted, found=kind, wanted=wanted)
+    return made
+
+
 def _require_status(trial: Trial, reply: _Reply, status: int, sent: str) -> None:
     if not reply.status:
         message = _("{sent}: there is no answer at all, neither now nor later.")
@@ -173,10 +182,10 @@ def _answer_entry(rng: "np.random.Generator") -> dict[str, Any]:
     return {"text": chats.sentence(rng), "sources": [chats.sentence(rng, words=2) for _number in range(2)]}
 
 
-def _made(answer: Handle, script: list[dict[str, Any]]) -> tuple[Handle, Handle]:
+def _made(trial: Trial, answer: Handle, script: list[dict[str, Any]]) -> tuple[Handle, Handle]:
     """Let the answer make its app around a scripted answerer; return both."""
     answerer = answer.build("web", "answerer", script)
-    return answer.make(answerer), answerer
+    return _require_kind(trial, answer.make(answerer), "FastAPI"), answerer
 
 
 @create_app.criterion(
@@ -187,7 +196,7 @@ def _made(answer: Handle, script: list[dict[str, Any]]) -> tuple[Handle, Handle]
 def answers(trial: Trial, answer: Handle) -> None:
     questions = [chats.sentence(trial.rng), _ODD + chats.sentence(trial.rng), "ö" * 500, "?"]
     script = [_answer_entry(trial.rng) for _question in questions]
-    app, answerer = _made(answer, script)
+    app, answerer = _made(trial, answer, script)
     steps = [_post(str(number), "/ask", {"question": question}) for number, question in enumerate(questions)]
     play = _play(trial, app, answerer, steps)
     for number, (question, entry) in enumerate(zip(questions, script, strict=True)):
@@ -208,7 +217,7 @@ def answers(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def healthy_while_busy(trial: Trial, answer: Handle) -> None:
     script = [_answer_entry(trial.rng) | {"held": True}]
-    app, answerer = _made(answer, script)
+    app, answerer = _made(trial, answer, script)
     question = chats.sentence(trial.rng)
     steps = [_get("idle", "/healthz"), _post("question", "/ask", {"question": question}), _get("busy", "/healthz")]
     play = _play(trial, app, answerer, [*steps, ["go"]])
@@ -239,7 +248,7 @@ def _invalid(rng: "np.random.Generator") -> list[Any]:
 )  # fmt: skip
 def refuses_invalid(trial: Trial, answer: Handle) -> None:
     bodies = _invalid(trial.rng)
-    app, answerer = _made(answer, [])
+    app, answerer = _made(trial, answer, [])
     play = _play(trial, app, answerer, [_post(str(number), "/ask", body) for number, body in enumerate(bodies)])
     for number, body in enumerate(bodies):
         _require_problem(trial, play.reply(str(number)), 422, f"POST /ask {chats.short(str(body), 60)}")
@@ -255,7 +264,7 @@ def refuses_invalid(trial: Trial, answer: Handle) -> None:
 def no_echo(trial: Trial, answer: Handle) -> None:
     secrets = [f"geheim{trial.rng.integers(10**9, 10**10)}" for _number in range(3)]
     bodies = [{"question": secrets[0] * 40}, {"question": [secrets[1]]}, {"question": {"deep": secrets[2]}}]
-    app, answerer = _made(answer, [])
+    app, answerer = _made(trial, answer, [])
     play = _play(trial, app, answerer, [_post(str(number), "/ask", body) for number, body in enumerate(bodies)])
     replies = [play.reply(str(number)) for number in range(len(bodies))]
     trial.observe(
@@ -279,7 +288,7 @@ def no_echo(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def failure(trial: Trial, answer: Handle) -> None:
     secret, entry = f"sk-{trial.rng.integers(10**9, 10**10)}", _answer_entry(trial.rng)
-    app, answerer = _made(answer, [{"error": f"no connection with key {secret}"}, entry])
+    app, answerer = _made(trial, answer, [{"error": f"no connection with key {secret}"}, entry])
     question = chats.sentence(trial.rng)
     steps = [_post(name, "/ask", {"question": question}) for name in ("first", "second")]
     play = _play(trial, app, answerer, steps)
@@ -332,6 +341,7 @@ def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None,
     return JSONResponse(body, **(wanted | changed))
 
 
+@cache
 def _question_model() -> Any:
     from pydantic import ConfigDict, Field, create_model
 
@@ -363,9 +373,9 @@ def _app(
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException as AnyHTTPException
 
-    app = FastAPI(dependencies=list(all_guards))
+    app = FastAPI(dependencies=list(all_guards), openapi_url=None)
 
-    @app.get("/healthz")
+    @app.get("/healthz", response_model=None)
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
@@ -377,7 +387,7 @@ def _app(
 
     endpoint: Any = ask_in_the_loop if blocking else ask
     endpoint.__annotations__ = {"question": _question_model()}
-    app.post("/ask", dependencies=list(guards))(endpoint)
+    app.post("/ask", dependencies=list(guards), response_model=None)(endpoint)
 
     def handle(kind: type[Exception], respond: Callable[[Any], Any] | None) -> None:
         async def handler(_request: Any, error: Any) -> Any:
@@ -519,7 +529,8 @@ class _Streaming:
     def __init__(self, trial: Trial, answer: Handle, script: list[dict[str, Any]], *more: Step) -> None:
         self.trial = trial
         streamer = answer.build("web", "streamer", script)
-        app = answer.make(streamer).build("web", "with_router")
+        router = _require_kind(trial, answer.make(streamer), "APIRouter", ("router",))
+        app = router.build("web", "with_router")
         self.questions = [chats.sentence(trial.rng) for _entry in script]
         steps = [_post(str(n), "/ask/stream", {"question": text}) for n, text in enumerate(self.questions)]
         self.play = _play(trial, app, streamer, [*steps, *more]).before_end()
@@ -911,7 +922,8 @@ class _Knocking:
 
     def __init__(self, trial: Trial, answer: Handle, keys: dict[str, str], values: list[Any]) -> None:
         self.trial = trial
-        app = answer.make(dict(keys)).build("web", "guarded")
+        guard = _require_kind(trial, answer.make(dict(keys)), "function")
+        app = guard.build("web", "guarded")
         steps = [_get(str(n), "/whoami", *([] if value is None else [_authorization(value)]))
                  for n, value in enumerate(values)]  # fmt: skip
         self.play = _play(trial, app, None, steps).before_end()
@@ -1383,6 +1395,7 @@ class _House:
         self.trial = trial
         self.backend = answer.build("web", "streamer", [])
         self.counter = answer.build("web", "counter")
+        _require_kind(trial, answer.make(self.backend, limit=limit, counter=self.counter), "middleware")
         self.app = answer.build("web", "behind", self.backend, limit, self.counter)
 
     def play(self, *steps: Step) -> _Play:
