@@ -102,8 +102,6 @@ class Entry:
     tries: str
     build: Callable[[], Attack]
     unit: str
-    slow: bool
-    """It runs into a limit of time."""
     fails: bool
     """The cell itself ends with an error on purpose."""
     safe_for_stock: bool
@@ -145,7 +143,7 @@ ATTACKS: dict[str, Entry] = {}
 
 
 def attack(
-    tries: str, *, unit: str = "first_call", slow: bool = False, fails: bool = False, safe_for_stock: bool = False
+    tries: str, *, unit: str = "first_call", fails: bool = False, safe_for_stock: bool = False
 ) -> Callable[[Callable[[], Attack]], Callable[[], Attack]]:
     """Add an attack to the corpus; `tries` completes "it tries to"."""
 
@@ -153,7 +151,7 @@ def attack(
         name = build.__name__
         assert name not in ATTACKS, name
         theme = build.__module__.rpartition(".")[2]
-        ATTACKS[name] = Entry(name, theme, tries, build, unit, slow, fails, safe_for_stock)
+        ATTACKS[name] = Entry(name, theme, tries, build, unit, fails, safe_for_stock)
         return build
 
     return add
