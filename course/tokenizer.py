@@ -218,14 +218,20 @@ corpora = {
     "both": [paragraph for pair in training for paragraph in (pair.english, pair.german)],
 }
 labels = {"English": text("English"), "German": text("German"), "both": text("both")}
-learned = {}
-for name, paragraphs in corpora.items():
-    counts = Counter(piece for paragraph in paragraphs for piece in split(paragraph))
+
+
+def learn(name: str) -> list[Pair]:
+    """Train on a corpus, and say what that took."""
+    counts = Counter(piece for paragraph in corpora[name] for piece in split(paragraph))
     start = time.perf_counter()
-    learned[name] = train_bpe(dict(counts), MERGES)
+    merges = train_bpe(dict(counts), MERGES)
     seconds = time.perf_counter() - start
     row = text("{count} pieces, {different} of them different; training takes {seconds:.1f} s")
     print(f"{labels[name]:9}", row.format(count=counts.total(), different=len(counts), seconds=seconds))
+    return merges
+
+
+learned = {name: learn(name) for name in corpora}
 
 # %% [markdown]
 # What has it learned? The first merges are word endings, articles and the beginnings of words; whole words come later. Compare the two languages.
