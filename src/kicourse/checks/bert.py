@@ -1119,7 +1119,7 @@ def promises_nothing(trial: Trial, answer: Handle) -> None:
         labels = _axes(trial.rng, _names(trial.rng, 3))
         right = [letter == "R" for letter in pattern]
         development = _heap(trial.rng, labels, _apart(trial.rng, len(right)), right)
-        case = _Case(labels, development, _heap(trial.rng, labels, _apart(trial.rng, 4), [False] * 4), 1.0)
+        case = _Case(labels, development, _heap(trial.rng, labels, _apart(trial.rng, 4), [False] * 4, 0.0), 1.0)
         got = _reported(trial, answer, case)
         never = isinstance(got.threshold, float) and got.threshold == math.inf
         trial.require(never, _("No threshold keeps the promise on the development set: `math.inf`."))
