@@ -174,7 +174,7 @@ with warnings.catch_warnings():
 #
 # ## Words into pieces
 #
-# A model calculates with numbers, so the text is cut into pieces first, and each piece has a number. BERT's method is called **WordPiece**. See it run; `##` marks a piece that continues a word:
+# A model calculates with numbers, so the text is cut into pieces first, and each piece has a number. The pieces are what you know as **tokens**; BERT's way of cutting is called **WordPiece**. See it run; `##` marks a piece that continues a word:
 
 # %% tags=["demo"]
 from transformers import AutoTokenizer
@@ -236,7 +236,7 @@ print(words("a\u200bb HP-2041 12 m³/h Straße"))
 #           tung                                           ##tung
 # ```
 #
-# If at some place no piece fits, then the *whole word* becomes one `[UNK]`: half a word and a gap would mislead. And so does a word of more than 100 characters, before anybody tries: the search takes the square of its length, and one day somebody sends you a megabyte without a space.
+# If at some place no piece fits, the *whole word* becomes one `[UNK]`: half a word and a gap would mislead. A word of more than 100 characters becomes `[UNK]` as well, before anybody tries: the search takes the square of its length, and one day somebody sends you a megabyte without a space.
 #
 # > **Predict.** The vocabulary is `pump`, `##e`, `pumpen`, `##rad`. What becomes of *pumpe*, *pumpenrad*, *rad*?
 #
@@ -827,7 +827,7 @@ plots.show(
 # * **Two models, one index.** Vectors of different models cannot be compared, those of two revisions neither. Store repository and revision beside every vector, and embed all anew when you change them.
 # * **Long texts.** What is beyond the limit is cut off in silence. Cut into passages yourself; the next unit does.
 # * **The threshold ages.** New products and new wordings move the scores. Measure again every month on fresh tickets.
-# * **Similar is not equal.** "The pump leaks" and "the pump does not leak" have a high cosine. Vectors see the topic well, and a *not* hardly.
+# * **Similar is not equal.** "The pump leaks." and "The pump does not leak." have a cosine of 0.70 in this model, as much as "The pump leaks." and "Oil drips from the pump." (0.71). Vectors see the topic well, and a *not* hardly.
 # * **Batches.** Padding costs time as well: sort texts by length before you embed a hundred thousand of them.
 # * **Personal data.** A vector is no anonymised text: a good part of the text can be guessed back from it. Protect it like the text.
 #

@@ -178,7 +178,8 @@ def test_the_oracle_of_attention_is_what_the_model_does_in_every_layer(model: An
         own = module.attention.self
         with torch.inference_mode():
             made = [matrix(outputs.hidden_states[layer]) for matrix in (own.query, own.key, own.value)]
-        heads = check._Heads(*(array.unflatten(-1, (12, 32)).transpose(1, 2).numpy() for array in made), mask)
+        query, key, value = (array.unflatten(-1, (12, 32)).transpose(1, 2).numpy() for array in made)
+        heads = check._Heads(query, key, value, mask)
         _output, weights = check._attended(heads)
         np.testing.assert_allclose(weights, outputs.attentions[layer].numpy(), atol=1e-5)
 

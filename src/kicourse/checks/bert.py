@@ -531,6 +531,13 @@ def overflows(query: Array, key: Array, value: Array, mask: Array) -> Any:
         return weights @ value, weights
 
 
+attention.equivalent(
+    "scores = query @ key.swapaxes(-1, -2) / math.sqrt(query.shape[-1])",
+    "scores = query @ key.swapaxes(-1, 2) / math.sqrt(query.shape[-1])",
+    reason="of four axes, the third is the last but one",
+)
+
+
 # ---------------------------------------------------------------- mean_pool
 
 mean_pool = Check(
@@ -660,6 +667,13 @@ def not_a_number(vectors: Array, mask: Array) -> Array:
     with np.errstate(all="ignore"):
         kept = mask[:, :, None]
         return (vectors.astype(np.float64) * kept).sum(axis=1) / kept.sum(axis=1)
+
+
+mean_pool.equivalent(
+    "return (vectors * kept).sum(axis=1) / np.maximum(kept.sum(axis=1), 1)",
+    "return (vectors * kept).sum(axis=1) / np.maximum(1, kept.sum(axis=1))",
+    reason="the larger of two numbers, whichever is named first",
+)
 
 
 # ---------------------------------------------------------------- most_similar
@@ -848,6 +862,13 @@ def divides_by_zero(vectors: Array, index: int, k: int) -> Found:
 @most_similar.misconception(_("the k best in no order"))
 def unsorted(vectors: Array, index: int, k: int) -> Found:
     return sorted(_neighbours(vectors, index, k))
+
+
+most_similar.equivalent(
+    "units = vectors / np.where(lengths > 0, lengths, 1)",
+    "units = vectors / np.where(lengths > 0, lengths, 2)",
+    reason="zeros stay zeros, whatever they are divided by",
+)
 
 
 # ---------------------------------------------------------------- zero_shot
@@ -1255,3 +1276,15 @@ def reports_development() -> Any:
         return _sorting(labels, development, development, wanted)
 
     return swap
+
+
+zero_shot.equivalent(
+    "right = np.array([label == true for label, true in zip(found, development[1], strict=True)])",
+    "right = np.array([label == true for label, true in zip(development[1], found, strict=True)])",
+    reason="equality is symmetric",
+)
+zero_shot.equivalent(
+    "right=sum(label == true for label, true in zip(answers, test[1], strict=True)),",
+    "right=sum(label == true for label, true in zip(test[1], answers, strict=True)),",
+    reason="equality is symmetric",
+)
