@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Inside BERT and the Hugging Face Hub
 #
-# "We answered this last spring", sighs the service desk of Harz Pumpen, several times a day, and then somebody searches for an hour. The old ticket said *dripping*, the new one says *leaks*, so no keyword finds it. What is needed is a program that knows which texts *mean* something similar. It need not write a word. For that there is a model which is smaller and older than any GPT: **BERT** turns a text into a list of numbers, a **vector**, and similar texts get similar vectors.
+# "We answered this last spring", sighs the service desk of Harz Pumpen, several times a day, and then somebody searches for an hour. The old ticket said *dripping*, the new one says *leaks*, so no keyword finds it. What is needed is a program that knows which texts *mean* something similar. It need not write a word. For that there is a kind of model that is much smaller than a chat model and has been at work since 2018: **BERT** turns a text into a list of numbers, a **vector**, and similar texts get similar vectors.
 #
 # By the end of this unit you can take such a model from the Hugging Face Hub without taking its risks; you have built by hand what happens between the text and the vector; and you use it to find similar tickets and to sort new ones, by a program that says "unsure" when it is.
 
@@ -119,7 +119,7 @@ print("data    ", ", ".join(card.data.datasets))
 print("limits  ", card.text.strip().splitlines()[-1])
 
 # %% [markdown]
-# Four lines, four findings. **Licence:** Apache-2.0 allows commercial use; many others do not, and a model without a licence may not be used at all. **Language:** English, and nothing else. Half of our tickets are German; keep that in mind. **Data:** the data sets have terms of their own, so when a product depends on it, show this line to your lawyers. **Limits:** what comes after 256 pieces is cut off in silence.
+# Four lines, four findings. **Licence:** Apache-2.0 allows commercial use; many others do not, and where there is no licence, nobody has given you the right to use it. **Language:** English, and nothing else. Half of our tickets are German; keep that in mind. **Data:** the data sets have terms of their own, so when a product depends on it, show this line to your lawyers. **Limits:** what comes after 256 pieces is cut off in silence (512, in the configuration above, is what would fit; 256 is what it is meant to be used with).
 #
 # ### What is in the file
 #
@@ -197,7 +197,7 @@ for sample in (
 #
 # A shaft seal is a *Wellendichtung* in German, and the model reads *well*, *end*, *ich*, *tung*. Öl (oil) has become `ol`. And for the wrench there is only `[UNK]`, unknown. Two steps are behind it.
 #
-# **Step one: words.** The text gets a plain form, then it is split. You need not write this, but read it, since every line is one of the surprises above:
+# **Step one: words.** The text gets a plain form, then it is split. You need not write this, but read it, since it explains the surprises above:
 
 
 # %%
@@ -392,7 +392,7 @@ print("None adds an axis ", table.shape, "->", table[:, None, :].shape)
 #
 # $$\text{weights} = \text{softmax}\!\left(\frac{Q K^\top}{\sqrt{d}}\right), \qquad \text{output} = \text{weights} \cdot V, \qquad \text{softmax}(s)_j = \frac{e^{s_j}}{\sum_i e^{s_i}}$$
 #
-# In contrast to a GPT, which may only look back, a BERT looks in both directions: it need not guess what comes next. Three details decide whether it works.
+# In contrast to a GPT, which may only look back, a BERT looks in both directions: it need not guess what comes next. (After the attention, the vector of each piece goes through a small network by itself. That second half of a layer you build in *Train your own GPT*.) Three details decide whether attention works.
 #
 # **Heads.** A layer does this 12 times side by side. Its 384 numbers are cut into 12 **heads** of 32, and each head looks for something else. So the arrays have the shape [texts, heads, pieces, head width], and $d$ is the width of *one head*, 32.
 #
@@ -554,7 +554,7 @@ print(
 #
 # $$\cos(a, b) = \frac{a \cdot b}{|a|\,|b|}$$
 #
-# Tools: `np.linalg.norm(vectors, axis=1, keepdims=True)` gives the length of each row, `matrix @ vector` the products of all rows with one vector, and `np.argsort(values)` the places of the values in *ascending* order.
+# Tools: `np.linalg.norm(vectors, axis=1, keepdims=True)` gives the length of each row, `matrix @ vector` the products of all rows with one vector, and `np.argsort(values)` the places of the values in *ascending* order (with `-values`, the largest comes first).
 
 # %% tags=["demo"]
 rows = np.array([[3.0, 4.0], [0.6, 0.8], [1.0, 0.0]])
@@ -660,7 +660,7 @@ found = sum(place == twin for place, twin in enumerate(twins))
 print(text("a German ticket finds its English twin among {count}: {found} times").format(count=len(twins), found=found))
 
 # %% [markdown]
-# The neighbour in meaning has the same topic for 70 % of the English tickets and for 48 % of the German ones (pure chance would give 18 %), and only 12 of 48 German tickets find their own translation. The model is not broken: its card said `language: en`. Its vocabulary splinters German words, and its training showed it hardly any German sentences. For our German tickets we need another model, one that was trained on many languages, and the Hub has such. The code stays the same; only repository and revision change. But measure it: what you have just written is the measurement.
+# The neighbour in meaning has the same topic for 70 % of the English tickets and for 48 % of the German ones (pure chance would give 18 %), and only 12 of 48 German tickets find their own translation. The model is not broken: its card said `language: en`. Its vocabulary splinters German words, and by its card it was trained on English sentences. For our German tickets we need another model, one that was trained on many languages, and the Hub has such. The code stays the same; only repository and revision change. But measure it: what you have just written is the measurement.
 #
 # ## Labels in words
 #

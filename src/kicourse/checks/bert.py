@@ -548,7 +548,8 @@ mean_pool = Check(
         _("A mean is a sum divided by a count. What must not be in the sum, and what not in the count?"),
         _("Multiply each token's vector by its mask (0 or 1), sum over the tokens, and divide by how many ones the "
           "text's mask has. `mask[:, :, None]` makes the mask fit the vectors. A count of 0 is the special case."),
-        _("`kept = mask[:, :, None]`; `(vectors * kept).sum(axis=1) / np.maximum(kept.sum(axis=1), 1)`"),
+        _("Write `kept = mask[:, :, None]`, then return `(vectors * kept).sum(axis=1) / np.maximum(kept.sum(axis=1), "
+          "1)`."),
     ),
 )  # fmt: skip
 
