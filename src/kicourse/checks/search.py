@@ -607,7 +607,7 @@ def _require_scores(trial: Trial, hits: list[Hit], wanted: Mapping[int, float], 
 )
 def right_part(trial: Trial, answer: Handle) -> None:
     rng = trial.rng
-    message = _("Compare the scores of two passages for one word: idf cancels, and their ratio is another one.")
+    message = _("The ratio of two passages' scores for one word, in which idf cancels, is not that of the formula.")
     for k1, b in ((1.5, 0.75), (round(float(rng.uniform(0.5, 3)), 2), round(float(rng.uniform(0.1, 0.9)), 2))):
         counts = [1, 2, 5, 1, 2, 5]
         lengths = [int(length) for length in rng.integers(6, 12, size=3)] + [int(rng.integers(20, 60)) for _ in "abc"]
@@ -659,7 +659,8 @@ def finds_nothing(trial: Trial, answer: Handle) -> None:
     passages = [_passage(rng, {"motor": 1}, 5), _passage(rng, {}, 5), _passage(rng, {"motor": 2}, 7), []]
     nothing = _("Nothing has a word of the query, so the result is an empty list.")
     unknown = f"mtor{rng.integers(1000)}"
-    for searched, query in ((passages, [unknown]), (passages, []), ([], ["motor"]), ([[], []], ["motor"])):
+    cases: list[tuple[Passages, list[str]]] = [(passages, [unknown]), (passages, []), ([], ["motor"]), ([[]], ["oil"])]
+    for searched, query in cases:
         trial.equal(_search(answer, searched, query, 3), [], nothing)
     known = _hits(trial, _search(answer, passages, ["motor"], 4))
     both = _hits(trial, _search(answer, passages, [unknown, "motor"], 4))
@@ -884,7 +885,7 @@ def all_questions(trial: Trial, answer: Handle) -> None:
     for misses in (1, 3):
         places: list[list[int]] = [[0], [1, 6, 8, -1], *([[-1]] * misses)]
         _require_recall(trial, answer, _questions(trial.rng, *places), 3, message)
-    nothing = ([[], []], [{1}, {2}])
+    nothing: tuple[Rankings, Relevant] = ([[], []], [{1}, {2}])
     _require_recall(trial, answer, nothing, 3, message)
 
 
@@ -1134,7 +1135,7 @@ def any_size(trial: Trial, answer: Handle) -> None:
 @vector_index.criterion(
     _("a zero vector is similar to nothing"),
     points=0.25,
-    why=_("An empty text can become a vector of zeros. Zero divided by zero is NaN, and NaN is sorted to the top."),
+    why=_("An empty text can become a vector of zeros. Zero divided by zero is NaN, and NaN has no place in an order."),
 )
 def zero_vectors(trial: Trial, answer: Handle) -> None:
     rng = trial.rng
@@ -1424,9 +1425,9 @@ def right_scores(trial: Trial, answer: Handle) -> None:
     message = _("The scores are those of the formula, with ranks from one, and with the `k` that was handed in.")
     one, other = _two_orders(trial.rng, 5)
     lists = [_ranked(one), _ranked(other)]
-    for settings in ({}, {"k": 60}, {"k": int(trial.rng.integers(1, 59))}, {"k": int(trial.rng.integers(61, 200))}):
-        hits = _hits(trial, answer(lists, **settings))
-        _require_scores(trial, hits, _fused(lists, **settings), message)
+    _require_scores(trial, _hits(trial, answer(lists)), _fused(lists), message)
+    for k in (60, int(trial.rng.integers(1, 59)), int(trial.rng.integers(61, 200))):
+        _require_scores(trial, _hits(trial, answer(lists, k=k)), _fused(lists, k), message)
 
 
 @reciprocal_rank_fusion.criterion(
@@ -1437,7 +1438,7 @@ def right_scores(trial: Trial, answer: Handle) -> None:
 def keeps_missing(trial: Trial, answer: Handle) -> None:
     message = _("A list that does not have a passage adds nothing for it, and takes nothing away.")
     for count in (3, 6):
-        numbers = trial.rng.permutation(40)
+        numbers = [int(number) for number in trial.rng.permutation(40)]
         apart = [_ranked(numbers[:count]), _ranked(numbers[count : 2 * count + 2])]
         shared = [_ranked(numbers[:count]), _ranked([numbers[20], *numbers[1 : count - 1], *numbers[21:24]])]
         _require_fused(trial, answer, apart, message)
@@ -1468,7 +1469,8 @@ def any_lists(trial: Trial, answer: Handle) -> None:
     numbers = [int(number) for number in trial.rng.permutation(60)]
     message = _("One list keeps its order, none gives none, and an empty one changes nothing.")
     three = [_ranked(numbers[:5]), _ranked(numbers[:5]), _ranked(numbers[4::-1])]
-    for lists in (three, three[::-1], [_ranked(numbers[:4])], [_ranked(numbers[:3]), []], [[], []], []):
+    some: list[list[list[Hit]]] = [three, three[::-1], [_ranked(numbers[:4])], [_ranked(numbers[:3]), []], [[], []], []]
+    for lists in some:
         _require_fused(trial, answer, lists, message)
 
 
@@ -1520,7 +1522,7 @@ def missing_is_last(results: Results, k: int = 60) -> Any:
     return _best(fused, len(fused))
 
 
-@reciprocal_rank_fusion.misconception(_("the first list in which a passage stands, or the last: nothing is added up"))
+@reciprocal_rank_fusion.misconception(_("only the best place of each passage: nothing is added up"))
 def best_rank_only(results: Results, k: int = 60) -> Any:
     fused: dict[int, float] = {}
     for hits in results:
