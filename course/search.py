@@ -128,8 +128,8 @@ class Chunk:
 # 5. A chunk takes block after block, as long as it has at most `size` words. A block with more than `size` words is a chunk of its own, whole.
 # 6. The next chunk begins with the last blocks of the one before: as many as have at most `overlap` words together, and, together with the next block, at most `size`. (That can be none. It holds for an `overlap` as large as `size`, or larger, as well.)
 # 7. A document without blocks gives an empty list.
-
-`size` is at least 1 and `overlap` at least 0.
+#
+# `size` is at least 1 and `overlap` at least 0.
 
 
 # %% task="chunk"
