@@ -94,7 +94,7 @@ def test_bm25_by_hand() -> None:
 
 
 def test_numbers_of_numpy_and_any_order_of_equal_ones_are_right() -> None:
-    class Index(honest.VectorIndex):
+    class Index(honest.vector_index):
         def search(self, query: np.ndarray, k: int) -> Any:
             hits = super().search(query, k)
             return [(np.int64(number), np.float32(score)) for number, score in hits]
@@ -117,7 +117,7 @@ def test_what_is_no_chunk_is_said_so() -> None:
 
 
 def test_an_index_that_changes_its_vectors_is_told_so() -> None:
-    class InPlace(honest.VectorIndex):
+    class InPlace(honest.vector_index):
         def __init__(self, vectors: np.ndarray) -> None:
             lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
             super().__init__(vectors)

@@ -77,8 +77,9 @@ _QUESTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "Why does my function remember the list from the last call when I use [] as a default?",
         (
-            "the same pre- computed value is used for each call",
             "the expression is evaluated once, when the function is defined",
+            "the same pre-computed value is used for each call",
+            "the same pre- computed value is used for each call",
         ),
     ),
     ("How do I stop a loop early?", ("It terminates the nearest enclosing loop",)),

@@ -5,6 +5,7 @@ a score would not.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 _MARKS = str.maketrans("", "", "\"'`*“”‘’„\u00ad")
 """Quotation marks and emphasis, which one version sets otherwise than the next, and soft hyphens."""
@@ -31,5 +32,6 @@ class Question:
         return any(_plain(answer) in plain for answer in self.answers)
 
 
+@lru_cache(maxsize=10_000)  # the same passage is looked at for every question
 def _plain(text: str) -> str:
     return " ".join(text.translate(_MARKS).casefold().split())

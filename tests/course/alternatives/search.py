@@ -48,7 +48,7 @@ def chunk(document: str, size: int, overlap: int) -> list[Chunk]:
     return chunks
 
 
-class BM25:
+class bm25:  # noqa: N801
     """A matrix of counts, a column for each word."""
 
     def __init__(self, passages: Sequence[Sequence[str]], k1: float = 1.5, b: float = 0.75) -> None:
@@ -92,7 +92,7 @@ def measure(rankings: Sequence[Sequence[int]], relevant: Sequence[set[int]], k: 
     return Quality(float(recall / len(relevant)), float(reciprocal / len(relevant)))
 
 
-class VectorIndex:
+class vector_index:  # noqa: N801
     """Single precision, a heap, and lengths that are divided by at the end."""
 
     def __init__(self, vectors: np.ndarray) -> None:
