@@ -634,9 +634,9 @@ def right_part(trial: Trial, answer: Handle) -> None:
     single = [_passage(rng, {"valve": 1, "seal": 4}, int(rng.integers(6, 20)))]
     scores = [dict(_hits(trial, _search(answer, single, [word], 1))).get(0, 0.0) for word in ("valve", "seal")]
     wanted_scores = [_BM25(single).scores([word])[0] for word in ("valve", "seal")]
-    trial.require(scores[0] > 0, message)
     message = _("In an index of a single passage its length is the average: four occurrences against one.")
-    trial.close(scores[1] / scores[0], wanted_scores[1] / wanted_scores[0], message, rtol=1e-6)
+    if scores[0]:  # where the idf is zero, nothing can be compared: that is another criterion's matter
+        trial.close(scores[1] / scores[0], wanted_scores[1] / wanted_scores[0], message, rtol=1e-6)
 
 
 @bm25.criterion(
