@@ -696,7 +696,7 @@ plots.show(
 )
 
 # %% [markdown]
-# When we ran it, on one core: one cell gave 0.74 of the true ten, four gave 0.92, and sixteen gave all of them, in less than a twentieth of the time that the exact search took. What you give up is a number that you can measure, with your own questions, and turn up again. Vector databases do this for you; what to measure stays the same.
+# When we ran it, on one core: one cell gave 0.74 of the true ten, four gave 0.92, and sixteen gave all of them, with less than a tenth of the computing that the exact search needs. What you give up is a number that you can measure, with your own questions, and turn up again. Vector databases do this for you; what to measure stays the same.
 #
 # ## What you can do now
 #

@@ -599,7 +599,8 @@ def right_idf(trial: Trial, answer: Handle) -> None:
 
 def _even_words(rng: "np.random.Generator", count: int) -> list[str]:
     """Return different words of four letters, so that a length in letters is the same as well."""
-    return [f"w{number}" for number in rng.permutation(range(100, 1000))[:count]]
+    first = int(rng.integers(100, 1000 - count))
+    return [f"w{number}" for number in range(first, first + count)]
 
 
 def _require_scores(trial: Trial, hits: list[Hit], wanted: Mapping[int, float], message: str) -> None:
