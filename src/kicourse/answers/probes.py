@@ -48,6 +48,45 @@ def pydantic_model(_answer: Any, name: str, fields: dict[str, tuple[str, dict[st
 
 
 @probe
+def provider(_answer: Any, name: str, base_url: str, model: str) -> Any:
+    """Build a provider: its name, a real client that talks to `base_url`, and the model to ask for."""
+    from collections import namedtuple
+
+    return namedtuple("Provider", "name client model")(name, openai_client(_answer, base_url), model)
+
+
+@probe
+def jobs(_answer: Any, *args: Any, **kwargs: Any) -> Any:
+    """Build a list of asynchronous jobs (see answers/jobs.py)."""
+    from kicourse.answers.jobs import Jobs
+
+    return Jobs(*args, **kwargs).as_list()
+
+
+@probe
+def cancel(answer: Any, limit: int, cancelling: Any, over: Any, *args: Any, **kwargs: Any) -> None:
+    """Have the answer run jobs, and cancel it on the way (see answers/jobs.py)."""
+    from kicourse.answers import jobs as tools
+
+    tools.cancel(answer, tools.Jobs(*args, **kwargs), limit, cancelling, over)
+
+
+@probe
+def described(results: Any) -> list[list[Any]]:
+    """A list that may hold exceptions, as data: ["value", x] or ["exception", type name, text] for each."""
+    from kicourse.answers import jobs as tools
+
+    return tools.described(results)
+
+
+@probe
+def spoil(reply: Any) -> None:
+    """Change a chat completion's dict in place, as a careless caller would."""
+    reply["choices"][0]["message"]["content"] = "spoilt"
+    reply["choices"].append("spoilt")
+
+
+@probe
 def state_dict(module: Any) -> dict[str, Any]:
     """The weights of a torch module, by name, each a tensor of its own."""
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
