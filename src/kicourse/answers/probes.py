@@ -82,8 +82,9 @@ def described(results: Any) -> list[list[Any]]:
 @probe
 def spoil(reply: Any) -> None:
     """Change a chat completion's dict in place, as a careless caller would."""
-    reply["choices"][0]["message"]["content"] = "spoilt"
+    reply["model"] = "spoilt"
     reply["choices"].append("spoilt")
+    reply["choices"][0]["message"]["content"] = "spoilt"
 
 
 @probe

@@ -77,6 +77,7 @@ class _World:
     request_seconds: float = 0.0
     fractions: Sequence[float] = (0.5,)
     waits: list[tuple[float, float]] = field(default_factory=list)  # when a wait began, and when it ended
+    client: Handle | None = None
 
     def now(self) -> float:
         return self.start + self.request_seconds * len(self.server.requests) + sum(self.slept)
@@ -96,13 +97,17 @@ class _World:
         """Return a number from 0 to 1 that depends on the attempt alone, however often it is asked for."""
         return self.fractions[(len(self.server.requests) - 1) % len(self.fractions)]
 
-    def run(self, answer: Handle, messages: Any, told: Mapping[str, float], **client: Any) -> Any:
+    def run(self, answer: Handle, messages: Any, told: Mapping[str, float], **settings: Any) -> Any:
         """Return the text, or the error that came instead of it."""
-        about = {"jitter": unobserved(self.jitter), "clock": unobserved(self.now), "sleep": self.sleep}
+        self.client = self.client or answer.build("openai_client", base_url=self.server.url, **settings)
+        # How often an answer asks for the time or the dice is a matter of style.
+        about = {
+            "jitter": unobserved(lambda: self.jitter()),
+            "clock": unobserved(lambda: self.now()),
+            "sleep": self.sleep,
+        }
         try:
-            return answer(
-                answer.build("openai_client", base_url=self.server.url, **client), messages, **(_GENEROUS | told), **about
-            )
+            return answer(self.client, messages, **(_GENEROUS | told), **about)
         except AnswerRaised as error:
             return error
 
@@ -148,31 +153,37 @@ def survives(trial: Trial, answer: Handle) -> None:
           "for a moment is another matter."),
 )  # fmt: skip
 def only_temporary(trial: Trial, answer: Handle) -> None:
-    messages = _chat(trial.rng)
-    helps: list[tuple[str, Reply]] = [
+    messages, helps = _chat(trial.rng), _passing_failures(trial.rng)
+    world = _world(trial, [reply for _name, failure in helps for reply in (failure, Completion("well"))])
+    for name, _failure in helps:
+        got = world.run(answer, messages, {})
+        if isinstance(got, AnswerRaised):
+            message = trial.text(_("After {name} you do not try again; it would have worked the second time."), name=name)
+            raise Failed(message, show("well"), f"{got.type_names[0]}: {got.text}")
+        _text(trial, got, "well")
+    statuses = [int(status) for status in trial.rng.permutation(_FINAL)]
+    world = _world(trial, [Failure(status, f"your own fault, {status}") for status in statuses])
+    for number, status in enumerate(statuses, start=1):
+        got = world.run(answer, messages, {})
+        found = len(world.server.requests) - number + 1
+        trial.require(
+            found == 1,
+            _("You sent {found} requests after status {status}; trying again cannot help there."),
+            found=found,
+            status=status,
+            expected=_requests(1),
+        )
+        _original(trial, got, f"your own fault, {status}")
+
+
+def _passing_failures(rng: "np.random.Generator") -> list[tuple[str, Reply]]:
+    """Return every temporary failure with its name, shuffled."""
+    failures: list[tuple[str, Reply]] = [
         *((f"status {status}", Failure(status)) for status in _TEMPORARY),
         ("a connection that breaks off", Broken()),
         ("a reply that is no JSON", Broken("<html>Bad gateway</html>")),
     ]
-    for place in trial.rng.permutation(len(helps)):
-        name, reply = helps[place]
-        world = _world(trial, [reply, Completion("well")])
-        got = world.run(answer, messages, {})
-        if isinstance(got, AnswerRaised):
-            message = trial.text(_("After {name} you do not try again; it would have worked the second time."), name=name)
-            raise Failed(message, "", f"{got.type_names[0]}: {got.text}")
-        _text(trial, got, "well")
-    for status in trial.rng.permutation(_FINAL):
-        world = _world(trial, [Failure(int(status), "your own fault"), *[Failure(401)] * 5])
-        got = world.run(answer, messages, {})
-        trial.require(
-            len(world.server.requests) == 1,
-            _("You sent {found} requests after status {status}; trying again cannot help there."),
-            found=len(world.server.requests),
-            status=int(status),
-            expected=_requests(1),
-        )
-        _original(trial, got, "your own fault")
+    return [failures[place] for place in rng.permutation(len(failures))]
 
 
 def _original(trial: Trial, got: Any, words: str) -> None:
@@ -277,19 +288,22 @@ def keeps_deadline(trial: Trial, answer: Handle) -> None:
     failures = [Failure(503)] * 12
     # The requests take their time; one wait would end too late, and in the last case exactly at the deadline.
     slow = {"attempts": 12, "base": 0.5, "cap": 0.5, "deadline": float(trial.rng.integers(10, 14)) + 0.125}
+    seen = []
     for told, request_seconds in (
         (slow, 3.0),
-        ({"attempts": 12, "base": 2.0, "cap": 64.0, "deadline": float(trial.rng.integers(20, 40)) + 0.125}, 0.0),
+        ({"attempts": 12, "base": 2.0, "cap": 256.0, "deadline": float(trial.rng.integers(20, 40)) + 0.125}, 0.0),
         ({"attempts": 3, "base": 8.0, "cap": 8.0, "deadline": 4.0}, 0.0),
-    ):
+    ):  # all of them first: so one mistake can be told from another
         world = _world(trial, failures, request_seconds=request_seconds)
         world.run(answer, _chat(trial.rng), told)
-        late = [(start, end) for start, end in world.waits if end >= world.start + told["deadline"]]
+        seen.append((world, told["deadline"]))
+    for world, deadline in seen:
+        late = [(start, end) for start, end in world.waits if end >= world.start + deadline]
         if late:
             start, end = (when - world.start for when in late[0])
             message = _("The deadline is {deadline} seconds after the start. At {start} seconds you begin to wait until "
                         "{end}: raise the error at once instead.")  # fmt: skip
-            trial.require(False, message, deadline=told["deadline"], start=start, end=end)
+            trial.require(False, message, deadline=deadline, start=start, end=end)
     world = _world(trial, [Failure(503), Failure(503), Completion("well")], request_seconds=4.0)
     got = world.run(answer, _chat(trial.rng), {"base": 0.5, "cap": 0.5, "deadline": 14.0})
     if isinstance(got, AnswerRaised):
@@ -579,11 +593,10 @@ class _Cached:
     answer: Handle
     replies: Sequence[Reply]
     seconds: float = 60.0
-    now: float = 0.0
+    now: float = 1000.0
 
     def __post_init__(self) -> None:
         self.server = self.trial.server(self.replies)
-        self.now = float(self.trial.rng.integers(0, 10_000))
         client = self.answer.build("openai_client", base_url=self.server.url)
         self.cache = self.answer.make(client, self.seconds, unobserved(lambda: self.now))
 
@@ -595,15 +608,23 @@ class _Cached:
 
     def expect(self, request: Mapping[str, Any], text: str, requests: int, message: str, **values: Any) -> None:
         """Fail unless the reply has this text and the server has had so many requests by now."""
-        got = self.create(request)
-        found = len(self.server.requests)
+        self.judge(self.create(request), len(self.server.requests), text, requests, message, **values)
+
+    def judge(self, got: Any, found: int, text: str, requests: int, message: str, **values: Any) -> None:
         self.trial.require(found == requests, message, expected=_requests(requests), found=found, **values)
         self.trial.is_a(got, dict)
-        try:
-            said = got["choices"][0]["message"]["content"]
-        except (KeyError, IndexError, TypeError):
-            self.trial.require(False, _("The dict is not what `reply.model_dump()` makes of a reply."), expected="choices")
+        said = _content(got)
+        no_reply = _("The dict is not what `reply.model_dump()` makes of a reply.")
+        self.trial.require(said is not None, no_reply, expected="choices, model, usage, ...")
         self.trial.equal(said, text, _("The reply has another text than the server's."))
+
+
+def _content(got: Any) -> Any:
+    """Return the text in the dict of a reply, or None."""
+    try:
+        return got["choices"][0]["message"]["content"]
+    except (KeyError, IndexError, TypeError):
+        return None
 
 
 _AGAIN = _("The same request came again; the server has had {found} requests by now.")
@@ -697,15 +718,19 @@ def forgets(trial: Trial, answer: Handle) -> None:
     cached = _Cached(trial, answer, [Completion("old"), Completion("new"), Completion("newest")], seconds)
     over = _("The reply is {age} seconds old, and valid for {seconds}. The server has had {found} requests by now.")
     # An entry used just before its end is not younger for it, and a new one lives as long as the first.
-    for age, passed, text, requests in (
+    steps = (
         (0.0, 0.0, "old", 1),
         (seconds - 1, seconds - 1, "old", 1),
         (seconds, 1.0, "new", 2),
         (seconds - 1, seconds - 1, "new", 2),
-        (seconds + 4, 5.0, "newest", 3),
-    ):
+        (2 * seconds, seconds + 1, "newest", 3),
+    )
+    seen = []
+    for _age, passed, _text, _count in steps:  # all of them first: so one mistake can be told from another
         cached.now += passed
-        cached.expect(request, text, requests, over, age=age, seconds=seconds)
+        seen.append((cached.create(request), len(cached.server.requests)))
+    for (got, found), (age, _passed, text, requests) in zip(seen, steps, strict=True):
+        cached.judge(got, found, text, requests, over, age=age, seconds=seconds)
 
 
 @request_cache.criterion(
@@ -747,22 +772,22 @@ def keeps_no_error(trial: Trial, answer: Handle) -> None:
 def not_spoilt(trial: Trial, answer: Handle) -> None:
     request = _request(trial.rng)
     cached = _Cached(trial, answer, [Completion("as it was"), Completion("sent again")])
-    for message in (
-        _("A caller changed the reply of the first request, and the cache now has the changed one."),
-        _("A caller changed a reply that came from the cache, and the cache now has the changed one."),
-    ):
+    seen = []
+    for _turn in range(2):
         with suppress(AnswerRaised):  # whoever hands out what cannot be changed is right too
             cached.keep(request).probe("spoil")
-        got = cached.create(request)
-        said = _content(got)
-        trial.require(said == "as it was" and len(got["choices"]) == 1, message, expected="'as it was'")
-
-
-def _content(got: Any) -> Any:
-    try:
-        return got["choices"][0]["message"]["content"]
-    except (KeyError, IndexError, TypeError):
-        return None
+        seen.append(cached.create(request))
+    for got, message in zip(
+        seen,
+        (
+            _("A caller changed the reply of the first request, and the cache now has the changed one."),
+            _("A caller changed a reply that came from the cache, and the cache now has the changed one."),
+        ),
+        strict=True,
+    ):
+        trial.is_a(got, dict)
+        whole = _content(got) == "as it was" and len(got["choices"]) == 1 and got.get("model") == "scripted"
+        trial.require(whole, message, expected="'as it was'")
 
 
 def _caching(
@@ -962,19 +987,33 @@ def _each_once(trial: Trial, log: _Log) -> None:
 
 
 @gather_limited.criterion(
-    _("returns all results in the order of the jobs"),
+    _("runs each job once, and returns all results"),
+    points=0.25,
+    why=_("A job that is left out is a customer without an answer; one that runs twice is paid twice."),
+)
+def runs_all(trial: Trial, answer: Handle) -> None:
+    for count, limit in ((1, 1), (5, 2), (2, 4)):
+        log = _log(trial, count)
+        got = answer(_jobs(trial, answer, log, [2] * count), limit)
+        trial.is_a(got, list)
+        _each_once(trial, log)
+        complete = sorted(map(str, got)) == sorted(log.values)
+        trial.require(complete, _("These are not the results of the jobs: {got}"), got=show(got), expected=log.values)
+    trial.equal(answer([], 2), [], _("No jobs, no results: an empty list."))
+
+
+@gather_limited.criterion(
+    _("returns the results in the order of the jobs"),
     points=0.5,
     why=_("Result number 7 belongs to ticket number 7. In the order in which they came, each customer gets somebody "
           "else's answer."),
 )  # fmt: skip
 def keeps_order(trial: Trial, answer: Handle) -> None:
-    for count, limit in ((4, 2), (1, 3), (9, 4)):
+    for count, limit in ((4, 2), (9, 4)):
         log = _log(trial, count)
         # The first ones take longest.
         jobs = _jobs(trial, answer, log, [10 * (count - number) for number in range(count)])
         trial.equal(answer(jobs, limit), log.values, _("These are not the results in the order of the jobs."))
-        _each_once(trial, log)
-    trial.equal(answer([], 2), [], _("No jobs, no results: an empty list."))
 
 
 @gather_limited.criterion(
@@ -998,7 +1037,7 @@ def at_most(trial: Trial, answer: Handle) -> None:
 
 @gather_limited.criterion(
     _("starts the next job as soon as one has ended"),
-    points=0.5,
+    points=0.25,
     why=_("In batches everybody waits for the slowest one of the batch, and most places are empty most of the time."),
 )
 def keeps_going(trial: Trial, answer: Handle) -> None:
@@ -1069,11 +1108,11 @@ def stops(trial: Trial, answer: Handle) -> None:
         "begin" not in kinds[before:],
         _("After it was cancelled, your code started another job."),
     )
-    stopped = kinds[before:after].count("stopped")
+    running, stopped = kinds[:before].count("begin"), kinds[before:after].count("stopped")
     trial.require(
-        stopped == limit,
-        _("When it was cancelled, {limit} jobs were running; {stopped} of them were stopped."),
-        limit=limit,
+        stopped == running,
+        _("When it was cancelled, {running} jobs were running; {stopped} of them were stopped."),
+        running=running,
         stopped=stopped,
     )
     trial.require(
@@ -1113,13 +1152,13 @@ async def batches(jobs: Jobs, limit: int) -> Any:
 
 @gather_limited.misconception(_("results in the order in which they came"))
 async def completion_order(jobs: Jobs, limit: int) -> Any:
-    gate = asyncio.Semaphore(limit)
+    results: list[Any] = []
 
-    async def one(job: Callable[[], Any]) -> Any:
-        async with gate:
-            return await _settled(job)
+    async def run(job: Callable[[], Any]) -> None:
+        results.append(await _settled(job))
 
-    return [await result for result in asyncio.as_completed([one(job) for job in jobs])]
+    await _through(jobs, limit, run)
+    return results
 
 
 @gather_limited.misconception(_("no limit: everything starts at once"))
@@ -1228,15 +1267,15 @@ class _Providers:
         self.models = [f"model-{rng.integers(1000, 10_000)}" for _script in self.scripts]
         self.servers = [self.trial.server(script) for script in self.scripts]
         self.messages = _chat(rng)
-
-    def ask(self) -> Any:
-        """Return what comes back, or the error."""
-        providers = [
+        self.providers = [
             self.answer.build("provider", name, server.url, model)
             for name, server, model in zip(self.names, self.servers, self.models, strict=True)
         ]
+
+    def ask(self) -> Any:
+        """Return what comes back, or the error."""
         try:
-            return self.answer(providers, self.messages)
+            return self.answer(self.providers, self.messages)
         except AnswerRaised as error:
             return error
 
@@ -1254,14 +1293,10 @@ class _Providers:
         return got.fields[name]
 
 
-def _failing(rng: "np.random.Generator") -> Reply:
-    return Failure(int(rng.choice(_TEMPORARY)))
-
-
 @first_available.criterion(
-    _("returns the first provider's text, and asks nobody else"),
+    _("returns the first provider's text"),
     points=0.25,
-    why=_("The first provider is the best or the cheapest one. Who asks all of them pays all of them."),
+    why=_("On a good day the first provider answers, and nobody notices that there is a second one."),
 )
 def first_answers(trial: Trial, answer: Handle) -> None:
     for count in (1, 3):
@@ -1269,31 +1304,40 @@ def first_answers(trial: Trial, answer: Handle) -> None:
         providers = _Providers(trial, answer, [[Completion(text)] for text in texts])
         got = providers.said(providers.ask(), "text")
         trial.equal(got, texts[0], _("That is not the text of the first provider."))
-        wanted = [1] + [0] * (count - 1)
-        trial.require(
-            providers.asked() == wanted,
-            _("The first provider answered; the providers got these numbers of requests: {asked}."),
-            asked=str(providers.asked()),
-            expected=str(wanted),
-        )
         _sent(trial, providers.servers[0], providers.messages)
 
 
 @first_available.criterion(
+    _("asks nobody else after a reply"),
+    points=0.25,
+    why=_("The first provider is the best or the cheapest one. Who asks all of them pays all of them."),
+)
+def asks_no_more(trial: Trial, answer: Handle) -> None:
+    for down in (0, 1):
+        scripts: list[list[Reply]] = [[Failure(503)] for _number in range(down)]
+        providers = _Providers(trial, answer, [*scripts, [Completion("well")], [Completion("not asked")], []])
+        got = providers.said(providers.ask(), "text")
+        wanted = [1] * (down + 1) + [0, 0]
+        trial.require(
+            providers.asked() == wanted,
+            _("Provider number {number} answered; the providers got these numbers of requests: {asked}."),
+            number=down + 1,
+            asked=str(providers.asked()),
+            expected=str(wanted),
+        )
+        trial.equal(got, "well", _("That is not the text of the provider that answered."))
+
+
+@first_available.criterion(
     _("goes on to the next provider where one is not available"),
-    points=0.5,
+    points=0.25,
     why=_("The largest providers too are down for some hours a year. Your service need not be."),
 )
 def falls_back(trial: Trial, answer: Handle) -> None:
-    helps: list[tuple[str, Reply]] = [
-        *((f"status {status}", Failure(status)) for status in _TEMPORARY),
-        ("a connection that breaks off", Broken()),
-        ("a reply that is no JSON", Broken("<html>Bad gateway</html>")),
-    ]
-    for place in trial.rng.permutation(len(helps)):
-        name, reply = helps[place]
-        text = chats.sentence(trial.rng)
-        providers = _Providers(trial, answer, [[reply], [Completion(text)]])
+    failures = _passing_failures(trial.rng)
+    texts = _texts(trial.rng, len(failures))
+    providers = _Providers(trial, answer, [[reply for _n, reply in failures], [Completion(text) for text in texts]])
+    for (name, _reply), text in zip(failures, texts, strict=True):
         got = providers.ask()
         if isinstance(got, AnswerRaised):
             message = trial.text(_("The first provider gave {name}; the second one would have answered."), name=name)
@@ -1308,16 +1352,17 @@ def falls_back(trial: Trial, answer: Handle) -> None:
           "pays for the expensive provider for months, and nobody knows why."),
 )  # fmt: skip
 def own_faults(trial: Trial, answer: Handle) -> None:
-    for status in trial.rng.permutation(_FINAL):
-        words = chats.sentence(trial.rng, words=2)
-        providers = _Providers(trial, answer, [[Failure(int(status), words)], [Completion("well")]])
+    statuses = [int(status) for status in trial.rng.permutation(_FINAL)]
+    scripts: list[list[Reply]] = [[Failure(status, f"your fault, {status}") for status in statuses], []]
+    providers = _Providers(trial, answer, scripts)
+    for status in statuses:
         got = providers.ask()
         trial.require(
             providers.asked()[1] == 0,
             _("The first provider said {status}: the request is wrong. You sent it to the second one too."),
-            status=int(status),
+            status=status,
         )
-        _original(trial, got, words)
+        _original(trial, got, f"your fault, {status}")
 
 
 @first_available.criterion(
@@ -1328,7 +1373,7 @@ def own_faults(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def names_provider(trial: Trial, answer: Handle) -> None:
     for place in (0, 1, 2):
-        scripts: list[list[Reply]] = [[_failing(trial.rng)] for _number in range(place)]
+        scripts: list[list[Reply]] = [[Failure(503)] for _number in range(place)]
         providers = _Providers(trial, answer, [*scripts, [Completion("well")], [Completion("too late")]])
         got = providers.said(providers.ask(), "provider")
         message = _("Provider number {number} answered; that is not its name.")
@@ -1347,7 +1392,7 @@ def names_provider(trial: Trial, answer: Handle) -> None:
 )
 def nobody_answers(trial: Trial, answer: Handle) -> None:
     for count in (3, 1, 0):
-        providers = _Providers(trial, answer, [[_failing(trial.rng)] for _number in range(count)])
+        providers = _Providers(trial, answer, [[Failure(503)] for _number in range(count)])
         got = providers.ask()
         if not isinstance(got, AnswerRaised) or "NoProviderError" not in got.type_names:
             shown = f"{got.type_names[0]}: {got.text}" if isinstance(got, AnswerRaised) else show(got)
@@ -1405,7 +1450,10 @@ def falls_back_always(providers: Any, messages: Any) -> Any:
 
 @first_available.misconception(_("no fallback where the connection fails, only where a status comes back"))
 def only_statuses(providers: Any, messages: Any) -> Any:
-    return _falling_back(providers, messages, temporary=lambda e: _temporary(e) and hasattr(e, "status_code"))
+    def temporary(error: Exception) -> bool:
+        return _temporary(error) and (hasattr(error, "status_code") or isinstance(error, ValueError))
+
+    return _falling_back(providers, messages, temporary=temporary)
 
 
 @first_available.misconception(_("no fallback after broken JSON, which is no error of the client's"))
@@ -1458,13 +1506,19 @@ def nameless(providers: Any, messages: Any) -> Any:
 
 @first_available.misconception(_("every provider asked, and the first reply taken"))
 def asks_all(providers: Any, messages: Any) -> Any:
-    answers: list[Any] = []
+    replies: list[Any] = []
     for provider in providers:
-        with suppress(NoProviderError):
-            answers.append(_falling_back([provider], messages))
-    if not answers:
+        try:
+            replies.append(_falling_back([provider], messages))
+        except NoProviderError:
+            continue
+        except Exception:
+            if replies:
+                break
+            raise
+    if not replies:
         raise NoProviderError(", ".join(provider.name for provider in providers))
-    return answers[0]
+    return replies[0]
 
 
 # ---------------------------------------------------------------- pseudonymiser
@@ -1780,11 +1834,6 @@ def one_for_all() -> Any:
     return _hiding(number=lambda _count: 1)
 
 
-@pseudonymiser.misconception(_("placeholders brought back with `replace`: `PERSON_1` inside `PERSON_12`"), factory=True)
-def replaces_inside() -> Any:
-    return _hiding(restore=_replaced)
-
-
 @pseudonymiser.misconception(
     _("placeholders brought back with `replace`, the longest first: also inside longer words"), factory=True
 )
@@ -1794,6 +1843,11 @@ def replaces_longest_first() -> Any:
             text, dict(sorted(originals.items(), key=lambda pair: -len(pair[0])))
         )
     )
+
+
+@pseudonymiser.misconception(_("placeholders brought back with `replace`: `PERSON_1` inside `PERSON_12`"), factory=True)
+def replaces_inside() -> Any:
+    return _hiding(restore=_replaced)
 
 
 @pseudonymiser.misconception(_("an unknown placeholder that is deleted, or makes it crash"), factory=True)
