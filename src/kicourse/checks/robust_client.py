@@ -229,14 +229,16 @@ def counts_attempts(trial: Trial, answer: Handle) -> None:
           "the same instant; without the cap the last waits are for hours."),
 )  # fmt: skip
 def backs_off(trial: Trial, answer: Handle) -> None:
-    for base, cap in ((0.5, 6.0), (float(trial.rng.uniform(0.1, 2)), float(trial.rng.uniform(9, 20)))):
-        fractions = [float(part) for part in trial.rng.uniform(0.05, 0.95, size=7)]
-        world = _world(trial, [*[Failure(500)] * 7, Completion("well")], fractions=fractions)
-        world.run(answer, _chat(trial.rng), {"attempts": 8, "base": base, "cap": cap})
-        bounds = [min(cap, base * 2**number) for number in range(7)]
+    for count, base, cap in ((2, 0.5, 6.0), (7, float(trial.rng.uniform(0.1, 2)), float(trial.rng.uniform(4, 6)))):
+        fractions = [float(part) for part in trial.rng.uniform(0.05, 0.95, size=count)]
+        world = _world(trial, [*[Failure(500)] * count, Completion("well")], fractions=fractions)
+        world.run(answer, _chat(trial.rng), {"attempts": count + 1, "base": base, "cap": cap})
+        bounds = [min(cap, base * 2**number) for number in range(count)]
         trial.require(
-            len(world.waits) == 7,
-            _("Between 8 attempts there are 7 waits; you wait {found} times."),
+            len(world.waits) == count,
+            _("Between {attempts} attempts there are {count} waits; you wait {found} times."),
+            attempts=count + 1,
+            count=count,
             found=len(world.waits),
         )
         trial.close(
@@ -285,22 +287,22 @@ def obeys_retry_after(trial: Trial, answer: Handle) -> None:
           "time that the requests took counts as well."),
 )  # fmt: skip
 def keeps_deadline(trial: Trial, answer: Handle) -> None:
-    failures = [Failure(503)] * 12
-    # The requests take their time; one wait would end too late, and in the last case exactly at the deadline.
-    slow = {"attempts": 12, "base": 0.5, "cap": 0.5, "deadline": float(trial.rng.integers(10, 14)) + 0.125}
+    failures = [Failure(503)] * 8
+    late = float(trial.rng.integers(20, 40)) + 0.125
+    soon = float(trial.rng.integers(10, 14)) + 0.125
     seen = []
     for told, request_seconds in (
-        (slow, 3.0),
-        ({"attempts": 12, "base": 2.0, "cap": 256.0, "deadline": float(trial.rng.integers(20, 40)) + 0.125}, 0.0),
-        ({"attempts": 3, "base": 8.0, "cap": 8.0, "deadline": 4.0}, 0.0),
+        ({"attempts": 3, "base": 8.0, "cap": 8.0, "deadline": 4.0}, 0.0),  # the wait would end just at the deadline
+        ({"attempts": 8, "base": 2.0, "cap": 256.0, "deadline": late}, 0.0),  # one wait would end too late
+        ({"attempts": 6, "base": 0.5, "cap": 0.5, "deadline": soon}, 3.0),  # it is the requests that take the time
     ):  # all of them first: so one mistake can be told from another
         world = _world(trial, failures, request_seconds=request_seconds)
         world.run(answer, _chat(trial.rng), told)
         seen.append((world, told["deadline"]))
     for world, deadline in seen:
-        late = [(start, end) for start, end in world.waits if end >= world.start + deadline]
-        if late:
-            start, end = (when - world.start for when in late[0])
+        too_late = [(start, end) for start, end in world.waits if end >= world.start + deadline]
+        if too_late:
+            start, end = (when - world.start for when in too_late[0])
             message = _("The deadline is {deadline} seconds after the start. At {start} seconds you begin to wait until "
                         "{end}: raise the error at once instead.")  # fmt: skip
             trial.require(False, message, deadline=deadline, start=start, end=end)
