@@ -105,7 +105,7 @@ with ScriptedServer(list(script.values())) as server:
 # %% [markdown]
 # Three families, and you need all three:
 #
-# * **A status came back.** `APIStatusError` with `error.status_code`. 4xx means "you did something wrong", 5xx "I did". The exception is 429: nothing is wrong, you only came too often. The reply's headers, in `error.response.headers`, may say when to come again: `Retry-After`, in seconds.
+# * **A status came back.** `APIStatusError` with `error.status_code`. 4xx means "you did something wrong", 5xx "I did". 429 is special: nothing is wrong with the request, you only came too often. The reply's headers, in `error.response.headers`, may say when to come again: `Retry-After`, in seconds.
 # * **Nothing came back.** `APIConnectionError`: refused, hung up, or too slow (`APITimeoutError` is one of them). There is no status, and no response to look into.
 # * **Nonsense came back.** A gateway in between sent a page of HTML. The client wanted JSON, and what you get is not even an error of the client's, but Python's own `json.JSONDecodeError`.
 #
@@ -173,7 +173,7 @@ panels[2].set_xlabel(text("seconds (dashed: what the server can do)"))
 plots.show(
     figure,
     alt=text(
-        "Three bar charts of requests over time. Waiting one second each time gives a high spike every second that shrinks slowly. Doubling gives fewer spikes, ever farther apart. Doubling with full jitter spreads the requests, and after two seconds they stay near what the server can do."
+        "Three bar charts of requests over time. Waiting one second each time gives a high spike every second that shrinks slowly. Doubling gives fewer spikes, ever farther apart. Doubling with full jitter spreads the requests, and after two seconds there are fewer than the server can serve."
     ),
 )
 
@@ -309,7 +309,7 @@ axes.set_ylabel(text("requests for a call, on average"))
 plots.show(
     figure,
     alt=text(
-        "Requests for each call against the share of requests that fail, for 3 attempts, 5 attempts, and 5 attempts of 3 requests each. All three lie near one up to a share of a third, and at the right end they reach 3, 5 and 15."
+        "Requests for each call against the share of requests that fail, for 3 attempts, 5 attempts, and 5 attempts of 3 requests each. All three lie close together up to a share of a third, and at the right end they reach 3, 5 and 15."
     ),
 )
 
@@ -582,7 +582,7 @@ for part, answer in zip(PARTS, answers, strict=True):
     print(f"{part:8} {answer!r}")
 
 # %% [markdown]
-# Not at all, when we ran it: here the model computes on your own processor, and two at once share it. Side by side only helps while you *wait*. With a provider the work is done elsewhere, and the waits overlap as in the picture; there the limit is what your contract allows.
+# Not at all, when we ran it on two busy cores: here the model computes on your own processor, and two at once share it. Side by side only helps while you *wait*. With a provider the work is done elsewhere, and the waits overlap as in the picture; there the limit is what your contract allows.
 #
 # ## When one provider is down
 #
@@ -656,7 +656,7 @@ except NoProviderError as error:
 #
 # ## What must not leave the house
 #
-# Now to the data protection officer. A ticket has names, addresses, phone numbers. In the EU the law asks for a contract before a provider may process them, and for good reasons why it has to see them at all. Mostly it need not: to write "Dear Ms Weiß, your pump has been sent" the model does not have to know who Ms Weiß is. So we give people a **pseudonym** before the ticket leaves, and put the names back into what returns.
+# Now to the data protection officer. A ticket has names, addresses, phone numbers. In the EU the law asks for a contract before a provider may process them, and a good reason why it has to see them at all. Mostly it need not: to write "Dear Ms Weiß, your pump has been sent" the model does not have to know who Ms Weiß is. So we give people a **pseudonym** before the ticket leaves, and put the names back into what returns.
 #
 # A pseudonym that means nothing to others but can be undone by us: the table with the way back stays in the house. (To the law such data are still *personal* data, since the table exists. It is a protection, and not a way out of the law. Anonymous would mean that nobody can find the way back.)
 #
@@ -673,7 +673,7 @@ PATTERNS = {
 # These are regular expressions. If you know `[...]`, `+`, `{5}` and `|`, four more things are enough:
 #
 # * `\w` is a letter (of any language), a digit or an underscore. `(?<!\w)` means "no such character before this", `(?!\w)` "none after it". Together they make a pattern fit **whole words** only.
-# * `(?P<NAME>...)` is a group with a name; after a match, `match.lastgroup` is the name of the group that fitted, and `match[0]` the text.
+# * `(?:...)` is a group that only holds together what stands in it. `(?P<NAME>...)` is a group with a name; after a match, `match.lastgroup` is the name of the group that fitted, and `match[0]` the text.
 # * `re.escape(text)` makes a pattern that fits just this text, whatever dots and brackets are in it.
 # * `pattern.sub(function, text)` calls the function for each match and puts what it returns in the match's place.
 #
@@ -696,7 +696,7 @@ print(animals.sub(lambda match: f"<{match.lastgroup}: {match[0]}>", "A cat fish.
 # `pseudonymise(text)` returns the text in which each secret is replaced by a **placeholder**: its kind (`PERSON`, `EMAIL`, `PHONE` or `CUSTOMER`), an underscore and a whole number, as in `PERSON_1`. All else stays as it is.
 #
 # * A name is hidden where it stands as a whole word, spelt exactly as in the list, in the same case. The other kinds are what fits `PATTERNS`.
-# * Where one secret lies in another (a name in an e-mail address, a short name in a longer one), the whole is hidden: addresses go before names, longer names before shorter ones.
+# * Where one secret lies in another (a name in an e-mail address, a short name in a longer one), the whole is hidden: e-mail addresses go before names, longer names before shorter ones.
 # * The same secret has the same placeholder wherever it stands, also in a later text of the same `Pseudonymiser`; two different secrets have different ones. Which numbers you give is up to you.
 # * A text that has a placeholder already (as a whole word: one of the four kinds, an underscore, digits) is refused with a `ValueError`. Whoever writes `PHONE_1` into a ticket would otherwise get a stranger's number back.
 #

@@ -153,7 +153,7 @@ def survives(trial: Trial, answer: Handle) -> None:
           "for a moment is another matter."),
 )  # fmt: skip
 def only_temporary(trial: Trial, answer: Handle) -> None:
-    messages, helps = _chat(trial.rng), _passing_failures(trial.rng)
+    messages, helps = _chat(trial.rng), _passing_failures(trial)
     world = _world(trial, [reply for _name, failure in helps for reply in (failure, Completion("well"))])
     for name, _failure in helps:
         got = world.run(answer, messages, {})
@@ -176,14 +176,14 @@ def only_temporary(trial: Trial, answer: Handle) -> None:
         _original(trial, got, f"your own fault, {status}")
 
 
-def _passing_failures(rng: "np.random.Generator") -> list[tuple[str, Reply]]:
+def _passing_failures(trial: Trial) -> list[tuple[str, Reply]]:
     """Return every temporary failure with its name, shuffled."""
     failures: list[tuple[str, Reply]] = [
-        *((f"status {status}", Failure(status)) for status in _TEMPORARY),
-        ("a connection that breaks off", Broken()),
-        ("a reply that is no JSON", Broken("<html>Bad gateway</html>")),
+        *((trial.text(_("status {status}"), status=status), Failure(status)) for status in _TEMPORARY),
+        (trial.text(_("a connection that breaks off")), Broken()),
+        (trial.text(_("a reply that is no JSON")), Broken("<html>Bad gateway</html>")),
     ]
-    return [failures[place] for place in rng.permutation(len(failures))]
+    return [failures[place] for place in trial.rng.permutation(len(failures))]
 
 
 def _original(trial: Trial, got: Any, words: str) -> None:
@@ -630,6 +630,8 @@ def _content(got: Any) -> Any:
 
 
 _AGAIN = _("The same request came again; the server has had {found} requests by now.")
+_NONE = _("A field that is missing is the same as one that is `None`; the server has had {found} requests by now.")
+_SHARED = _("Another cache asked this before, and this one took its reply; its own server has had {found} requests.")
 _NEW = _("A request that is not the same was not sent; the server has had {found} requests by now.")
 
 
@@ -676,7 +678,7 @@ def same_request(trial: Trial, answer: Handle) -> None:
         cached.expect(other, "one", 1, _AGAIN)
     short = {name: request[name] for name in ("model", "messages")}
     cached.expect(short, "two", 2, _NEW)
-    cached.expect(short | {"temperature": None}, "two", 2, _("A field that is missing is the same as `None`. ") + _AGAIN)
+    cached.expect(short | {"temperature": None}, "two", 2, _NONE)
 
 
 @request_cache.criterion(
@@ -706,7 +708,7 @@ def other_request(trial: Trial, answer: Handle) -> None:
         message = _("A request with another value of `{name}` was not sent; the server has had {found} requests by now.")
         cached.expect(request | {name: value}, f"reply {number}", number + 1, message, name=name)
     another = _Cached(trial, answer, [Completion("from another server")])
-    another.expect(request, "from another server", 1, _("Two caches share what they know. ") + _NEW)
+    another.expect(request, "from another server", 1, _SHARED)
 
 
 @request_cache.criterion(
@@ -1021,7 +1023,7 @@ def keeps_order(trial: Trial, answer: Handle) -> None:
 @gather_limited.criterion(
     _("runs at most `limit` jobs at once"),
     points=0.5,
-    why=_("Providers count the requests in flight. One too many, and all of them are refused with 429."),
+    why=_("Providers count the requests in flight. What is too many is refused with 429."),
 )
 def at_most(trial: Trial, answer: Handle) -> None:
     for limit in (1, 3, 5):
@@ -1040,7 +1042,7 @@ def at_most(trial: Trial, answer: Handle) -> None:
 @gather_limited.criterion(
     _("starts the next job as soon as one has ended"),
     points=0.25,
-    why=_("In batches everybody waits for the slowest one of the batch, and most places are empty most of the time."),
+    why=_("In batches everybody waits for the slowest one of the batch, and meanwhile the other places stand empty."),
 )
 def keeps_going(trial: Trial, answer: Handle) -> None:
     for limit in (2, 3):
@@ -1333,10 +1335,10 @@ def asks_no_more(trial: Trial, answer: Handle) -> None:
 @first_available.criterion(
     _("goes on to the next provider where one is not available"),
     points=0.25,
-    why=_("The largest providers too are down for some hours a year. Your service need not be."),
+    why=_("The largest providers too have bad days. Your service need not have them with them."),
 )
 def falls_back(trial: Trial, answer: Handle) -> None:
-    failures = _passing_failures(trial.rng)
+    failures = _passing_failures(trial)
     texts = _texts(trial.rng, len(failures))
     providers = _Providers(trial, answer, [[reply for _n, reply in failures], [Completion(text) for text in texts]])
     for (name, _reply), text in zip(failures, texts, strict=True):
@@ -1716,9 +1718,8 @@ def leaves_alone(trial: Trial, answer: Handle) -> None:
 @pseudonymiser.criterion(
     _("takes the whole where one secret lies in another"),
     points=0.25,
-    why=_("If only “Anna” is hidden in “Anna Weiß”, the rest goes out; and an address of which half is hidden comes back "
-          "from nowhere."),
-)  # fmt: skip
+    why=_("If only “Anna” is hidden in “Anna Weiß”, the rest goes out; and half an address gives the other half away."),
+)
 def takes_the_whole(trial: Trial, answer: Handle) -> None:
     rng = trial.rng
     for _number in range(3):
@@ -1852,7 +1853,7 @@ def replaces_inside() -> Any:
     return _hiding(restore=_replaced)
 
 
-@pseudonymiser.misconception(_("an unknown placeholder that is deleted, or makes it crash"), factory=True)
+@pseudonymiser.misconception(_("an unknown placeholder that is deleted"), factory=True)
 def unknown_deleted() -> Any:
     return _hiding(
         restore=lambda text, originals: re.sub(
