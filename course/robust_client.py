@@ -20,12 +20,15 @@ from kicourse.checks import robust_client as check
 text = kicourse.start("robust_client")
 
 # %%
+# ruff: noqa: F704
+# (For the linter: a cell of a notebook may `await`, a script may not.)
 import asyncio
 import json
 import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 from kicourse import plots
@@ -224,14 +227,12 @@ def with_retries(
             return reply.choices[0].message.content or ""
         except (APIConnectionError, APIStatusError, json.JSONDecodeError) as error:
             wait = jitter() * min(cap, base * 2**attempt)
-            attempt += 1
             if isinstance(error, APIStatusError):
                 if error.status_code not in TEMPORARY:
                     raise
-                try:
+                with suppress(ValueError):  # a date, say
                     wait = float(error.response.headers.get("retry-after", wait))
-                except ValueError:
-                    pass  # a date, say
+            attempt += 1
             if attempt == attempts or clock() + wait >= end:
                 raise
         sleep(wait)
@@ -765,7 +766,10 @@ assert [desk.restore(ticket) for ticket in hidden] == list(TICKETS)
 reply = client.chat.completions.create(
     model=MODEL,
     messages=[
-        {"role": "system", "content": "Write a short and friendly reply. Keep words like PERSON_1 exactly as they are."},
+        {
+            "role": "system",
+            "content": "Write a short and friendly reply. Keep words like PERSON_1 exactly as they are.",
+        },
         {"role": "user", "content": hidden[1]},
     ],
     temperature=0,

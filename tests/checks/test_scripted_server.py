@@ -51,7 +51,8 @@ def test_a_failure_carries_status_and_retry_after() -> None:
 
 def test_retry_after_may_be_any_text() -> None:
     date = "Wed, 21 Oct 2026 07:28:00 GMT"
-    with ScriptedServer([Failure(503, retry_after=date)]) as server, pytest.raises(openai.InternalServerError) as caught:
+    raised = pytest.raises(openai.InternalServerError)
+    with ScriptedServer([Failure(503, retry_after=date)]) as server, raised as caught:
         ask(client_of(server))
     assert caught.value.response.headers["Retry-After"] == date
 

@@ -1,4 +1,4 @@
-"""What is special about robust_client: time, jobs and secrets that a trial moves; the real clients in demonstrations."""
+"""What is special about robust_client: time and jobs that a trial moves, secrets, demonstrations with real clients."""
 
 import asyncio
 import time
@@ -118,7 +118,7 @@ def test_a_cache_that_hands_out_what_cannot_be_changed_passes() -> None:
 
 def test_jobs_that_are_not_awaited_earn_nothing() -> None:
     async def lazy(jobs: Any, limit: int) -> Any:
-        return [job for job in jobs]
+        return list(jobs)
 
     assert check.gather_limited.run(lazy).points == 0
 
