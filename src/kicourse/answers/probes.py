@@ -52,7 +52,8 @@ def provider(_answer: Any, name: str, base_url: str, model: str) -> Any:
     """Build a provider: its name, a real client that talks to `base_url`, and the model to ask for."""
     from collections import namedtuple
 
-    return namedtuple("Provider", "name client model")(name, openai_client(_answer, base_url), model)
+    kind: Any = namedtuple("Provider", ["name", "client", "model"])
+    return kind(name, openai_client(_answer, base_url), model)
 
 
 @probe
