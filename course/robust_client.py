@@ -671,7 +671,7 @@ PATTERNS = {
 }
 
 # %% [markdown]
-# These are regular expressions. If you know `[...]`, `+`, `{5}` and `|`, four more things are enough:
+# These are regular expressions. If you know `[...]`, `+`, `?`, `{5}` and `|`, four more things are enough:
 #
 # * `\w` is a letter (of any language), a digit or an underscore. `(?<!\w)` means "no such character before this", `(?!\w)` "none after it". Together they make a pattern fit **whole words** only.
 # * `(?:...)` is a group that only holds together what stands in it. `(?P<NAME>...)` is a group with a name; after a match, `match.lastgroup` is the name of the group that fitted, and `match[0]` the text.

@@ -5,7 +5,7 @@ that stays on the answer's side (`handle.build`). What a probe reports about an 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 PROBES: dict[str, Callable[..., Any]] = {}
 
@@ -50,10 +50,13 @@ def pydantic_model(_answer: Any, name: str, fields: dict[str, tuple[str, dict[st
 @probe
 def provider(_answer: Any, name: str, base_url: str, model: str) -> Any:
     """Build a provider: its name, a real client that talks to `base_url`, and the model to ask for."""
-    from collections import namedtuple
+    return _Provider(name, openai_client(_answer, base_url), model)
 
-    kind: Any = namedtuple("Provider", ["name", "client", "model"])
-    return kind(name, openai_client(_answer, base_url), model)
+
+class _Provider(NamedTuple):
+    name: str
+    client: Any
+    model: str
 
 
 @probe

@@ -1905,3 +1905,16 @@ def no_customers() -> Any:
 @pseudonymiser.misconception(_("a text with placeholders of its own that is let through"), factory=True)
 def lets_through() -> Any:
     return _hiding(refuse=False)
+
+
+pseudonymiser.equivalent(
+    "longest_first = sorted(names, key=len, reverse=True)",
+    "longest_first = sorted(names, reverse=True)",
+    reason="of two names that begin at the same place one begins with the other, and the alphabet puts that one first",
+)
+for _other in ("2", "0"):
+    pseudonymiser.equivalent(
+        'placeholder = f"{match.lastgroup}_{len(self.placeholders) + 1}"',
+        f'placeholder = f"{{match.lastgroup}}_{{len(self.placeholders) + {_other}}}"',
+        reason="which numbers placeholders have is free",
+    )
