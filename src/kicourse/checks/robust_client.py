@@ -177,13 +177,15 @@ def only_temporary(trial: Trial, answer: Handle) -> None:
 
 
 def _passing_failures(trial: Trial) -> list[tuple[str, Reply]]:
-    """Return every temporary failure with its name, shuffled."""
-    failures: list[tuple[str, Reply]] = [
-        *((trial.text(_("status {status}"), status=status), Failure(status)) for status in _TEMPORARY),
+    """Return every temporary failure with its name, in an order in which each mistake fails at a place of its own."""
+    statuses = [int(status) for status in trial.rng.permutation([s for s in _TEMPORARY if s != 429])]
+    first, *others = ((trial.text(_("status {status}"), status=s), Failure(s)) for s in (*statuses, 429))
+    return [
+        first,
         (trial.text(_("a connection that breaks off")), Broken()),
         (trial.text(_("a reply that is no JSON")), Broken("<html>Bad gateway</html>")),
+        *others,
     ]
-    return [failures[place] for place in trial.rng.permutation(len(failures))]
 
 
 def _original(trial: Trial, got: Any, words: str) -> None:
@@ -229,7 +231,7 @@ def counts_attempts(trial: Trial, answer: Handle) -> None:
           "the same instant; without the cap the last waits are for hours."),
 )  # fmt: skip
 def backs_off(trial: Trial, answer: Handle) -> None:
-    for count, base, cap in ((2, 0.5, 6.0), (7, float(trial.rng.uniform(0.1, 2)), float(trial.rng.uniform(4, 6)))):
+    for count, base, cap in ((3, 0.5, 6.0), (7, float(trial.rng.uniform(0.1, 2)), float(trial.rng.uniform(4, 6)))):
         fractions = [float(part) for part in trial.rng.uniform(0.05, 0.95, size=count)]
         world = _world(trial, [*[Failure(500)] * count, Completion("well")], fractions=fractions)
         world.run(answer, _chat(trial.rng), {"attempts": count + 1, "base": base, "cap": cap})
@@ -258,7 +260,7 @@ def backs_off(trial: Trial, answer: Handle) -> None:
           "later wastes the customer's time."),
 )  # fmt: skip
 def obeys_retry_after(trial: Trial, answer: Handle) -> None:
-    afters: list[float | str] = [7, 0.5, 21, "Wed, 21 Oct 2026 07:28:00 GMT", "soon"]
+    afters: list[float | str] = [21, 0.5, "Wed, 21 Oct 2026 07:28:00 GMT", 7, "soon"]
     failures = [Failure(int(trial.rng.choice((429, 503))), retry_after=after) for after in afters]
     world = _world(trial, [reply for failure in failures for reply in (failure, Completion("well"))])
     messages = _chat(trial.rng)
@@ -294,9 +296,9 @@ def keeps_deadline(trial: Trial, answer: Handle) -> None:
     soon = float(trial.rng.integers(10, 14)) + 0.125
     seen = []
     for told, request_seconds in (
+        ({"attempts": 6, "base": 0.5, "cap": 0.5, "deadline": soon}, 3.0),  # it is the requests that take the time
         ({"attempts": 3, "base": 8.0, "cap": 8.0, "deadline": 4.0}, 0.0),  # the wait would end just at the deadline
         ({"attempts": 8, "base": 2.0, "cap": 256.0, "deadline": late}, 0.0),  # one wait would end too late
-        ({"attempts": 6, "base": 0.5, "cap": 0.5, "deadline": soon}, 3.0),  # it is the requests that take the time
     ):  # all of them first: so one mistake can be told from another
         world = _world(trial, failures, request_seconds=request_seconds)
         world.run(answer, _chat(trial.rng), told)
