@@ -5,7 +5,7 @@ import httpx
 import openai
 import pytest
 
-from kicourse.checks.scripted_server import Completion, Failure, ScriptedServer
+from kicourse.checks.scripted_server import Broken, Completion, Failure, ScriptedServer
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
@@ -47,6 +47,23 @@ def test_a_failure_carries_status_and_retry_after() -> None:
     with ScriptedServer([Failure(429, "slow down", retry_after=2)]) as server, raised as caught:
         ask(client_of(server))
     assert caught.value.response.headers["Retry-After"] == "2"
+
+
+def test_retry_after_may_be_any_text() -> None:
+    date = "Wed, 21 Oct 2026 07:28:00 GMT"
+    raised = pytest.raises(openai.InternalServerError)
+    with ScriptedServer([Failure(503, retry_after=date)]) as server, raised as caught:
+        ask(client_of(server))
+    assert caught.value.response.headers["Retry-After"] == date
+
+
+def test_a_broken_reply_is_no_reply() -> None:
+    with ScriptedServer([Broken(), Broken("<html>Bad gateway"), Completion("well")]) as server:
+        with pytest.raises(openai.APIConnectionError):
+            ask(client_of(server))
+        with pytest.raises(ValueError, match="Expecting value"):
+            ask(client_of(server))
+        assert ask(client_of(server)) == "well"
 
 
 def test_a_stream_ends_with_a_usage_chunk_that_has_no_choices() -> None:

@@ -76,14 +76,21 @@ class Completion:
 
 @dataclass(frozen=True)
 class Failure:
-    """A reply with an error status; `retry_after` is sent as the header of that name, in seconds."""
+    """A reply with an error status; `retry_after` is sent as the header of that name: seconds, or a text as it is."""
 
     status: int
     message: str = "scripted failure"
-    retry_after: float | None = None
+    retry_after: float | str | None = None
 
 
-Reply = Completion | Failure
+@dataclass(frozen=True)
+class Broken:
+    """A reply that is none: `body` is sent as if it were JSON; with None the connection ends without a word."""
+
+    body: str | None = None
+
+
+Reply = Completion | Failure | Broken
 
 
 @dataclass(frozen=True)

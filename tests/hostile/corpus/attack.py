@@ -26,7 +26,12 @@ TASKS = {
         "best_threshold",
     ),
 }
-ANSWERS = {"conversation": "Conversation", "transformer_block": "TransformerBlock"}
+ANSWERS = {
+    "conversation": "Conversation",
+    "pseudonymiser": "Pseudonymiser",
+    "request_cache": "RequestCache",
+    "transformer_block": "TransformerBlock",
+}
 """What a task's answer is called, where it is not called like the task."""
 
 
