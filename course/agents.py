@@ -48,28 +48,28 @@ print(reply.choices[0].message.content)
 # This is the way. The blue boxes are yours, and the arrows in the middle go round as often as the model likes, within limits that you set.
 
 # %% tags=["demo"]
-figure = plots.figure(width=9, height=3.4)
+figure = plots.figure(width=9, height=3)
 axes = figure.subplots()
 boxes = [
     (0, 1, text("question"), plots.GREY),
-    (2.4, 1, text("all messages,\nand the tools"), plots.BLUE),
-    (4.8, 1, text("the model"), plots.GREY),
-    (7.2, 1, text("answer"), plots.GREEN),
-    (4.8, 0, text("it wants calls"), plots.ORANGE),
-    (2.4, 0, text("may it? then call,\nand append the outcome"), plots.BLUE),
-    (7.2, 0, text("limit reached:\nstop"), plots.RED),
+    (1.9, 1, text("all messages,\nand the tools"), plots.BLUE),
+    (4.3, 1, text("the model"), plots.GREY),
+    (6.4, 1, text("answer"), plots.GREEN),
+    (4.3, 0, text("it wants calls"), plots.ORANGE),
+    (1.9, 0, text("may it? then call,\nand append the outcome"), plots.BLUE),
+    (6.4, 0, text("limit reached:\nstop"), plots.RED),
 ]
 for x, y, name, color in boxes:
     style = {"boxstyle": "round,pad=0.5", "facecolor": plots.PAPER, "edgecolor": color, "linewidth": 2}
     axes.text(x, y, name, ha="center", va="center", fontsize=9.5, bbox=style)
-arrows = [((0.55, 1), (1.5, 1)), ((3.3, 1), (4.15, 1)), ((5.45, 1), (6.65, 1)), ((4.8, 0.8), (4.8, 0.2))]
-arrows += [((4.05, 0), (3.6, 0)), ((2.4, 0.26), (2.4, 0.74)), ((5.6, 0), (6.45, 0))]
+arrows = [((0.45, 1), (1.25, 1)), ((2.55, 1), (3.75, 1)), ((4.85, 1), (5.95, 1)), ((4.3, 0.82), (4.3, 0.16))]
+arrows += [((3.65, 0), (2.95, 0)), ((1.9, 0.22), (1.9, 0.78)), ((4.95, 0), (5.8, 0))]
 for start, end in arrows:
     axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": plots.INK, "linewidth": 1.4})
-axes.text(6.05, 1.08, text("text"), ha="center", fontsize=9)
-axes.text(4.9, 0.5, text("tool calls"), ha="left", va="center", fontsize=9)
-axes.set_xlim(-0.7, 8.1)
-axes.set_ylim(-0.4, 1.4)
+axes.text(5.4, 1.06, text("text"), ha="center", fontsize=9)
+axes.text(4.4, 0.5, text("tool calls"), ha="left", va="center", fontsize=9)
+axes.set_xlim(-0.5, 7.1)
+axes.set_ylim(-0.3, 1.25)
 axes.axis("off")
 plots.show(
     figure,
@@ -92,7 +92,7 @@ MANUAL = {
 }
 
 
-def stock(part: str) -> int:
+def check_stock(part: str) -> int:
     """Say how many pieces of a spare part are in stock.
 
     Args:
@@ -101,7 +101,7 @@ def stock(part: str) -> int:
     return STOCK[part]
 
 
-def manual(topic: Literal["oil", "noise", "fault codes"]) -> str:
+def read_manual(topic: Literal["oil", "noise", "fault codes"]) -> str:
     """Read in the manual of the pumps how to use and repair them.
 
     Args:
@@ -110,7 +110,7 @@ def manual(topic: Literal["oil", "noise", "fault codes"]) -> str:
     return MANUAL[topic]
 
 
-def order(part: str, quantity: int, express: bool = False) -> str:
+def order_parts(part: str, quantity: int, express: bool = False) -> str:
     """Order spare parts for a customer, who pays for them.
 
     Args:
@@ -121,7 +121,7 @@ def order(part: str, quantity: int, express: bool = False) -> str:
     return f"ordered: {quantity} of {part}" + (", express" if express else "")
 
 
-def visit(day: Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday"], reason: str) -> str:
+def send_technician(day: Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday"], reason: str) -> str:
     """Send a technician to a customer.
 
     Args:
@@ -131,7 +131,7 @@ def visit(day: Literal["Monday", "Tuesday", "Wednesday", "Thursday", "Friday"], 
     return f"visit on {day}: {reason}"
 
 
-def parcel(number: int) -> str:
+def track_parcel(number: int) -> str:
     """Say where a parcel is and when it arrives.
 
     Args:
@@ -140,14 +140,15 @@ def parcel(number: int) -> str:
     return f"parcel {number} is in the van and arrives before noon"
 
 
-TOOLS: dict[str, Callable[..., Any]] = {tool.__name__: tool for tool in (stock, manual, order, visit, parcel)}
+SERVICE_DESK = (check_stock, read_manual, order_parts, send_technician, track_parcel)
+TOOLS: dict[str, Callable[..., Any]] = {tool.__name__: tool for tool in SERVICE_DESK}
 
 # %% [markdown]
-# Functions of Python cannot be sent to a server. What is sent is a description in JSON, one for each tool. For `parcel` it is
+# Functions of Python cannot be sent to a server. What is sent is a description in JSON, one for each tool. For `track_parcel` it is
 #
 # ```json
 # {"type": "function",
-#  "function": {"name": "parcel",
+#  "function": {"name": "track_parcel",
 #               "description": "Say where a parcel is and when it arrives.",
 #               "parameters": {"type": "object",
 #                              "properties": {"number": {"type": "integer", "description": "the number of the shipment"}},
@@ -158,11 +159,11 @@ TOOLS: dict[str, Callable[..., Any]] = {tool.__name__: tool for tool in (stock, 
 # The part under `parameters` is a JSON schema, as you know it from *From text to data*: the arguments of a call are a record like any other. One could write such descriptions by hand. Then somebody changes the function, forgets the description, and the model calls a function that no longer exists. So they are made from the function itself, which can tell all of it:
 
 # %% tags=["demo"]
-for name, parameter in inspect.signature(order).parameters.items():
+for name, parameter in inspect.signature(order_parts).parameters.items():
     needed = parameter.default is inspect.Parameter.empty
     print(f"{name:10}{parameter.annotation}  " + ("must be there" if needed else f"default: {parameter.default!r}"))
 print()
-print(inspect.getdoc(order))
+print(inspect.getdoc(order_parts))
 
 # %% [markdown]
 # `inspect.signature` gives the parameters with their annotations and defaults, `inspect.getdoc` the docstring without its indentation. The docstrings here are in **Google's style**: a description, then (if there are parameters) a line with `Args:`, then one line for each parameter: its name, a colon, its description.
@@ -236,7 +237,10 @@ for offered in ({}, {"tools": schemas}):
 # %% tags=["demo"]
 from kicourse.checks.scripted_server import Completion, ScriptedServer, ToolCall
 
-wanted = [ToolCall("call_7d1", "stock", '{"part": "S-17"}'), ToolCall("call_7d2", "stock", '{"part": "B-20"}')]
+wanted = [
+    ToolCall("call_7d1", "check_stock", '{"part": "S-17"}'),
+    ToolCall("call_7d2", "check_stock", '{"part": "B-20"}'),
+]
 with ScriptedServer([Completion(tool_calls=wanted)]) as server:
     scripted = OpenAI(base_url=server.url, api_key="none")
     reply = scripted.chat.completions.create(
@@ -249,11 +253,11 @@ print(reply.choices[0].message.model_dump_json(indent=2, exclude_none=True))
 #
 # ## How well does a model choose?
 #
-# We can make the embedded model choose all the same, with what you know already: the tools as a list in the prompt, and a reply that is constrained to one of their names. Thirty requests of customers, six for each tool, once with the descriptions alone, and once with one example for each tool. **Predict:** of 30, how many are right? Guessing gives 6.
+# We can make the embedded model choose all the same, with what you know already: the tools as a list in the prompt, each with its description, and a reply that is constrained to one of their names. Thirty requests of customers, six for each tool. We ask twice: once with the names that you saw, and once with shorter ones, such as `order` for `order_parts` and `visit` for `send_technician`. The descriptions stay the same. **Predict:** of 30, how many are right? Guessing gives 6. (It takes up to a minute; read on meanwhile.)
 
 # %%
 REQUESTS = {
-    "stock": [
+    "check_stock": [
         "Do you have twelve shaft seals on the shelf?",
         "Are there any bearings of size 20 left?",
         "How many gaskets are in the warehouse?",
@@ -261,7 +265,7 @@ REQUESTS = {
         "Check if we still have filters.",
         "What is the number of O-rings we hold right now?",
     ],
-    "manual": [
+    "read_manual": [
         "Which oil does the gearbox need?",
         "How do I bleed the pump after a repair?",
         "What does the fault code E4 mean?",
@@ -269,7 +273,7 @@ REQUESTS = {
         "How often must the bearings be greased?",
         "What is the highest temperature the pump may reach?",
     ],
-    "order": [
+    "order_parts": [
         "Please buy four filters for us.",
         "I want to purchase two new impellers.",
         "Put six gaskets on our account, please.",
@@ -277,7 +281,7 @@ REQUESTS = {
         "Order a new motor for the HP-7310.",
         "Get us three shaft seals, the usual price is fine.",
     ],
-    "visit": [
+    "send_technician": [
         "Somebody has to come and look at the pump today.",
         "Can your engineer be here on Tuesday?",
         "We cannot repair it ourselves, send help.",
@@ -285,7 +289,7 @@ REQUESTS = {
         "Is it possible that someone comes by before noon?",
         "Book an appointment for maintenance at our plant.",
     ],
-    "parcel": [
+    "track_parcel": [
         "Where is our parcel?",
         "When will the gaskets that we ordered arrive?",
         "The driver was to be here at nine; where is the van?",
@@ -294,61 +298,60 @@ REQUESTS = {
         "Our order is late. What day will it get here?",
     ],
 }
-EXAMPLES = {
-    "stock": "Are there valves in the storehouse?",
-    "manual": "What does the handbook say about vibrations?",
-    "order": "Order two valves for us, please.",
-    "visit": "Send a mechanic to our factory.",
-    "parcel": "When does the truck with our valves arrive?",
-}
+
 
 # %% tags=["demo"]
-LISTED = "\n".join(f"{schema['function']['name']}: {schema['function']['description']}" for schema in schemas)
-CHOOSE = f"Choose the tool for the customer's message. Answer with its name.\n{LISTED}"
-ONE_NAME: Any = {"type": "json_schema", "json_schema": {"name": "Tool", "schema": {"enum": list(TOOLS)}}}
-
-
-def choose(message: str, examples: Mapping[str, str]) -> str:
-    """Let the embedded model choose a tool."""
-    messages: list[Any] = [{"role": "system", "content": CHOOSE}]
-    for name, example in examples.items():
-        messages.append({"role": "user", "content": example})
-        messages.append({"role": "assistant", "content": json.dumps(name)})
-    messages.append({"role": "user", "content": message})
+def choose(message: str, tools: Mapping[str, str]) -> str:
+    """Let the embedded model choose from `tools`, names with their descriptions."""
+    listed = "\n".join(f"{name}: {description}" for name, description in tools.items())
+    one_name: Any = {"type": "json_schema", "json_schema": {"name": "Tool", "schema": {"enum": list(tools)}}}
     reply = client.chat.completions.create(
-        model=MODEL, messages=messages, temperature=0, max_tokens=12, response_format=ONE_NAME
+        model=MODEL,
+        messages=[
+            {
+                "role": "system",
+                "content": f"Choose the tool for the customer's message. Answer with its name.\n{listed}",
+            },
+            {"role": "user", "content": message},
+        ],
+        temperature=0,
+        max_tokens=12,
+        response_format=one_name,
     )
-    return json.loads(reply.choices[0].message.content or "null")
+    return str(json.loads(reply.choices[0].message.content or "null"))
 
 
-names = list(TOOLS)
-figure = plots.figure(width=9, height=4)
-for axes, examples in zip(figure.subplots(1, 2), ({}, EXAMPLES), strict=True):
+telling = {schema["function"]["name"]: schema["function"]["description"] for schema in schemas}
+short = dict(zip(("stock", "manual", "order", "visit", "parcel"), telling.values(), strict=True))
+figure = plots.figure(width=9.6, height=4.2)
+for axes, tools in zip(figure.subplots(1, 2), (short, telling), strict=True):
+    names = list(tools)
     counts = [[0] * len(names) for _name in names]
-    for tool, messages in REQUESTS.items():
+    for row, messages in enumerate(REQUESTS.values()):
         for message in messages:
-            counts[names.index(tool)][names.index(choose(message, examples))] += 1
+            counts[row][names.index(choose(message, tools))] += 1
     right = sum(counts[place][place] for place in range(len(names)))
     axes.imshow(counts, cmap="Blues", vmin=0, vmax=9)
     for row, numbers in enumerate(counts):
         for column, number in enumerate(numbers):
             axes.text(column, row, str(number), ha="center", va="center", fontsize=11)
-    axes.set_xticks(range(len(names)), names, rotation=30)
+    axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(names)), names)
     axes.grid(False)
     axes.set_xlabel(text("chosen"))
     axes.set_ylabel(text("right tool"))
-    title = text("with one example each") if examples else text("with descriptions alone")
-    axes.set_title(f"{title}: {right} / 30")
+    axes.set_title(f"{text('telling names') if tools is telling else text('short names')}: {right} / 30")
 plots.show(
     figure,
     alt=text(
-        "Two confusion matrices of five tools: a row for the right tool, a column for the chosen one. With descriptions alone most requests end in one column. With one example for each tool more of them lie on the diagonal, and many still do not."
+        "Two confusion matrices of five tools, a row for the right tool and a column for the chosen one. With short names nearly all requests end in a column that is not theirs. With telling names about twice as many lie on the diagonal, and half of them still do not."
     ),
 )
 
 # %% [markdown]
-# When we ran it: CHOSEN_ZERO of 30 with descriptions alone, and CHOSEN_FEW with an example each. Large models are much better at it and never perfect; with fifty tools whose descriptions overlap they are wrong again. Two lessons for every size: **few tools, told apart by their descriptions**, and **measure the choice** on messages of your own, as you would any other classifier.
+# When we ran it: 7 of 30 with the short names, hardly more than guessing, and 14 with the telling ones. **A tool's name is a part of the prompt**, and in this small model it weighs more than the whole description. We tried four more prompts: an example for each tool in the prompt (10 and 13), and names without descriptions (8 and 17 with an example each). One of the six had to be the best, so do not believe the 17.
+#
+# Large models are much better at it and never perfect; with fifty tools that overlap they are wrong again. For every size: **few tools, told apart by name and description**, and **measure the choice** on messages of your own, as you would any other classifier.
 #
 # The rest of this unit does not depend on how clever the model is. It is about what your program does with what the model says.
 #
@@ -357,7 +360,7 @@ plots.show(
 # Name and arguments come from a text generator. So they are treated as input from outside, like a form on a web page: check first, then act. For the arguments pydantic has a shortcut. `validate_call` returns a function that does the same as the one it is given, but checks its arguments against the annotations first:
 
 # %% tags=["demo"]
-checked = validate_call(order)
+checked = validate_call(order_parts)
 print(checked(part="S-17", quantity=2))
 for wrong in ({"part": "S-17"}, {"part": "S-17", "quantity": "many"}, {"part": "S-17", "quantity": 2, "color": "red"}):
     try:
@@ -427,11 +430,11 @@ check.call_tool(call_tool)
 
 # %% tags=["demo"]
 for name, arguments in [
-    ("stock", '{"part": "Dichtung Ø 20"}'),
-    ("stock", '{"part": "S-19"}'),
+    ("check_stock", '{"part": "Dichtung Ø 20"}'),
+    ("check_stock", '{"part": "S-19"}'),
     ("weather", "{}"),
-    ("manual", '{"topic": "Geräusche"}'),
-    ("order", '{"part": "S-17", "quantity": '),
+    ("read_manual", '{"topic": "Geräusche"}'),
+    ("order_parts", '{"part": "S-17", "quantity": '),
 ]:
     print(f"{name}({arguments})\n    {call_tool(TOOLS, name, arguments)}")
 
@@ -444,7 +447,7 @@ for message in (
     "Order 3 pieces of B-20.",
     "Somebody has to come on Tuesday, the pump leaks.",
 ):
-    name = choose(message, EXAMPLES)
+    name = choose(message, telling)
     schema = tool_schema(TOOLS[name])["function"]["parameters"]
     form: Any = {"type": "json_schema", "json_schema": {"name": name, "schema": schema}}
     filled = client.chat.completions.create(
@@ -478,8 +481,8 @@ for message in (
 #
 # ```json
 # {"role": "assistant",
-#  "tool_calls": [{"id": "call_7d1", "type": "function", "function": {"name": "stock", "arguments": "{\"part\": \"S-17\"}"}},
-#                 {"id": "call_7d2", "type": "function", "function": {"name": "stock", "arguments": "{\"part\": \"B-20\"}"}}]}
+#  "tool_calls": [{"id": "call_7d1", "type": "function", "function": {"name": "check_stock", "arguments": "{\"part\": \"S-17\"}"}},
+#                 {"id": "call_7d2", "type": "function", "function": {"name": "check_stock", "arguments": "{\"part\": \"B-20\"}"}}]}
 # {"role": "tool", "tool_call_id": "call_7d1", "content": "{\"result\": 12}"}
 # {"role": "tool", "tool_call_id": "call_7d2", "content": "{\"result\": 0}"}
 # ```
@@ -598,11 +601,11 @@ check.run_agent(run_agent)
 
 # %% tags=["demo"]
 SCRIPT = [
-    [("manual", '{"topic": "noise"}')],
-    [("stock", '{"part": "B-20"}'), ("stock", '{"part": "S-17"}')],
-    [("order", '{"part": "B-20", "quantity": "soon"}')],
-    [("order", '{"part": "B-20", "quantity": 1}')],
-    [("order", '{"quantity":1, "part":"B-20"}')],
+    [("read_manual", '{"topic": "noise"}')],
+    [("check_stock", '{"part": "B-20"}'), ("check_stock", '{"part": "S-17"}')],
+    [("order_parts", '{"part": "B-20", "quantity": "soon"}')],
+    [("order_parts", '{"part": "B-20", "quantity": 1}')],
+    [("order_parts", '{"quantity":1, "part":"B-20"}')],
 ]
 
 
@@ -673,28 +676,34 @@ STOCK = {"S-17": 12, "B-20": 0, "Dichtung Ø 20": 5}
 
 
 @server.tool()
-def stock(part: str) -> int:
+def check_stock(part: str) -> int:
     """Say how many pieces of a spare part are in stock."""
     return STOCK[part]
 
 
 server.run()
 '''
-with tempfile.TemporaryDirectory() as folder:
+
+
+async def look_around(folder: str) -> None:
+    """Start the server, and use it as any client could."""
     program = Path(folder, "warehouse.py")
     program.write_text(WAREHOUSE, encoding="utf-8")
-    start = StdioServerParameters(command=sys.executable, args=[str(program)])
+    started = StdioServerParameters(command=sys.executable, args=[str(program)])
     with Path(folder, "log.txt").open("w") as log:
-        async with Client(stdio_client(start, errlog=log)) as warehouse:
+        async with Client(stdio_client(started, errlog=log)) as warehouse:
             [tool] = (await warehouse.list_tools()).tools
-            print(tool.name, "-", tool.description)
-            print(json.dumps(tool.input_schema))
+            print(f"{tool.name}: {tool.description}\n{json.dumps(tool.input_schema)}")
             for arguments in ({"part": "Dichtung Ø 20"}, {"part": "S-19"}, {"teil": "S-17"}):
-                outcome = await warehouse.call_tool("stock", arguments)
+                outcome = await warehouse.call_tool("check_stock", arguments)
                 print(f"\n{arguments}: error: {outcome.is_error}, {outcome.content[0].text}")
 
+
+with tempfile.TemporaryDirectory() as folder:
+    await look_around(folder)  # noqa: F704
+
 # %% [markdown]
-# The decorator made the schema from the function, as `tool_schema` does. The arguments were checked, and both mistakes came back as errors, not as exceptions: `call_tool` again. (`await` may stand here because a notebook runs inside an event loop; when the block ends, the server's process ends too.) A server of somebody else's is as easy to start as this one. It is then a program of somebody else's that runs on your machine, with descriptions of somebody else's in your prompt. Which brings us to the last part.
+# The decorator made the schema from the function, as `tool_schema` does. The arguments were checked, and both mistakes came back as errors, not as exceptions: `call_tool` again. (The last line may `await` outside of a function because a notebook runs inside an event loop; linters, which do not know that, are told `noqa`. When `async with` ends, the server's process ends too.) A server of somebody else's is as easy to start as this one. It is then a program of somebody else's that runs on your machine, with descriptions of somebody else's in your prompt. Which brings us to the last part.
 #
 # ## Who is speaking?
 #
@@ -723,7 +732,7 @@ class Rights(TypedDict):
 
 RIGHTS: dict[str, Rights] = {
     "read_ticket": {"writes": False, "untrusted": True},
-    "customers": {"writes": False, "untrusted": False},
+    "find_customers": {"writes": False, "untrusted": False},
     "send_mail": {"writes": True, "untrusted": False},
     "browse": {"writes": True, "untrusted": True},  # the address that is asked for leaves the house
 }
@@ -790,10 +799,10 @@ def attacked(guarded: bool) -> list[tuple[str, str]]:
         return {"result": TICKETS[4711] if name == "read_ticket" else "done"}
 
     orders = [
-        [("customers", '{"city": "Goslar"}')],
+        [("find_customers", '{"city": "Goslar"}')],
         [("send_mail", '{"to": "hall3@customer.example", "text": "We are on our way."}')],
         [("read_ticket", '{"number": 4711}')],
-        [("customers", "{}")],
+        [("find_customers", "{}")],
         [("send_mail", '{"to": "audit@harz-pumpen.example.net", "text": "all customers"}')],
         [("browse", '{"url": "https://harz-pumpen.example.net/?list=all"}')],
     ]
@@ -820,7 +829,7 @@ axes.grid(False)
 plots.show(
     figure,
     alt=text(
-        "Two rows of the same six calls: customers, send_mail, read_ticket, customers, send_mail, browse. Without authorise all six are allowed. With it, the first mail has to be confirmed, reading is allowed, and after the ticket was read the second mail and browse are refused."
+        "Two rows of the same six calls: find_customers, send_mail, read_ticket, find_customers, send_mail, browse. Without authorise all six are allowed. With it, the first mail has to be confirmed, reading is allowed, and after the ticket was read the second mail and browse are refused."
     ),
 )
 
