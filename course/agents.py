@@ -473,7 +473,7 @@ for message in (
     print(f"{message}\n    {name}({arguments})\n    {outcome}\n    {said.choices[0].message.content!r}\n")
 
 # %% [markdown]
-# AGENT_REMARK
+# When we ran it: a visit for a question about stock; an order of the right part in the right quantity, but by express, which nobody wanted and somebody pays for; and a look into the stock for a leak. The sentences at the end have little to do with any of it. Your code did its part each time: nothing crashed, and nothing was called that was not well-formed. **Well-formed is not right**, as valid was not. What an agent may do without asking is the question of the last task.
 #
 # ## The loop
 #
@@ -703,7 +703,7 @@ with tempfile.TemporaryDirectory() as folder:
     await look_around(folder)  # noqa: F704
 
 # %% [markdown]
-# The decorator made the schema from the function, as `tool_schema` does. The arguments were checked, and both mistakes came back as errors, not as exceptions: `call_tool` again. (The last line may `await` outside of a function because a notebook runs inside an event loop; linters, which do not know that, are told `noqa`. When `async with` ends, the server's process ends too.) A server of somebody else's is as easy to start as this one. It is then a program of somebody else's that runs on your machine, with descriptions of somebody else's in your prompt. Which brings us to the last part.
+# The decorator made the schema from the function, as `tool_schema` does. The arguments were checked, and both mistakes came back as errors, not as exceptions: `call_tool` again. (What an exception says stays inside, unless the tool raises the package's own `ToolError`.) (The last line may `await` outside of a function because a notebook runs inside an event loop; linters, which do not know that, are told `noqa`. When `async with` ends, the server's process ends too.) A server of somebody else's is as easy to start as this one. It is then a program of somebody else's that runs on your machine, with descriptions of somebody else's in your prompt. Which brings us to the last part.
 #
 # ## Who is speaking?
 #

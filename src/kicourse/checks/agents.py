@@ -515,7 +515,8 @@ def calls(trial: Trial, answer: Handle) -> None:
     workshop = _draw_workshop(trial, answer, ("str", "int"), ("Literal", "bool?"), ("list[str]", "float", "str?"))
     for name, function in workshop.functions.items():
         arguments = function.arguments(trial.rng)
-        for result in (chats.sentence(trial.rng), {"left": int(trial.rng.integers(100)), "where": ["Öllager", "A 7"]}):
+        where = {"left": int(trial.rng.integers(100)), "where": ["Öllager 🛢️", "A\u200b7"]}
+        for result in (chats.sentence(trial.rng), where):
             workshop.require_result(name, arguments, result, arguments)
         optional = {one.name: one.good[-1] for one in function.parameters if one.default is not None}
         given = {key: value for key, value in arguments.items() if key not in optional}
