@@ -19,6 +19,7 @@ def failed(verdict: Any) -> list[str]:
     return [result.name for result in verdict.criteria if result.status != "passed"]
 
 
+@pytest.mark.long
 def test_a_mistake_costs_its_own_criterion_only() -> None:
     expected = {
         "defaults_required": "requires",
@@ -90,32 +91,31 @@ def test_an_agent_that_writes_its_messages_by_hand_is_diagnosed_too() -> None:
     def by_hand(client: Any, question: str, schemas: Any, call: Any, max_steps: int = 8, max_tokens: int = 8000) -> Any:
         create = client.chat.completions.create
         chat = [{"content": "Use the tools.", "role": "system"}, {"content": question, "role": "user"}]
-        steps = []
+        steps: list[Any] = []
         while True:
             reply = create(messages=chat, model=gpt.MODEL, tools=schemas)
             said, tokens = reply.choices[0].message, reply.usage.total_tokens
             if not said.tool_calls:
-                return honest.Run((*steps, honest.Step((), tokens)), "answered", said.content)
+                return check._Run(said.content, "answered", [*steps, check._Step(tokens, [])])
             wanted = said.model_dump()["tool_calls"]
             chat.append({"tool_calls": wanted, "content": said.content, "role": "assistant"})
             done = []
             for one in wanted:
                 name, arguments = one["function"]["name"], one["function"]["arguments"]
                 outcome = call(name, arguments)
-                done.append(honest.ToolRecord(name, arguments, outcome))
+                done.append(check._ToolRecord(name, arguments, outcome))
                 content = check._json(outcome)
                 chat.append({"tool_call_id": wanted[0]["id"], "content": content, "role": "tool"})
-            steps.append(honest.Step(tuple(done), tokens))
+            steps.append(check._Step(tokens, done))
 
     verdict = check.run_agent.run(by_hand)
     assert "parallel" in failed(verdict)
     assert "under the id of the first call" in verdict.diagnosis
 
 
-def test_a_tool_that_is_lent_the_wrong_way_round_is_no_call() -> None:
-    def swapped(*args: Any, **limits: int) -> Any:
-        *first, call = args
-        return honest.run_agent(*first, lambda name, arguments: call(arguments, name), **limits)
+def test_a_call_with_its_arguments_swapped_is_none() -> None:
+    def swapped(client: Any, question: str, schemas: Any, call: Any, **limits: Any) -> Any:
+        return honest.run_agent(client, question, schemas, lambda name, arguments: call(arguments, name), **limits)
 
     verdict = check.run_agent.run(swapped)
     assert "goes_on" in failed(verdict)
