@@ -519,7 +519,7 @@ class ToolRecord:
 class Step:
     """One request and its reply."""
 
-    tokens: int  # usage.total_tokens of this request; 0 if the server does not say
+    tokens: int  # usage.total_tokens of this request, or 0
     calls: list[ToolRecord]  # empty if the model answered
 
 
@@ -542,7 +542,7 @@ class Run:
 # 3. Else look whether the run is over: this was step number `max_steps` (`"steps"`); the tokens of all steps so far, this one included, have reached `max_tokens` (`"tokens"`); or one of the calls was already made in an earlier step of this run, with the same name and the same arguments as data (`"repeated"`). Then return without making any call of this reply. If several of these hold, name any of them. Arguments that are not JSON are the same if their texts are.
 # 4. Else make every call, in order, through `call(name, arguments)`, which is given to your function: `arguments` as the model wrote them, the outcome is a dictionary as from `call_tool`. Append the messages, and go on.
 #
-# Every step is recorded, the last one too; calls that were not made have the outcome `None`. An error of the server's goes on to the caller. (The same call twice within one reply: do as you like.)
+# Every step is recorded, the last one too; calls that were not made have the outcome `None`. Not every server sends a `usage`: where `reply.usage` is `None`, the step's `tokens` are 0. An error of the server's goes on to the caller. (The same call twice within one reply: do as you like.)
 
 
 # %% task="run_agent"

@@ -94,7 +94,7 @@ def test_an_agent_that_writes_its_messages_by_hand_is_diagnosed_too() -> None:
         steps: list[Any] = []
         while True:
             reply = create(messages=chat, model=gpt.MODEL, tools=schemas)
-            said, tokens = reply.choices[0].message, reply.usage.total_tokens
+            said, tokens = reply.choices[0].message, reply.usage.total_tokens if reply.usage else 0
             if not said.tool_calls:
                 return check._Run(said.content, "answered", [*steps, check._Step(tokens, [])])
             wanted = said.model_dump()["tool_calls"]

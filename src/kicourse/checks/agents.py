@@ -754,6 +754,17 @@ def raises(tools: Any, name: str, arguments: str) -> Any:
     return {"result": _validated(tools[name], json.loads(arguments))}
 
 
+_REFUSED_ANYWAY = "`**` refuses what is no mapping with a TypeError of its own; this one only says it more kindly"
+
+call_tool.equivalent("if not isinstance(given, dict):", "if False:", reason=_REFUSED_ANYWAY)
+call_tool.equivalent('raise TypeError("the arguments are no JSON object")', "pass", reason=_REFUSED_ANYWAY)
+call_tool.equivalent(
+    'return {"error": f"{type(error).__name__}: {error}"[:LONGEST_ERROR]}',
+    'return {"error": f"{type(error).__name__}: {error}"[:LONGEST_ERROR - 1]}',
+    reason="`LONGEST_ERROR` characters are the most, and one less is as good",
+)
+
+
 # ---------------------------------------------------------------- run_agent
 
 run_agent = Check(
@@ -902,10 +913,10 @@ class _Played:
             for call in step:
                 made = self.play.made.index((call.name, call.arguments))
                 wanted.append(("tool", call.id, self.play.outcome(made)))
-        got = [_message(message) for message in self.messages(number)]
-        told = got[0] if got else ("", "")
+        messages = self.messages(number)
+        got = [_message(message) for message in messages]
         self.trial.require(
-            told[0] == "system" and str(told[1]).strip(),
+            got and got[0][0] == "system" and messages[0].get("content") and str(got[0][1]).strip(),
             _("The first message is not the system's, which tells the model what it is there for."),
             expected="system: INSTRUCTIONS",
         )
@@ -1038,12 +1049,12 @@ def parallel(trial: Trial, answer: Handle) -> None:
 def records(trial: Trial, answer: Handle) -> None:
     play = _Play(trial)
     wanted = [play.call() for _step in range(2)]
-    tokens = [int(count) for count in trial.rng.integers(50, 500, size=3)]
-    replies = [play.wants(call, tokens=count) for call, count in zip(wanted, tokens, strict=False)]
-    played = play.run(answer, *replies, Completion(chats.sentence(trial.rng), usage=play.usage(tokens[-1])))
+    tokens = [int(count) for count in trial.rng.integers(50, 500, size=2)]
+    replies = [play.wants(call, tokens=count) for call, count in zip(wanted, tokens, strict=True)]
+    played = play.run(answer, *replies, Completion(chats.sentence(trial.rng)))  # which does not say what it cost
     played.require_requests(3)
     calls = [[(call.name, call.arguments, play.outcome(number))] for number, call in enumerate(wanted)]
-    _require_steps(played, list(zip(tokens, [*calls, []], strict=True)))
+    _require_steps(played, [*zip(tokens, calls, strict=True), (0, [])])
 
 
 def _require_steps(played: _Played, wanted: list[tuple[int, list[Any]]]) -> None:
@@ -1174,7 +1185,7 @@ class _Agent:
     kept: Callable[[Any], list[Any]] = lambda message: [message]
     history: Callable[[list[Any]], list[Any]] = lambda messages: messages
     offered: Callable[[int], bool] = lambda step: True
-    spent: Callable[[Any], int] = lambda usage: int(usage.total_tokens)
+    spent: Callable[[Any], int] = lambda usage: int(usage.total_tokens) if usage else 0
     total: Callable[[list[int]], int] = sum
     key: Callable[[str, str], Any] = _as_data
     late: int = 0  # by how many steps the limit is missed
@@ -1311,7 +1322,7 @@ def no_token_limit() -> Any:
 
 @run_agent.misconception(_("only the tokens that the model wrote: the prompts are paid for as well"), factory=True)
 def written_tokens() -> Any:
-    return _agent(spent=lambda usage: usage.completion_tokens)
+    return _agent(spent=lambda usage: usage.completion_tokens if usage else 0)
 
 
 @run_agent.misconception(
@@ -1336,6 +1347,11 @@ def by_name_alone() -> Any:
     return _agent(key=lambda name, _arguments: name)
 
 
+@run_agent.misconception(_("a `usage` taken for granted, which not every server sends"), factory=True)
+def usage_expected() -> Any:
+    return _agent(spent=lambda usage: usage.total_tokens)
+
+
 @run_agent.misconception(_("calls recorded without their outcomes"), factory=True)
 def outcomes_not_recorded() -> Any:
     return _agent(
@@ -1343,6 +1359,31 @@ def outcomes_not_recorded() -> Any:
             replace(step, calls=[replace(call, outcome=None) for call in step.calls]) for step in steps
         ]
     )
+
+
+_TASTE = "the temperature is a matter of taste, and the task does not name it"
+_SAME_JSON = "with escapes or without, it is the same JSON"
+
+run_agent.equivalent(
+    "reply = create(model=MODEL, messages=messages, tools=schemas, temperature=0)",
+    "reply = create(model=MODEL, messages=messages, tools=schemas)",
+    reason=_TASTE,
+)
+run_agent.equivalent(
+    "reply = create(model=MODEL, messages=messages, tools=schemas, temperature=0)",
+    "reply = create(model=MODEL, messages=messages, tools=schemas, temperature=1)",
+    reason=_TASTE,
+)
+run_agent.equivalent(
+    "content = json.dumps(record.outcome, ensure_ascii=False)",
+    "content = json.dumps(record.outcome)",
+    reason=_SAME_JSON,
+)
+run_agent.equivalent(
+    "content = json.dumps(record.outcome, ensure_ascii=False)",
+    "content = json.dumps(record.outcome, ensure_ascii=True)",
+    reason=_SAME_JSON,
+)
 
 
 # ---------------------------------------------------------------- authorise

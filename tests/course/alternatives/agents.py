@@ -124,25 +124,26 @@ def run_agent(
         create: Any = client.chat.completions.create
         reply = create(model="SmolLM2-135M-Instruct", messages=chat, tools=list(schemas), tool_choice="auto")
         said = reply.choices[0].message.model_dump(exclude_none=True)
+        cost = getattr(reply.usage, "total_tokens", 0)
         asked = [(one["function"]["name"], one["function"]["arguments"]) for one in said.get("tool_calls", ())]
         if not asked:
-            return Run((*steps, Step((), reply.usage.total_tokens)), "answered", said["content"])
+            return Run((*steps, Step((), cost)), "answered", said["content"])
         data = []
         for name, arguments in asked:
             try:
                 data.append((name, _frozen(json.loads(arguments))))
             except ValueError:
                 data.append((name, arguments))
-        spent = sum(step.tokens for step in steps) + reply.usage.total_tokens
+        spent = sum(step.tokens for step in steps) + cost
         reasons = {"repeated": any(one in before for one in data), "tokens": spent >= max_tokens}
         reasons["steps"] = number == max_steps
         for reason, holds in reasons.items():
             if holds:
                 calls = tuple(ToolRecord(name, arguments, None) for name, arguments in asked)
-                return Run((*steps, Step(calls, reply.usage.total_tokens)), reason, None)
+                return Run((*steps, Step(calls, cost)), reason, None)
         before += data
         made = tuple(ToolRecord(name, arguments, call(name, arguments)) for name, arguments in asked)
-        steps = (*steps, Step(made, reply.usage.total_tokens))
+        steps = (*steps, Step(made, cost))
         chat.append(said)
         for one, done in reversed(list(zip(said["tool_calls"], made, strict=True))):
             outcome = json.dumps(done.outcome, indent=1)
