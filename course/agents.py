@@ -230,7 +230,7 @@ for offered in ({}, {"tools": schemas}):
     print(f"{reply.usage.prompt_tokens} tokens of prompt: {reply.choices[0].message.content}")
 
 # %% [markdown]
-# Nothing: the prompt has as many tokens as before. There is no magic in `tools`. A server writes them into the prompt, in a form that the model has seen in training, and recognises the form in which such a model asks for a call. SmolLM2-135M never saw either, so the server leaves them out. **Whether a model can use tools is a property of its training**, and it stands in its model card.
+# Nothing: the prompt has as many tokens as before. There is no magic in `tools`. A server writes them into the prompt, in a form that the model has seen in training, and recognises the form in which such a model asks for a call. SmolLM2-135M never saw either, so the server leaves them out. **Whether a model can use tools is a property of its training**, and it stands in its *model card*, the page on which its makers describe it.
 #
 # A model that was trained for it would reply as follows. (These words are ours, not a model's: `ScriptedServer` is a real server on your machine that says what was written down for it. We will use it wherever you should see the same run as we did.)
 
@@ -495,7 +495,7 @@ for message in (
 #
 # * **Steps.** A model that looks for a part which does not exist looks for ever. A *step* is one request with its reply; there are at most so many.
 # * **Tokens.** Each request sends the whole dialogue again, so ten steps cost far more than ten times one. `usage.total_tokens` says what a request cost, prompt and reply together.
-# * **Repeats.** The most common way to get stuck is to make the same call again, get the same outcome, and make the same call again. Which calls are the same? `{"part": "S-17", "quantity": 2}` and `{"quantity":2,"part":"S-17"}` are, though their texts differ. So compare **data**, not text: parse the arguments, and write them again in one fixed form (`json.dumps(..., sort_keys=True)`).
+# * **Repeats.** A common way to get stuck is to make the same call again, get the same outcome, and make the same call again. Which calls are the same? `{"part": "S-17", "quantity": 2}` and `{"quantity":2,"part":"S-17"}` are, though their texts differ. So compare **data**, not text: parse the arguments, and write them again in one fixed form (`json.dumps(..., sort_keys=True)`).
 #
 # When a brake is pulled, the calls of the last reply are *not* made: nobody would read their outcomes, and an order might be among them.
 #
@@ -703,7 +703,7 @@ with tempfile.TemporaryDirectory() as folder:
     await look_around(folder)  # noqa: F704
 
 # %% [markdown]
-# The decorator made the schema from the function, as `tool_schema` does. The arguments were checked, and both mistakes came back as errors, not as exceptions: `call_tool` again. (What an exception says stays inside, unless the tool raises the package's own `ToolError`.) (The last line may `await` outside of a function because a notebook runs inside an event loop; linters, which do not know that, are told `noqa`. When `async with` ends, the server's process ends too.) A server of somebody else's is as easy to start as this one. It is then a program of somebody else's that runs on your machine, with descriptions of somebody else's in your prompt. Which brings us to the last part.
+# The decorator made the schema from the function, as `tool_schema` does. The arguments were checked, and both mistakes came back as errors, not as exceptions: `call_tool` again. (What an exception says stays inside, unless the tool raises the package's own `ToolError`.) (`async` and `await` mark where a program waits for another one without standing still; *Calls that survive production* explains them. That `await` may stand outside of a function is special to notebooks, and `noqa` tells it to linters. When `async with` ends, the server's process ends too.) A server of somebody else's is as easy to start as this one. It is then a program of somebody else's that runs on your machine, with descriptions of somebody else's in your prompt. Which brings us to the last part.
 #
 # ## Who is speaking?
 #
@@ -748,6 +748,7 @@ RIGHTS: dict[str, Rights] = {
 # | **writes** | allow what a person has confirmed, else ask for it: confirm | refuse |
 # | **is unknown** | refuse | refuse |
 #
+# * A tool *writes* if it changes something **or sends something out of the house**. Looking up a web page is writing in this sense, since the address that is asked for can carry a list of customers away.
 # * *Untrusted content was read* if any call that was made in this run, however long ago, was one of an `untrusted` tool. The text stays in the dialogue, so the danger does.
 # * Reading stays possible: an agent that may do nothing any more is no use to anybody.
 # * A confirmation is for **one call, exactly this one**: the same name and the same arguments, made once. "Two seals, yes" is not "two hundred seals, yes". If the same call is to be made twice, it has to be confirmed twice.
@@ -780,7 +781,7 @@ def authorise(
 check.authorise(authorise)
 
 # %% [markdown]
-# Now let a model obey the ticket: it reads it, looks up the customers, and mails them away; for good measure it tries a web address too. Its part is written down again, and it does the same both times. The tools do no more than say so. **Predict:** which calls go through without your function, and which with it?
+# Now let a model obey the ticket: it reads it, looks up the customers, and mails them away; for good measure it tries a web address too. Its part is written down again, and it does the same both times. The tools only say `done`. **Predict:** which calls go through without your function, and which with it?
 
 
 # %% tags=["demo"]

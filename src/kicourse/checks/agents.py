@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from kicourse.checks import AnswerRaised, Check, Failed, Handle, Record, Trial, _, chats
+from kicourse.checks import AnswerRaised, Check, Failed, Handle, Record, Trial, _, chats, json_schema
 from kicourse.checks.scripted_server import Completion, ScriptedServer, ToolCall
 from kicourse.checks.show import show
 
@@ -132,8 +132,6 @@ tool_schema = Check(
     ),
 )  # fmt: skip
 
-_LONGEST_SCHEMA = 20_000
-
 
 def _schema(trial: Trial, answer: Handle, function: _Function) -> dict[str, Any]:
     """Return the inner part of the tool's schema; fail with words if it is not shaped like one."""
@@ -160,18 +158,10 @@ def _parameters(trial: Trial, answer: Handle, function: _Function) -> dict[str, 
 
 def _allows(trial: Trial, schema: dict[str, Any], arguments: Mapping[str, Any]) -> bool:
     """Whether a JSON schema allows these arguments; fail if it is no JSON schema."""
-    import json
-
-    from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
-    from referencing import Registry
-
     try:
-        small = len(json.dumps(schema)) <= _LONGEST_SCHEMA
-        Draft202012Validator.check_schema(schema)
-        # With a registry of its own it looks nowhere else for what a `$ref` names.
-        return small and Draft202012Validator(schema, registry=Registry()).is_valid(dict(arguments))
-    except Exception as error:  # whatever a schema holds that is none
-        message = trial.text(_("That is not a valid JSON schema: {error}"), error=chats.short(str(error)))
+        return json_schema.allows(schema, dict(arguments))
+    except ValueError as error:
+        message = trial.text(_("That is not a valid JSON schema: {error}"), error=str(error))
         raise Failed(message, "", show(schema)) from error
 
 
@@ -1116,7 +1106,7 @@ def _require_stopped(played: _Played, reason: str, wanted: Sequence[ToolCall]) -
 @run_agent.criterion(
     _("stops at a call that was made before, however it is written"),
     points=0.5,
-    why=_("The same call brings the same outcome, and then the same call: this is how most agents get stuck. What is "
+    why=_("The same call brings the same outcome, and then the same call: this is how agents get stuck. What is "
           "compared is data: the order of fields, spaces and escapes mean nothing."),
 )  # fmt: skip
 def repeats(trial: Trial, answer: Handle) -> None:
