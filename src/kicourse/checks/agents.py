@@ -781,7 +781,7 @@ class _Play:
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
         self.question = chats.sentence(trial.rng, words=7)
-        self.names = [str(name) for name in trial.rng.choice(_TOOLS, size=8, replace=False)]
+        self.names = [str(name) for name in trial.rng.choice(_TOOLS, size=4, replace=False)]
         self.schemas = [_offered(name, chats.sentence(trial.rng, words=3)) for name in self.names]
         self.drawn = 0
         self.brought = chats.sentence(trial.rng, words=3)
