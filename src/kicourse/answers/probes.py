@@ -92,6 +92,14 @@ def spoil(reply: Any) -> None:
 
 
 @probe
+def function(_answer: Any, name: str, source: str, **given: Any) -> Any:
+    """Build the function `name` from its source, as a notebook would define it; it may use the names in `given`."""
+    namespace = {"__name__": "__main__", **given}
+    exec(compile(source, f"<{name}>", "exec"), namespace)
+    return namespace[name]
+
+
+@probe
 def state_dict(module: Any) -> dict[str, Any]:
     """The weights of a torch module, by name, each a tensor of its own."""
     return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
