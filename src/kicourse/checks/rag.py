@@ -1244,7 +1244,7 @@ def inside_long_source(trial: Trial, answer: Handle) -> None:
     why=_("Many embedders give long vectors to long texts. A plain dot product then rewards length."),
 )
 def any_length(trial: Trial, answer: Handle) -> None:
-    for low, high in ((0.05, 0.2), (4.0, 20.0), (0.1, 10.0)):
+    for low, high in ((4.0, 20.0), (0.05, 0.2), (0.1, 10.0)):
         rng = trial.rng.spawn(1)[0]
         _faithful(
             trial,
@@ -1264,17 +1264,19 @@ def any_length(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def nothing_to_measure(trial: Trial, answer: Handle) -> None:
     rng = trial.rng
-    source, claim, blank, other = _sentences(rng, 4)
-    meaning = _Meaning(rng, [source], {claim: (0, 0.9)})
+    source, beside, claim, blank, other = _sentences(rng, 5)
+    meaning = _Meaning(rng, [source, beside], {claim: (0, 0.9)})
     for text, sources in (("", [_text([source])]), (" \n", [_text([source])]), (_text([claim]), []), ("", [])):
         got = _measure(trial, answer, text, sources, meaning, 0.5)
         message = _("An answer without a sentence, or no source at all: that is 0.0.")
         trial.close(got, 0.0, message)
+    got = _measure(trial, answer, _text([claim]), [_text([source]), _text([beside])], meaning, 0.5)
+    trial.close(got, 1.0, _("The answer has one sentence, and a source supports it."))
     # `blank` and `other` are unknown to the embedder, which gives them zeros.
-    got = _measure(trial, answer, _text([claim, blank]), [_text([source]), _text([other])], meaning, 0.5)
-    trial.close(
-        got, 0.5, _("Of two sentences the embedder knows one, and a source supports it; a source is unknown too.")
-    )
+    got = _measure(trial, answer, _text([claim]), [_text([other]), _text([source])], meaning, 0.5)
+    trial.close(got, 1.0, _("One source supports the only sentence; the other one has a vector of zeros."))
+    got = _measure(trial, answer, _text([claim, blank]), [_text([source])], meaning, 0.5)
+    trial.close(got, 0.5, _("One of two sentences is supported; the other one has a vector of zeros."))
 
 
 Embed = Callable[[list[str]], Any]
