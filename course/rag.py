@@ -636,7 +636,7 @@ KINDS = (text("the same,\nother words"), text("false,\nsame words"), text("somet
 
 figure = plots.figure(width=8, height=3.2)
 axes = figure.subplots()
-for row, (name, color) in enumerate(zip(KINDS, (plots.GREEN, plots.RED, plots.GREY), strict=True)):
+for row, color in enumerate((plots.GREEN, plots.RED, plots.GREY)):
     jitter = [row + 0.14 * ((place * 7) % 5 - 2) / 2 for place in range(len(CLAIMS))]
     axes.plot(near[:, row], jitter, "o", color=color, alpha=0.75, markersize=7, markeredgewidth=0)
     axes.plot([np.median(near[:, row])] * 2, [row - 0.3, row + 0.3], color=color)
