@@ -90,7 +90,7 @@ for question in (
 #
 # ## What the search finds
 #
-# Here is the manual, one passage for each topic, and a search as you built it in the last unit: words and meaning, fused by their ranks. What is found arrives as a list of hits, the best first.
+# Here is the manual, one passage for each topic, and a search as you built it in the last unit: words and meaning, fused by their ranks. What is found arrives as a list of hits, the best first. A hit is a dict with three keys; a `TypedDict` only says which, and of which types.
 
 
 # %%
@@ -266,7 +266,7 @@ for budget in (BUDGET, 70):
 # %% [markdown]
 # ## Does it help?
 #
-# Do not believe it, measure it. Here are 24 questions, each with the passage that answers it and with what a right answer must contain. (Such a list is worth more than any prompt. Ours took an hour.)
+# Do not believe it, measure it. Here are 24 questions, each with the passage that answers it and with what a right answer must contain. (Such a list is worth more than any prompt. Make one before you make the second prompt.)
 
 # %% tags=["demo"]
 QUESTIONS = [  # question, the passage that answers it, what a right answer contains (a regular expression)
