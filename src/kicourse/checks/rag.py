@@ -1188,7 +1188,7 @@ def _faithful(
     unsupported: int = 0,
     documents: Sequence[int],
     repeated: bool = False,
-    scale: Callable[[Any], Any] | None = None,
+    lengths: tuple[float, float] = (1.0, 1.0),
 ) -> None:
     """Let the answer measure a text with so many supported sentences, against documents of so many sentences.
 
@@ -1206,8 +1206,7 @@ def _faithful(
         about, near = [0], [0.97] * len(said)
     claims = {claim: (about[place % len(about)], near[place]) for place, claim in enumerate(said)}
     meaning = _Meaning(rng, evidence, claims)
-    if scale is not None:
-        meaning.vectors = {sentence: scale(vector) for sentence, vector in meaning.vectors.items()}
+    meaning.vectors = {sentence: float(rng.uniform(*lengths)) * vector for sentence, vector in meaning.vectors.items()}
     ends = [sum(documents[: place + 1]) for place in range(len(documents))]
     sources = [_text(evidence[end - size : end]) for size, end in zip(documents, ends, strict=True)]
     shuffled = [said[place] for place in rng.permutation(len(said))]
@@ -1244,16 +1243,8 @@ def inside_long_source(trial: Trial, answer: Handle) -> None:
     why=_("Many embedders give long vectors to long texts. A plain dot product then rewards length."),
 )
 def any_length(trial: Trial, answer: Handle) -> None:
-    for low, high in ((4.0, 20.0), (0.05, 0.2), (0.1, 10.0)):
-        rng = trial.rng.spawn(1)[0]
-        _faithful(
-            trial,
-            answer,
-            supported=2,
-            unsupported=3,
-            documents=[2, 3],
-            scale=lambda vector, rng=rng, low=low, high=high: float(rng.uniform(low, high)) * vector,
-        )
+    for lengths in ((4.0, 20.0), (0.05, 0.2), (0.1, 10.0)):
+        _faithful(trial, answer, supported=2, unsupported=3, documents=[2, 3], lengths=lengths)
 
 
 @faithfulness.criterion(
@@ -1296,6 +1287,14 @@ def _units(vectors: Any, zeros: float = 1.0) -> Any:
         return vectors / np.where(lengths == 0, zeros, lengths)
 
 
+def _split_all(sources: list[str]) -> list[str]:
+    return [sentence for source in sources for sentence in _split(source)]
+
+
+def _share_supported(similarities: Any, threshold: float) -> Any:
+    return (similarities.max(axis=1) >= threshold).mean()
+
+
 def _measuring(
     answer: str,
     sources: list[str],
@@ -1304,8 +1303,8 @@ def _measuring(
     *,
     units: Callable[[Any], Any] = _units,
     claims: Callable[[str], list[str]] = _split,
-    evidence: Callable[[list[str]], list[str]] = lambda sources: [s for source in sources for s in _split(source)],
-    share: Callable[[Any, float], Any] = lambda similarities, threshold: (similarities.max(axis=1) >= threshold).mean(),
+    evidence: Callable[[list[str]], list[str]] = _split_all,
+    share: Callable[[Any, float], Any] = _share_supported,
     empty: float = 0.0,
 ) -> Any:
     """Measure rightly, apart from what a misconception changes."""
