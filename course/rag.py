@@ -33,7 +33,7 @@ client = OpenAI()
 MODEL = gpt.model()
 
 # %% [markdown]
-# This is the way from a question to an answer. The search is given; you write the other boxes. Two of them have a way out to the red one, and these two are what makes the difference between a demonstration and something that you can put before customers.
+# This is the way from a question to an answer. You write the blue boxes; the search you know. Two of the blue ones have a way out to the red one, and these two are what makes the difference between a demonstration and something that you can put before customers.
 
 # %% tags=["demo"]
 figure = plots.figure(width=9, height=3)
@@ -168,7 +168,7 @@ INSTRUCTIONS = (
 )
 
 # %% [markdown]
-# A source is a text that somebody else wrote. Usually a colleague; but tickets, web pages and supplier's documents are searched as well. Suppose that this note lies in the index:
+# A source is a text that somebody else wrote. Usually a colleague; but tickets, web pages and suppliers' documents are searched as well. Suppose that this note lies in the index:
 
 # %% tags=["demo"]
 NOTE = """Valve HP-2041: see the data sheet.
@@ -596,7 +596,7 @@ print(sentences("The valve opens at 6 bar [1]. It is sealed [1, 2]! Order by 2 p
 # Write `faithfulness`: the share of the answer's sentences that are supported.
 #
 # * The answer and every source are cut by `sentences`.
-# * `embed` takes a list of texts and returns an array with a row for each, of any length. How often you call it does not matter; never call it with an empty list.
+# * `embed` takes a list of texts and returns an array with a row for each, its vector. Vectors may be of any length. How often you call it does not matter; never call it with an empty list.
 # * A sentence of the answer is supported if its cosine similarity to at least one sentence of any source is at least `threshold`, which is above 0. A vector of zeros has the similarity 0 to everything.
 # * If the answer has no sentence, or the sources have none, the result is 0.0.
 
