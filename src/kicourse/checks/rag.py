@@ -237,7 +237,7 @@ def best_kept(trial: Trial, answer: Handle) -> None:
         built, fit = task.built(trial, answer), task.fitting()
         is_beginning = built.sources == task.sources[: len(built.sources)]
         if not is_beginning or len(built.sources) < fit:
-            message = _("Of {count} sources the first {fit} fit. These are in the prompt: {numbers}.")
+            message = _("From the first on, {fit} of {count} sources fit. These are in the prompt: {numbers}.")
             numbers = [task.sources.index(text) + 1 if text in task.sources else "?" for text in built.sources]
             listed = f"sources={numbers}".replace("'", "")
             trial.require(False, message, count=len(task.sources), fit=fit, numbers=listed)
@@ -552,7 +552,7 @@ def every_way(trial: Trial, answer: Handle) -> None:
     why=_("A number that was never shown is made up, and what stands before it probably too."),
 )
 def unknown_refused(trial: Trial, answer: Handle) -> None:
-    message = _("With {count} sources, this reply cites one that does not exist: {reply}")
+    message = _("Sources shown: {count}. This reply cites one that does not exist: {reply}")
     for count in (1, int(trial.rng.integers(3, 9))):
         over = count + int(trial.rng.integers(1, 5))
         for marks in (
