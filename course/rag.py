@@ -163,8 +163,8 @@ for hit in retrieve("At which pressure does the relief valve open?"):
 
 # %%
 INSTRUCTIONS = (
-    "Answer the question in one sentence, with the facts of the numbered sources and nothing else. "
-    "Name the source at the end of the sentence, like [1]."
+    "Answer the question from the numbered sources alone, in one sentence, and end it with the number of its source, "
+    "like [1]. If the sources do not answer it, say: not found."
 )
 
 # %% [markdown]
@@ -353,16 +353,16 @@ plots.show(
 # %% [markdown]
 # Without a source nothing is right: what the model never read it cannot know. With sources some of it is, and that is the whole gain of RAG. But even with the right passage before its eyes, a model of this size fails at more than half of the questions. No search mends that, a larger model does. What you can do is to notice it, and that is what the rest of this unit is about.
 #
-# Can a better instruction help? We tried four, each with the right passage alone, on a slightly earlier version of this list:
+# Can a better instruction help? We tried four, each with the right passage alone, on a slightly earlier version of this list. (With the three best passages of a search by meaning, the first one got 9 right, without any source none.)
 #
 # | instruction | right | cites a source that exists |
 # | --- | --- | --- |
-# | the one above | 8 of 24 | 11 of 24 |
-# | "... from the numbered sources alone ... If the sources do not answer it, say: not found." | 10 of 24 | 8 of 24 |
+# | the one above | 10 of 24 | 8 of 24 |
+# | "... in one sentence, with the facts of the numbered sources and nothing else. Name the source at the end of the sentence, like [1]." | 8 of 24 | 11 of 24 |
+# | the same, and "If the sources do not answer the question, write: not found." | 8 of 24 | 5 of 24 |
 # | a shorter one, with one example dialogue | 12 of 24 | 4 of 24 |
-# | the one above, and "If the sources do not answer the question, write: not found." | 8 of 24 | 5 of 24 |
 #
-# The instruction that cites most is not the one that answers best, and differences of this size are within chance with 24 questions. With a larger model you would ask for "not found", too. Measure it with yours.
+# The instruction that cites most is not the one that answers best, and differences of this size are within chance with 24 questions. "Not found", by the way, this model hardly ever says, however you ask it; larger ones do. Measure it with yours.
 #
 # ## Which sources does it cite?
 #
@@ -555,9 +555,10 @@ check.answer(answer)
 
 # %% tags=["demo"]
 for question in (
+    "Where do I reset the dry-running protection?",
     "At which pressure does the relief valve open?",
-    "What does E17 on the panel mean?",
     "How hot may the bearings become?",
+    "When do I have to change the mechanical seal?",
     "Who won the football match yesterday?",
     "How much does a new impeller cost?",
 ):
@@ -567,7 +568,15 @@ for question in (
         print(f"        source: {source}")
 
 # %% [markdown]
-# The question about football cost nothing: no request was sent. The one about the price went to the model, since a passage about impellers *is* near to it. And some good questions end as "unverified": this model cites in about half of its replies, and what it does not cite the customer does not see. Larger models cite nearly always when they are told to. The rule stays the same, and the share of "unverified" is the first number that you would put on a dashboard.
+# When we ran it, there was one of each kind:
+#
+# * The reset is answered, rightly, and with its source.
+# * "The relief valve opens at 6 bar", wrote the model, which is right. But it cited nothing, and the customer does not see it. That is the price.
+# * To the bearings it wrote 95 °C, with the 80 °C before its eyes, and cited nothing either. That is the gain: a wrong answer that nobody saw.
+# * About the seal it cites source 3, which exists, and says nothing at all. Cited is not supported.
+# * The football match cost nothing: no request was sent. The price of an impeller did, since a passage about impellers *is* near.
+#
+# Larger models cite nearly always when they are told to. The rules stay the same, and the share of "unverified" is the first number that you would put on a dashboard.
 #
 # ## Is it in the sources?
 #

@@ -720,8 +720,8 @@ answer = Check(
 
 # The notebook's own words, so that a learner's requests and answers can be compared with those of a misconception.
 INSTRUCTIONS = (
-    "Answer the question in one sentence, with the facts of the numbered sources and nothing else. Name the source at "
-    "the end of the sentence, like [1]."
+    "Answer the question from the numbered sources alone, in one sentence, and end it with the number of its source, "
+    "like [1]. If the sources do not answer it, say: not found."
 )
 NOT_FOUND = "I found nothing about this in our manual."
 BUDGET = 600
