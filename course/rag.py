@@ -351,7 +351,7 @@ plots.show(
 )
 
 # %% [markdown]
-# Without a source nothing is right: what the model never read it cannot know. With sources some of it is, and that is the whole gain of RAG. But even with the right passage before its eyes, a model of this size fails at more than half of the questions. No search mends that, a larger model does. What you can do is to notice it, and that is what the rest of this unit is about.
+# Without a source nothing is right: what the model never read it cannot know. With sources some of it is, and that is the whole gain of RAG. But even with the right passage before its eyes, a model of this size fails at more than half of the questions. No search mends that; a larger model may. What you can do is to notice it, and that is what the rest of this unit is about.
 #
 # Can a better instruction help? We tried four, each with the right passage alone, on a slightly earlier version of this list. (With the three best passages of a search by meaning, the first one got 9 right, without any source none.)
 #
@@ -362,7 +362,7 @@ plots.show(
 # | the same, and "If the sources do not answer the question, write: not found." | 8 of 24 | 5 of 24 |
 # | a shorter one, with one example dialogue | 12 of 24 | 4 of 24 |
 #
-# The instruction that cites most is not the one that answers best, and differences of this size are within chance with 24 questions. "Not found", by the way, this model hardly ever says, however you ask it; larger ones do. Measure it with yours.
+# The instruction that cites most is not the one that answers best, and differences of this size are within chance with 24 questions. Measure it with your model.
 #
 # ## Which sources does it cite?
 #
@@ -576,7 +576,7 @@ for question in (
 # * About the seal it cites source 3, which exists, and says nothing at all. Cited is not supported.
 # * The football match cost nothing: no request was sent. The price of an impeller did, since a passage about impellers *is* near.
 #
-# Larger models cite nearly always when they are told to. The rules stay the same, and the share of "unverified" is the first number that you would put on a dashboard.
+# With a larger model the shares are others, and you measure them in the same way. The rules stay, and the share of "unverified" is the first number that you would put on a dashboard.
 #
 # ## Is it in the sources?
 #
