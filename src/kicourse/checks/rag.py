@@ -476,6 +476,13 @@ def changed_listed(instructions: str, question: str, sources: list[str], budget:
     return replace(right, sources=[_harmless(source) for source in right.sources])
 
 
+build_prompt.equivalent(
+    "for shown in range(len(sources), -1, -1):",
+    "for shown in range(len(sources), -2, -1):",
+    reason="a round more, with all sources but the last: what is too long without sources is too long with them",
+)
+
+
 # ---------------------------------------------------------------- cited_sources
 
 cited_sources = Check(
@@ -1104,6 +1111,22 @@ def catches_everything(client: Any, question: str, retrieve: Retrieve, threshold
         return _Answer(NOT_FOUND, [], "not_found")
 
 
+_REQUEST = "completion = client.chat.completions.create(model=MODEL, messages=messages{options})"
+_OPTIONS = ", temperature=0, max_tokens=200"
+for _options in (", max_tokens=200", ", temperature=0", ", temperature=1, max_tokens=200"):
+    answer.equivalent(
+        _REQUEST.format(options=_OPTIONS),
+        _REQUEST.format(options=_options),
+        reason="temperature and a limit for the reply are matters of taste, and the task does not name them",
+    )
+for _limit in (201, 199, 1, 0):
+    answer.equivalent(
+        _REQUEST.format(options=_OPTIONS),
+        _REQUEST.format(options=f", temperature=0, max_tokens={_limit}"),
+        reason="the task names no limit, and which one is too low depends on the model; scripted replies ignore it",
+    )
+
+
 # ---------------------------------------------------------------- faithfulness
 
 faithfulness = Check(
@@ -1402,3 +1425,15 @@ def empty_is_faithful(answer: str, sources: list[str], embed: Embed, threshold: 
 @faithfulness.misconception(_("NaN for an answer that says nothing: a mean of nothing"))
 def empty_is_nan(answer: str, sources: list[str], embed: Embed, threshold: float) -> Any:
     return _measuring(answer, sources, embed, threshold, empty=math.nan)
+
+
+faithfulness.equivalent(
+    "return vectors / np.where(lengths == 0, 1, lengths)",
+    "return vectors / np.where(lengths == 0, 2, lengths)",
+    reason="zeros divided by any number are zeros",
+)
+faithfulness.equivalent(
+    "return float(np.mean(similarities.max(axis=1) >= threshold))",
+    "return float(np.mean(similarities.max(axis=1) > threshold))",
+    reason="a cosine meets a threshold exactly by rounding only, and that differs between right ways to compute it",
+)
