@@ -918,11 +918,11 @@ def keeps_best(trial: Trial, answer: Handle) -> None:
     trial.equal(run.report.epoch, 1, message)
 
     development, test = ([_labelled(_batch(trial.rng, 40), label)] for label in (0, 1))
-    run = _Run(trial, answer, _single_minded(trial.rng, (3, 6)), development, test, rate=0.8)
+    run = _Run(trial, answer, _single_minded(trial.rng, (4, 8)), development, test, rate=0.4)
     shares = run.report.development
     found = ", ".join(f"{share:.2f}" for share in shares)
-    message = _("In the second epoch all labels were others. On the development set the accuracies were {found}, so this "
-                "epoch must be kept.")  # fmt: skip
+    message = _("In the second epoch all labels were others. On the development set the accuracies were {found}, so "
+                "this epoch must be kept.")  # fmt: skip
     trial.equal(run.report.epoch, shares.index(max(shares)) + 1, message, found=found)
     right = run.accuracy(trial, development)
     message = _("The model that was left sorts {share} of the development set rightly, and the best epoch {best}: "
