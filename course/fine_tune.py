@@ -41,41 +41,42 @@ torch.set_num_threads(1)  # batches this small gain little from a second core
 # %% [markdown]
 # ## What you will have at the end
 #
-# These are our results, on the machine on which this notebook was written (two cores, Python 3.11): the share of messages that were sorted rightly, learned from 1,000 messages. Left, messages from a generator whose verbs and phrases had been kept away from training; right, messages that a person wrote. Look at both halves before you believe either.
+# These are our results, on the machine on which this notebook was written (two cores, Python 3.11): the share of messages that were sorted rightly, learned from 1,000 messages. Left, 400 messages from a generator whose verbs and phrases had been kept away from training; right, 72 messages that were written one by one. Look at both halves before you believe either.
 
 # %% tags=["demo"]
-RESULTS = {"TF-IDF": (0.0, 0.0), "frozen": (0.0, 0.0), "LoRA": (0.0, 0.0), "full": (0.0, 0.0)}
-NAMES = [text("TF-IDF"), text("frozen vectors"), text("LoRA"), text("full fine-tuning")]
+RESULTS = {"TF-IDF": (0.52, 0.50), "frozen": (0.53, 0.46), "LoRA": (0.68, 0.57)}
+NAMES = [text("TF-IDF"), text("frozen vectors"), text("LoRA")]
 
-figure = plots.figure(width=9, height=2.7)
+figure = plots.figure(width=9, height=2.5)
 for column, (axes, title, guess) in enumerate(
     zip(
         figure.subplots(1, 2, sharey=True),
-        (text("unseen verbs and phrases (400)"), text("written by hand (72)")),
+        (text("unseen verbs and phrases"), text("written by hand")),
         (0.5, 0.667),
         strict=True,
     )
 ):
     shares = [pair[column] for pair in RESULTS.values()]
-    bars = axes.barh(NAMES, shares, color=[plots.GREY, plots.GREY, plots.BLUE, plots.ORANGE])
-    axes.bar_label(bars, fmt="%.2f", padding=4)
-    axes.axvline(guess, color=plots.INK, linewidth=1, linestyle=":")
-    axes.set_xlim(0, 1.12)
+    bars = axes.barh(NAMES, shares, color=[plots.GREY, plots.GREY, plots.BLUE])
+    for label in axes.bar_label(bars, fmt="%.2f", padding=4):
+        label.set_bbox({"facecolor": plots.PAPER, "edgecolor": "none", "pad": 1})
+    axes.axvline(guess, color=plots.INK, linewidth=1, linestyle=":", zorder=0.5)
+    axes.set_xlim(0, 1)
     axes.set_title(title)
-    axes.set_xlabel(text("share sorted rightly (dotted: always the more frequent label)"), fontsize=8.5)
+    axes.set_xlabel(text("share sorted rightly (dotted: always the same label)"), fontsize=8.5)
     axes.grid(visible=False)
 axes.invert_yaxis()  # of both: they share it
 plots.show(
     figure,
     alt=text(
-        "Two groups of bars, the share of messages sorted rightly by four methods. On unseen verbs and phrases TF-IDF and frozen vectors are near 0.5, LoRA and full fine-tuning clearly above. On messages written by hand fine-tuning is no better than frozen vectors."
+        "Two groups of bars, the share of messages sorted rightly. On unseen verbs and phrases: TF-IDF 0.52, frozen vectors 0.53, LoRA 0.68. On messages written by hand: TF-IDF 0.50, frozen vectors 0.46, LoRA 0.57, all below the 0.67 that always saying 'open' gets."
     ),
 )
 
 # %% [markdown]
 # ## The messages
 #
-# A first model needs examples, and the service desk has not kept any. So we write a small grammar that makes as many as we like: a verb that is good news ("runs") or bad news ("leaks"), affirmed or denied, often with a word about the past. **No single word tells**: "runs" is in solved and open messages equally often. (The messages are in English because MiniLM read hardly anything else.)
+# A first model needs examples, and the service desk has not kept any. So we write a small grammar that makes as many as we like: a verb that is good news ("runs") or bad news ("leaks"), affirmed or denied, often with a word about the past. **It takes two words to tell**: what the verb means, and whether it is affirmed or denied. (The messages are in English because MiniLM read hardly anything else.)
 #
 # Generated text carries a trap: a test made by the same grammar asks for nothing new. Therefore a third of the verbs and of the phrases is **held out**. The development and the test set use those alone.
 
@@ -133,13 +134,13 @@ counting = make_pipeline(
     TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=10, max_iter=2_000)
 )
 counting.fit(texts_of(training), labels_of(training))
-frozen = LogisticRegression(C=10, max_iter=5_000)
+frozen = LogisticRegression(max_iter=5_000)
 frozen.fit(sentence_vectors(texts_of(training)), labels_of(training))
 print("TF-IDF", counting.score(texts_of(development), labels_of(development)))
 print("frozen", frozen.score(sentence_vectors(texts_of(development)), labels_of(development)))
 
 # %% [markdown]
-# Both guess. Why the vectors cannot do better shows in a picture: the cosine similarity of six sentences, three with a fault and three without.
+# Both guess: 0.54 and 0.55 when we ran it. TF-IDF has never seen these verbs. The vectors do know what they mean; why that does not help shows in a picture: the cosine similarity of six sentences, three with a fault and three without.
 
 # %% tags=["demo"]
 SENTENCES = [
@@ -176,7 +177,7 @@ draw_similarities(
     sentence_vectors(SENTENCES),
     text("before fine-tuning"),
     text(
-        "A table of cosine similarities of six sentences. 'The pump leaks' is nearly the same as 'the pump no longer leaks', although one is open and the other solved; the three open ones are less alike."
+        "A table of cosine similarities of six sentences. 'The pump leaks' is nearly the same as 'the pump no longer leaks', although one is open and the other solved; the open one 'the pump does not run' is less like it."
     ),
 )
 
@@ -390,7 +391,7 @@ def make_batches(texts: list[list[int]], labels: list[int], size: int, generator
 check.make_batches(make_batches)
 
 # %% [markdown]
-# What it saves, on our own messages. Each column is a text of a batch, dark is text, light is padding.
+# What it saves, on our own messages. Each column is a text of a batch, dark is text, light is padding. When we ran it, bucketing brought the padding from 33 % down to 1 %.
 
 
 # %% tags=["demo"]
@@ -530,7 +531,7 @@ check.fine_tune(fine_tune)
 # %% [markdown]
 # ## The real thing
 #
-# Two epochs of 1,000 messages, 126 steps. It takes about a minute. **Predict** the accuracy on the test set, whose verbs and phrases the model has never been shown, and on the 72 messages written by hand.
+# Two epochs of 1,000 messages, 126 steps. It takes about a minute of computing. **Predict** the accuracy on the test set, whose verbs and phrases the model has never been shown, and on the 72 messages written by hand. And which of the two epochs will be kept?
 
 # %% tags=["demo"]
 generator = torch.Generator().manual_seed(0)
@@ -578,7 +579,56 @@ draw_similarities(
 )
 
 # %% [markdown]
-# RESULTS_TEXT
+# When we ran it: 0.68 on the test set, with an interval from 0.63 to 0.72. That is clearly more than the frozen vectors' 0.53. The model has learned something about denial that it can use on verbs that it was never shown. The *first* epoch was kept: in the second the accuracy on the development set fell from 0.67 to 0.64, probably because by then the model was learning the training phrases by heart.
+#
+# And 0.57 by hand, less than the 0.67 that somebody gets who always says "open". Real people write "False alarm, someone had closed the tap", and nothing in our grammar is like that. **A fine-tuned model is as narrow as its data.** This one must not send vans.
+#
+# How many messages does it take? The learning curve, measured on the test set in separate runs. With 250 messages LoRA guesses like the others; and it has not levelled off at 1,000.
+
+# %% tags=["demo"]
+MESSAGES = [250, 500, 1_000]
+CURVES = {
+    text("LoRA"): ([0.53, 0.61, 0.675], plots.BLUE),
+    text("frozen vectors"): ([0.537, 0.545, 0.527], plots.ORANGE),
+    text("TF-IDF"): ([0.487, 0.517, 0.520], plots.GREY),
+}
+figure = plots.figure(height=3)
+axes = figure.subplots()
+for name, (shares, color) in CURVES.items():
+    intervals = [wilson(round(400 * share), 400) for share in shares]
+    axes.plot(MESSAGES, shares, color=color, marker="o", label=name)
+    axes.fill_between(MESSAGES, [low for low, _ in intervals], [high for _, high in intervals], color=color, alpha=0.15)
+axes.set_xticks(MESSAGES)
+axes.set_ylim(0.4, 0.8)
+axes.set_xlabel(text("messages to learn from"))
+axes.set_ylabel(text("accuracy on the test set"))
+axes.legend(loc="upper left", ncols=3, fontsize=8.5)
+plots.show(
+    figure,
+    alt=text(
+        "Learning curves with intervals. TF-IDF and frozen vectors stay near 0.5 however many messages there are; LoRA begins with them at 250 messages and is clearly above them at 1,000."
+    ),
+)
+
+# %% [markdown]
+# ## All that we measured
+#
+# Before this unit was written we tried several data sets, and it would be cherry-picking to show only the one on which fine-tuning wins. So here are all of them: the accuracy with 800 texts to learn from (353 in the second row, where there are no more), one run each, on one core; LoRA and full fine-tuning with two epochs. (*Tickets* are messages that one of six teams has to answer. *Three states* are standstill, limping and solved. The last two rows are a first version of our messages; they differ in a few words.)
+#
+# | data | labels | test texts | most frequent label | TF-IDF | frozen | LoRA | full |
+# | --- | --- | --- | --- | --- | --- | --- | --- |
+# | docstring: which library? (other files) | 6 | 480 | 0.35 | 0.48 | 0.59 | 0.58 | 0.58 |
+# | docstring: which family of scikit-learn? (other files) | 6 | 107 | 0.41 | 0.66 | 0.71 | 0.70 | |
+# | ticket: which team? (unseen patterns) | 6 | 480 | 0.19 | 0.33 | 0.84 | 0.82 | |
+# | ticket: which team? (by hand) | 6 | 150 | 0.17 | 0.42 | 0.81 | 0.80 | |
+# | three states (unseen phrases) | 3 | 480 | | 0.29 | 0.51 | 0.53 | |
+# | three states (by hand) | 3 | 72 | 0.33 | 0.47 | 0.49 | 0.61 | |
+# | open or solved (unseen verbs and phrases) | 2 | 480 | 0.50 | 0.53 | 0.49 | 0.71 | 0.70 |
+# | open or solved (by hand) | 2 | 72 | 0.67 | 0.49 | 0.65 | 0.56 | 0.53 |
+#
+# Empty cells were not measured. Read it row by row. Where the label is a *topic* (library, team), frozen vectors and a logistic regression, which take ten seconds, are as good as anything. Where the label lies *across* the topic, fine-tuning wins on data like the training data; for open or solved it loses again where the test is written by people. Between LoRA and full fine-tuning no difference can be seen. LoRA took 39 s of computing and full fine-tuning 80 s; the file that you publish has 1.2 MB in place of 90.
+#
+# > **Change it.** `from kicourse.data import tickets` has the messages for six teams: `tickets.generate(rng, 1_000, held_out=False)` and `tickets.written()`, each with `text` and `team`. Or set `RANK` to 1. Write down your guess first.
 
 # %% [markdown]
 # ## Publish it

@@ -110,7 +110,8 @@ def test_a_card_may_be_written_as_people_write_cards() -> None:
         files = honest.model_files(model, labels, facts, report)
         return {**files, "README.md": files["README.md"].replace(b"\n", b"\r\n")}
 
-    assert check.model_files.run(windows).status == "passed"
+    verdict = check.model_files.run(windows)
+    assert verdict.status == "passed", verdict
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"---\n[\n---\n", b"---\n- a\n---\n", b"{" * 10_000])

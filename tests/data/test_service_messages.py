@@ -25,12 +25,12 @@ def test_what_is_held_out_never_comes_in_training() -> None:
         assert words in held_out
 
 
-def test_no_single_word_tells_the_label() -> None:
+def test_whether_something_is_denied_does_not_tell_the_label() -> None:
     messages = service_messages.generate(np.random.default_rng(0), 4_000, held_out=False)
-    for word in ("run", "runs", "leaks", "not", "has"):
+    for word in ("not", "has", "it", "longer"):
         shares = [message.label == "solved" for message in messages if word in message.text.split()]
-        assert len(shares) > 30
-        assert 0.3 < sum(shares) / len(shares) < 0.7, word
+        assert len(shares) > 100
+        assert 0.4 < sum(shares) / len(shares) < 0.6, word
 
 
 def test_equal_generators_make_equal_messages() -> None:

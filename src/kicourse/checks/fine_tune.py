@@ -12,11 +12,10 @@ from typing import Any
 
 import lazy_loader
 
-from kicourse.checks import AnswerRaised, Check, Failed, Handle, Record, Trial, _
+from kicourse.checks import AnswerRaised, Check, Handle, Record, Trial, _
 
 np = lazy_loader.load("numpy")
 torch = lazy_loader.load("torch")
-safetensors_torch = lazy_loader.load("safetensors.torch")
 yaml = lazy_loader.load("yaml")
 
 UNIT = "fine_tune"
@@ -1247,11 +1246,12 @@ class _Published:
 
     def weights(self, trial: Trial) -> dict[str, Any]:
         """Read the file with the weights."""
+        from safetensors import torch as safetensors
+
+        content = self.file(trial, _WEIGHTS)
         try:
-            held: dict[str, Any] = safetensors_torch.load(self.file(trial, _WEIGHTS))
-        except Exception as error:
-            if isinstance(error, Failed):
-                raise
+            held: dict[str, Any] = safetensors.load(content)
+        except Exception as error:  # of several libraries, whose bytes these may be meant for
             message = _("{name} cannot be read as safetensors: {error}")
             trial.require(False, message, name=_WEIGHTS, error=str(error))
         return held
@@ -1391,6 +1391,8 @@ def _files(
     without_interval: bool = False,
 ) -> dict[str, bytes]:
     """Make the files with faults on demand."""
+    from safetensors import torch as safetensors
+
     weights = {name: part.detach().contiguous() for name, part in model.named_parameters() if kept(name, part)}
     head = {name: facts[name] for name in ("base_model", "license", "language")}
     head["pipeline_tag"] = "text-classification"
@@ -1404,7 +1406,7 @@ def _files(
     text = ", ".join(f"{100 * number:.1f} %" for number in numbers)
     card = f"---\n{yaml.safe_dump(head)}---\n{text}\n" if front else f"# Model\n\n{text}\n"
     return {
-        _WEIGHTS: safetensors_torch.save(weights),
+        _WEIGHTS: safetensors.save(weights),
         _CONFIG: json.dumps(config(facts, labels)).encode(),
         _CARD: card.encode(),
     }

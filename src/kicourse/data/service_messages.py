@@ -3,9 +3,10 @@
     messages = service_messages.generate(rng, 800, held_out=False)   # as many as you like, from a grammar
     written = service_messages.written()                             # 72, written one by one
 
-"It leaks" is open and "it no longer leaks" is solved, "it runs" is solved and "it no longer runs" is open: no single
-word tells. Half of all messages also say what was the case before. A third of the verbs and of the ways to say
-something are never used unless `held_out`, so that a test on those asks for sentences that no training has shown.
+"It leaks" is open and "it no longer leaks" is solved, "it runs" is solved and "it no longer runs" is open: it takes
+the verb and what is said of it. Three in four messages also say something of the past. A third of the verbs and of the
+ways to say something are never used unless `held_out`, so that a test on those asks for sentences that no training has
+shown.
 """
 
 from dataclasses import dataclass
