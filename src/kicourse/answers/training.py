@@ -228,7 +228,7 @@ def descend(module: nn.Module, inputs: list[Tensor], targets: Tensor, rate: floa
         with torch.no_grad():
             for parameter, gradient in zip(trained, gradients, strict=False):
                 if gradient is not None:
-                    parameter -= rate * gradient
+                    parameter.sub_(rate * gradient)
     return module
 
 

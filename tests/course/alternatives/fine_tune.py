@@ -17,6 +17,9 @@ Batch = tuple[Tensor, Tensor, Tensor]
 class lora_linear(nn.Module):  # noqa: N801
     """Computes with the whole matrix each time, as torch's parametrizations do."""
 
+    A: Tensor
+    B: Tensor
+
     def __init__(self, base: nn.Linear, rank: int, alpha: float) -> None:
         super().__init__()
         self.register_parameter("B", nn.Parameter(base.weight.new_zeros(base.out_features, rank)))
