@@ -158,3 +158,19 @@ def training(_answer: Any, name: str, *args: Any, **kwargs: Any) -> Any:
     from kicourse.answers import training as tools
 
     return getattr(tools, name)(*args, **kwargs)
+
+
+@probe
+def web(answer: Any, name: str, *args: Any, **kwargs: Any) -> Any:
+    """Do what answers/web.py offers: build apps and what stands behind them, drive an app, read a counter."""
+    from kicourse.answers import web as tools
+
+    return getattr(tools, name)(answer, *args, **kwargs)
+
+
+@probe
+def play(app: Any, backend: Any, steps: list[list[Any]], report: Callable[..., None], patience: float = 5.0) -> None:
+    """Drive an app (see `web.Stage`) and hand what happened to `report`, so that the check says what of it counts."""
+    from kicourse.answers.web import play
+
+    report(play(app, backend, steps, patience))

@@ -1,0 +1,1735 @@
+"""The checks of `service`: an answerer becomes an API. Apps are driven in raw ASGI, step by step (answers/web.py)."""
+
+import json
+import math
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kicourse.answers.handle import unobserved
+from kicourse.checks import Check, Failed, Handle, Trial, _, chats
+from kicourse.checks.show import show
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Step = list[Any]
+Headers = list[tuple[bytes, bytes]]
+
+_JSON = (b"content-type", b"application/json")
+_ODD = "Rohr ø 40 mm undicht 🛠️, Größe? \u200bDanke\u2028"
+
+
+# ---------------------------------------------------------------- how an app is tried
+
+
+def _get(name: str, path: str, *headers: tuple[bytes, bytes]) -> Step:
+    return ["ask", name, "GET", path, list(headers), b""]
+
+
+def _post(name: str, path: str, body: Any = b"") -> Step:
+    content = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
+    return ["ask", name, "POST", path, [_JSON], content]
+
+
+@dataclass(frozen=True)
+class _Reply:
+    """What one client got. `status` is 0 while nothing has come."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    ended: bool
+
+    @property
+    def media_type(self) -> str:
+        """The content type without its parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """Return the body read as JSON, or None where it is none."""
+        try:
+            return json.loads(self.text)
+        except ValueError:
+            return None
+
+    def __str__(self) -> str:
+        """Say it in a line, for a message."""
+        if not self.status:
+            return "-"
+        return f"{self.status} {self.media_type or '-'}: {chats.short(self.text, 160)}"
+
+
+class _Play:
+    """What happened while steps were played: notes, in order."""
+
+    def __init__(self, notes: Any) -> None:
+        self.notes: list[list[Any]] = [list(note) for note in notes if note]
+
+    def of(self, kind: str) -> list[list[Any]]:
+        """Return the details of all notes of a kind."""
+        return [note[1:] for note in self.notes if note[0] == kind]
+
+    def before_step(self, number: int) -> "_Play":
+        """Return what happened before the step with this number (from 0) was taken."""
+        return self._until(["step", number])
+
+    def before_end(self) -> "_Play":
+        """Return what happened before everybody was sent home."""
+        return self._until(["curtain"])
+
+    def _until(self, note: list[Any]) -> "_Play":
+        return _Play(self.notes[: self.notes.index(note)] if note in self.notes else self.notes)
+
+    def reply(self, name: str) -> _Reply:
+        """Return what this client got."""
+        started = [details[1:] for details in self.of("status") if details[0] == name]
+        status, headers = started[0] if started else (0, [])
+        body = b"".join(details[1] for details in self.of("body") if details[0] == name)
+        return _Reply(int(status), dict(headers), body, [name] in self.of("end"))
+
+    def behaviour(self) -> list[Any]:
+        """Return what the diagnosis compares: the order of events and the form of replies, but no wording."""
+        seen: list[Any] = []
+        for kind, *details in self.notes:
+            if kind in ("status", "raised"):
+                seen.append([kind, *details[:2]])
+            elif kind in ("called", "end", "early", "closed", "blocks the loop", "step", "curtain"):
+                seen.append([kind, *details])
+        names = dict.fromkeys(details[0] for details in self.of("status"))
+        for reply in map(self.reply, names):
+            data = reply.json()
+            seen.append([reply.media_type, sorted(data) if isinstance(data, dict) else None])
+        return seen
+
+
+def _play(trial: Trial, app: Handle, backend: Handle | None, steps: list[Step], patience: float = 5.0) -> _Play:
+    """Let the app play these steps and return what happened. Fails if the app does not start."""
+    told: list[Any] = []
+    app.probe("play", backend, steps, unobserved(lambda notes: told.append(notes)), patience)
+    play = _Play(told[0])
+    trial.observe(play.behaviour())
+    for name, *error in play.of("raised"):
+        if name == "startup":
+            message = _("Your app fails when a server starts it: {error}. It gets a scope of the type `lifespan` then.")
+            raise Failed(trial.text(message, error=": ".join(map(str, error))))
+    for outcome, error in play.of("startup"):
+        trial.require(outcome == "complete", _("Your app refuses to start: {error}"), error=error)
+    return play
+
+
+def _require_status(trial: Trial, reply: _Reply, status: int, sent: str) -> None:
+    if not reply.status:
+        message = _("{sent}: there is no answer at all, neither now nor later.")
+    else:
+        message = _("{sent}: that is answered with {reply}.")
+    trial.require(reply.status == status, message, expected=str(status), sent=sent, reply=str(reply))
+
+
+def _require_problem(trial: Trial, reply: _Reply, status: int, sent: str) -> dict[str, Any]:
+    """Fail unless a reply is an error as problem details; return them."""
+    _require_status(trial, reply, status, sent)
+    wanted = "application/problem+json"
+    message = _("{sent}: the error comes as `{found}`, not as problem details.")
+    trial.require(reply.media_type == wanted, message, expected=wanted, sent=sent, found=reply.media_type or "-")
+    data = reply.json()
+    message = _("{sent}: problem details have at least `type`, `title`, `status` and `detail`. Yours: {reply}")
+    whole = isinstance(data, dict) and {"type", "title", "status", "detail"} <= set(data)
+    trial.require(whole, message, sent=sent, reply=str(reply))
+    message = _("{sent}: the field `status` has to be the response's own status.")
+    trial.require(data["status"] == status, message, expected=str(status), sent=sent)
+    return dict(data)
+
+
+# ---------------------------------------------------------------- create_app
+
+create_app = Check(
+    "service",
+    "create_app",
+    title=_("An answerer becomes an app"),
+    hints=(
+        _("Two kinds of endpoints, two kinds of errors: which function may wait for seconds, and who writes the answer "
+          "when something goes wrong?"),
+        _("FastAPI runs a plain `def` in a thread and an `async def` in the event loop. And there are three errors to "
+          "handle with `@app.exception_handler(...)`: Starlette's `HTTPException`, `RequestValidationError`, and "
+          "`Exception` for all the rest."),
+        _("`def ask(question: Question) -> Answer: return answerer(question.question)`. The handlers return `problem("
+          "error.status_code, error.detail, error.headers)`, `problem(422, ...)` from `loc` and `msg` of each of "
+          "`error.errors()`, and `problem(500, ...)` with a sentence of your own."),
+    ),
+)  # fmt: skip
+
+
+def _asked(question: Any) -> str:
+    return f"POST /ask {chats.short(json.dumps({'question': question}, ensure_ascii=False), 80)}"
+
+
+def _answer_entry(rng: "np.random.Generator") -> dict[str, Any]:
+    return {"text": chats.sentence(rng), "sources": [chats.sentence(rng, words=2) for _number in range(2)]}
+
+
+def _made(answer: Handle, script: list[dict[str, Any]]) -> tuple[Handle, Handle]:
+    """Let the answer make its app around a scripted answerer; return both."""
+    answerer = answer.build("web", "answerer", script)
+    return answer.make(answerer), answerer
+
+
+@create_app.criterion(
+    _("answers a question"),
+    points=0.5,
+    why=_("This is what the service is for. A front end is written against exactly these fields."),
+)
+def answers(trial: Trial, answer: Handle) -> None:
+    questions = [chats.sentence(trial.rng), _ODD + chats.sentence(trial.rng), "ö" * 500, "?"]
+    script = [_answer_entry(trial.rng) for _question in questions]
+    app, answerer = _made(answer, script)
+    steps = [_post(str(number), "/ask", {"question": question}) for number, question in enumerate(questions)]
+    play = _play(trial, app, answerer, steps)
+    for number, (question, entry) in enumerate(zip(questions, script, strict=True)):
+        reply, sent = play.reply(str(number)), _asked(question)
+        _require_status(trial, reply, 200, sent)
+        message = _("{sent}: the answer is {reply}.")
+        trial.require(reply.json() == entry, message, expected=entry, sent=sent, reply=str(reply))
+    message = _("The answerer was not called exactly once for each question, with its text as it was sent.")
+    trial.require(play.of("called") == [[question] for question in questions], message, expected=questions)
+
+
+@create_app.criterion(
+    _("says that it is healthy, also while an answer is on its way"),
+    points=0.5,
+    why=_("Whoever runs your service asks /healthz every few seconds. If it is silent while the model writes, the "
+          "service is taken for dead and started anew, in the middle of the answer; and no other customer is served "
+          "in the meantime."),
+)  # fmt: skip
+def healthy_while_busy(trial: Trial, answer: Handle) -> None:
+    script = [_answer_entry(trial.rng) | {"held": True}]
+    app, answerer = _made(answer, script)
+    question = chats.sentence(trial.rng)
+    steps = [_get("idle", "/healthz"), _post("question", "/ask", {"question": question}), _get("busy", "/healthz")]
+    play = _play(trial, app, answerer, [*steps, ["go"]])
+    message = _("Your answerer runs in the event loop. Until it returns, your app can do nothing else: no /healthz, no "
+                "other customer.")  # fmt: skip
+    trial.require(not play.of("blocks the loop"), message, expected="200 {'status': 'ok'}")
+    for name, sent in (("idle", "GET /healthz"), ("busy", _("GET /healthz, while the answerer is at work"))):
+        reply = play.before_step(3).reply(name)
+        _require_status(trial, reply, 200, trial.text(sent))
+        message = _("{sent}: that is answered with {reply}.")
+        wanted = {"status": "ok"}
+        trial.require(reply.json() == wanted, message, expected=wanted, sent=trial.text(sent), reply=str(reply))
+    _require_status(trial, play.reply("question"), 200, _asked(question))
+
+
+def _invalid(rng: "np.random.Generator") -> list[Any]:
+    """Return bodies that are no question."""
+    values = ("", "x" * 501, int(rng.integers(100)), None, [chats.sentence(rng)])
+    more = {"question": chats.sentence(rng), "model": "large"}
+    return [{}, *({"question": value} for value in values), more, [chats.sentence(rng)], b'{"question": "', b""]
+
+
+@create_app.criterion(
+    _("refuses what is no question"),
+    points=0.5,
+    why=_("A client has to be able to tell its own mistake from yours, in one form for all errors; and a request that "
+          "makes no sense must not cost a call of the model."),
+)  # fmt: skip
+def refuses_invalid(trial: Trial, answer: Handle) -> None:
+    bodies = _invalid(trial.rng)
+    app, answerer = _made(answer, [])
+    play = _play(trial, app, answerer, [_post(str(number), "/ask", body) for number, body in enumerate(bodies)])
+    for number, body in enumerate(bodies):
+        _require_problem(trial, play.reply(str(number)), 422, f"POST /ask {chats.short(str(body), 60)}")
+    trial.require(not play.of("called"), _("The answerer was called for a request that is no question."))
+
+
+@create_app.criterion(
+    _("says which field is wrong, without repeating what was sent"),
+    points=0.25,
+    why=_("Error messages end up in log files, in screenshots and in tickets. What a customer wrote has no business "
+          "there; which field was wrong is all that a developer needs."),
+)  # fmt: skip
+def no_echo(trial: Trial, answer: Handle) -> None:
+    secrets = [f"geheim{trial.rng.integers(10**9, 10**10)}" for _number in range(3)]
+    bodies = [{"question": secrets[0] * 40}, {"question": [secrets[1]]}, {"question": {"deep": secrets[2]}}]
+    app, answerer = _made(answer, [])
+    play = _play(trial, app, answerer, [_post(str(number), "/ask", body) for number, body in enumerate(bodies)])
+    replies = [play.reply(str(number)) for number in range(len(bodies))]
+    trial.observe(
+        [[secret in reply.text, "question" in reply.text] for secret, reply in zip(secrets, replies, strict=True)]
+    )
+    for secret, body, reply in zip(secrets, bodies, replies, strict=True):
+        sent = f"POST /ask {chats.short(str(body), 60)}"
+        if not 400 <= reply.status < 500:
+            _require_status(trial, reply, 422, sent)
+        message = _("{sent}: the answer repeats what was sent: {reply}")
+        trial.require(secret not in reply.text, message, sent=sent, reply=str(reply))
+        message = _("{sent}: the answer does not name the field `question`: {reply}")
+        trial.require("question" in reply.text, message, sent=sent, reply=str(reply))
+
+
+@create_app.criterion(
+    _("reports a failure of its own without details"),
+    points=0.5,
+    why=_("The text of an exception tells strangers about your files, libraries and addresses, and sometimes a key. It "
+          "belongs into your log; the customer learns that it was not their fault."),
+)  # fmt: skip
+def failure(trial: Trial, answer: Handle) -> None:
+    secret, entry = f"sk-{trial.rng.integers(10**9, 10**10)}", _answer_entry(trial.rng)
+    app, answerer = _made(answer, [{"error": f"no connection with key {secret}"}, entry])
+    question = chats.sentence(trial.rng)
+    steps = [_post(name, "/ask", {"question": question}) for name in ("first", "second")]
+    play = _play(trial, app, answerer, steps)
+    sent = trial.text(_("POST /ask, and the answerer raises an error"))
+    reply = play.reply("first")
+    told = [mark for mark in (secret, "no connection", "RuntimeError", "Traceback") if mark in reply.text]
+    trial.observe(told)
+    _require_problem(trial, reply, 500, sent)
+    trial.require(not told, _("{sent}: the answer tells strangers {told}."), sent=sent, told=", ".join(map(repr, told)))
+    sent = trial.text(_("POST /ask, after an error"))
+    _require_status(trial, play.reply("second"), 200, sent)
+
+
+@create_app.criterion(
+    _("asks the guards, and reports their refusals and the framework's in the same form"),
+    points=0.25,
+    why=_("A guard that nobody asks guards nothing. And whoever reads one form of errors should find no second one; "
+          "the headers belong to the message: `Allow` says what works, `Retry-After` when."),
+)  # fmt: skip
+def guards_and_framework(trial: Trial, answer: Handle) -> None:
+    answerer = answer.build("web", "answerer", [_answer_entry(trial.rng)])
+    wait = str(trial.rng.integers(2, 100))
+    guards = [answer.build("web", "guard", 200, {}), answer.build("web", "guard", 429, {"Retry-After": wait})]
+    app = answer.make(answerer, guards)
+    path = f"/{trial.rng.choice(chats.WORDS[:10])}{trial.rng.integers(100)}"
+    steps = [_get("path", path), _get("method", "/ask"), _get("health", "/healthz")]
+    play = _play(trial, app, answerer, [*steps, _post("guarded", "/ask", {"question": chats.sentence(trial.rng)})])
+    trial.observe(["allow" in play.reply("method").headers, "retry-after" in play.reply("guarded").headers])
+    sent = trial.text(_("POST /ask, and a guard raises an HTTPException with the status 429"))
+    trial.require(not play.of("called"), _("{sent}: the answerer is asked all the same."), expected="429", sent=sent)
+    _require_problem(trial, play.reply("guarded"), 429, sent)
+    _require_status(trial, play.reply("health"), 200, trial.text(_("GET /healthz, which no guard should keep from")))
+    _require_problem(trial, play.reply("path"), 404, f"GET {path}")
+    _require_problem(trial, play.reply("method"), 405, "GET /ask")
+    for name, header, wanted in (("guarded", "Retry-After", wait), ("method", "Allow", "POST")):
+        found = play.reply(name).headers.get(header.lower(), "-")
+        message = _("The error came with the header `{header}: {wanted}`, which your answer does not have.")
+        trial.require(found == wanted, message, expected=wanted, header=header, wanted=wanted)
+
+
+def _problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **changed: Any) -> Any:
+    """Return an error as problem details; `changed` are arguments of the response."""
+    from http import HTTPStatus
+
+    from fastapi.responses import JSONResponse
+
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    wanted: dict[str, Any] = {"status_code": status, "headers": dict(headers or {})}
+    wanted["media_type"] = "application/problem+json"
+    return JSONResponse(body, **(wanted | changed))
+
+
+def _question_model() -> Any:
+    from pydantic import ConfigDict, Field, create_model
+
+    question: Any = (str, Field(min_length=1, max_length=500))
+    return create_model("Question", __config__=ConfigDict(extra="forbid"), question=question)
+
+
+def _faults(error: Any) -> str:
+    return "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+
+
+def _refused(error: Any) -> Any:
+    return _problem(error.status_code, str(error.detail), error.headers)
+
+
+def _app(
+    answerer: Callable[[str], Any],
+    *,
+    blocking: bool = False,
+    invalid: Callable[[Any], Any] | None = lambda error: _problem(422, _faults(error)),
+    failed: Callable[[Any], Any] | None = lambda _error: _problem(500, "Something went wrong here."),
+    refused: Callable[[Any], Any] | None = _refused,
+    frameworks: bool = True,
+    guards: Any = (),
+    all_guards: Any = (),
+) -> Any:
+    """Build a right app, apart from what a misconception changes. A handler that is None is left to the framework."""
+    from fastapi import FastAPI, HTTPException
+    from fastapi.exceptions import RequestValidationError
+    from starlette.exceptions import HTTPException as AnyHTTPException
+
+    app = FastAPI(dependencies=list(all_guards))
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    def ask(question: Any) -> Any:
+        return answerer(question.question)
+
+    async def ask_in_the_loop(question: Any) -> Any:
+        return answerer(question.question)
+
+    endpoint: Any = ask_in_the_loop if blocking else ask
+    endpoint.__annotations__ = {"question": _question_model()}
+    app.post("/ask", dependencies=list(guards))(endpoint)
+
+    def handle(kind: type[Exception], respond: Callable[[Any], Any] | None) -> None:
+        async def handler(_request: Any, error: Any) -> Any:
+            return respond(error) if respond else None
+
+        if respond is not None:
+            app.add_exception_handler(kind, handler)
+
+    handle(AnyHTTPException if frameworks else HTTPException, refused)
+    handle(RequestValidationError, invalid)
+    handle(Exception, failed)
+    return app
+
+
+@create_app.misconception(_("an `async def` endpoint that calls the blocking answerer: nothing else runs meanwhile"))
+def blocks_the_loop(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, guards=guards, blocking=True)
+
+
+@create_app.misconception(_("FastAPI's own answer to an invalid request, which repeats all that was sent"))
+def default_422(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, guards=guards, invalid=None)
+
+
+@create_app.misconception(_("pydantic's errors passed on whole: each holds what was sent, as `input`"))
+def echoes_input(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, guards=guards, invalid=lambda error: _problem(422, str(error.errors())))
+
+
+@create_app.misconception(_("an invalid request that is told nothing about the field that is wrong"))
+def says_nothing(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, guards=guards, invalid=lambda _error: _problem(422, "This is not valid."))
+
+
+@create_app.misconception(_("status 400 for an invalid request"))
+def status_400(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, guards=guards, invalid=lambda error: _problem(400, _faults(error)))
+
+
+@create_app.misconception(_("no handler for unexpected errors: a line of plain text instead of problem details"))
+def default_500(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, guards=guards, failed=None)
+
+
+@create_app.misconception(_("the text of the exception in the answer to the customer"))
+def tells_error(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, guards=guards, failed=lambda error: _problem(500, str(error)))
+
+
+@create_app.misconception(_("a stack trace in the answer to the customer"))
+def tells_trace(answerer: Any, guards: Any = ()) -> Any:
+    import traceback
+
+    return _app(answerer, guards=guards, failed=lambda error: _problem(500, "".join(traceback.format_exception(error))))
+
+
+@create_app.misconception(_("an error with the status 200: the problem's status stands in the body only"))
+def status_200(answerer: Any, guards: Any = ()) -> Any:
+    return _app(
+        answerer,
+        guards=guards,
+        failed=lambda _error: _problem(500, "Something went wrong here.", status_code=200),
+        invalid=lambda error: _problem(422, _faults(error), status_code=200),
+    )
+
+
+@create_app.misconception(_("problem details sent as `application/json`"))
+def plain_json(answerer: Any, guards: Any = ()) -> Any:
+    return _app(
+        answerer,
+        guards=guards,
+        failed=lambda _error: _problem(500, "Something went wrong here.", media_type="application/json"),
+        invalid=lambda error: _problem(422, _faults(error), media_type="application/json"),
+        refused=lambda error: _problem(error.status_code, error.detail, error.headers, media_type="application/json"),
+    )
+
+
+@create_app.misconception(_("a handler for FastAPI's `HTTPException` only: a wrong path or method raises Starlette's"))
+def only_fastapis(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, guards=guards, frameworks=False)
+
+
+@create_app.misconception(_("a handler that drops the error's headers"))
+def headers_dropped(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, guards=guards, refused=lambda error: _problem(error.status_code, str(error.detail)))
+
+
+@create_app.misconception(_("guards that are never asked"))
+def no_guards(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer)
+
+
+@create_app.misconception(_("guards for the whole app: the health check is turned away, too"))
+def guards_everywhere(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, all_guards=guards)
+
+
+# ---------------------------------------------------------------- stream_router
+
+stream_router = Check(
+    "service",
+    "stream_router",
+    title=_("An answer as it is written"),
+    hints=(
+        _("An endpoint returns a `StreamingResponse` around an async generator. What does the generator yield for each "
+          "piece, and what has to happen however it ends?"),
+        _("One event is `event: ...`, a line `data: ...` with JSON, and an empty line. `json.dumps` makes one line of "
+          "any text. And `try` / `except Exception` / `finally` is all that is needed around the loop; a client that "
+          "leaves ends the generator with `CancelledError`, which only `finally` sees."),
+        _("`stream = streamer(question.question)`, then `try: async for piece in stream: yield ...; yield done`, "
+          "`except Exception: log it; yield error`, `finally: await stream.aclose()`."),
+    ),
+)  # fmt: skip
+
+Event = tuple[str, Any]
+
+
+def _events(body: str) -> Iterator[tuple[str, str]]:
+    """Read server-sent events as a browser does: (name, data)."""
+    name, data = "message", list[str]()
+    lines = body.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    for line in lines[:-1]:  # what has no end yet is not there yet
+        if not line:
+            if data:
+                yield name, "\n".join(data)
+            name, data = "message", []
+            continue
+        field, _colon, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            data.append(value)
+
+
+class _Streaming:
+    """One or more streams through the answer's router, and what came of them."""
+
+    def __init__(self, trial: Trial, answer: Handle, script: list[dict[str, Any]], *more: Step) -> None:
+        self.trial = trial
+        streamer = answer.build("web", "streamer", script)
+        app = answer.make(streamer).build("web", "with_router")
+        self.questions = [chats.sentence(trial.rng) for _entry in script]
+        steps = [_post(str(n), "/ask/stream", {"question": text}) for n, text in enumerate(self.questions)]
+        self.play = _play(trial, app, streamer, [*steps, *more]).before_end()
+        trial.observe([self._read(str(number)) for number in range(len(script))])
+
+    def _read(self, name: str) -> list[list[Any]]:
+        """Return the events without what is worded freely."""
+        found: list[list[Any]] = []
+        for kind, data in _events(self.play.reply(name).text):
+            read = _json(data)
+            found.append([kind, read.get("text") if isinstance(read, dict) else "?"])
+        return found
+
+    def events(self, number: int = 0) -> list[Event]:
+        """Return a stream's events, with their data read as JSON."""
+        reply = self.play.reply(str(number))
+        sent = f"POST /ask/stream {self.questions[number]}"
+        _require_status(self.trial, reply, 200, sent)
+        message = _("The response comes as `{found}`. A browser takes only this for events:")
+        wanted = "text/event-stream"
+        self.trial.require(reply.media_type == wanted, message, expected=wanted, found=reply.media_type or "-")
+        found = list(_events(reply.text))
+        message = _(
+            "There is no event in what was sent, as a browser reads it: {body}. An event ends with an empty line."
+        )
+        self.trial.require(found, message, body=repr(reply.text[:200]))
+        for kind, data in found:
+            message = _("The data of the event `{kind}` are no JSON object: {data}")
+            read = isinstance(_json(data), dict)
+            self.trial.require(read, message, kind=kind, data=repr(data[:200]))
+        return [(kind, _json(data)) for kind, data in found]
+
+    def require_pieces(self, pieces: list[str], number: int = 0) -> None:
+        """Fail unless exactly these pieces came."""
+        events = self.events(number)
+        got = [data.get("text") for kind, data in events if kind == "piece"]
+        kinds = ", ".join(dict.fromkeys(kind for kind, _data in events))
+        message = _("There is no event with the name `piece`, only these: {kinds}")
+        self.trial.require(got or not pieces, message, kinds=kinds)
+        if got != pieces:
+            message = self.trial.text(_("These are not the pieces that the streamer handed out."))
+            raise Failed(message, show(pieces), show(got))
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _pieces(rng: "np.random.Generator", count: int = 4) -> list[str]:
+    """Return pieces of plain text, with the spaces where models have them."""
+    return [
+        f" {word}{rng.integers(100)}" if place else f"{word}"
+        for place, word in enumerate(rng.choice(chats.WORDS, count))
+    ]
+
+
+@stream_router.criterion(
+    _("sends every piece as an event"),
+    points=0.5,
+    why=_("The page in the browser waits for events of this form and shows what is in them."),
+)
+def sends_pieces(trial: Trial, answer: Handle) -> None:
+    pieces = _pieces(trial.rng)
+    streaming = _Streaming(trial, answer, [{"pieces": pieces}])
+    streaming.require_pieces(pieces)
+    message = _("The streamer has to be called once, with the text of the question.")
+    trial.require(streaming.play.of("called") == [[streaming.questions[0]]], message, expected=streaming.questions)
+
+
+@stream_router.criterion(
+    _("any text arrives as it was"),
+    points=0.5,
+    why=_("Models write line breaks, quotation marks and emoji. In an event a line break ends a line and an empty line "
+          "ends the event: unless the text is encoded, half of it is lost."),
+)  # fmt: skip
+def any_text(trial: Trial, answer: Handle) -> None:
+    word = chats.sentence(trial.rng, words=1)
+    pieces = [
+        "1. Close\n2. Drain",
+        "\n\n",
+        f'"{word}"',
+        " ",
+        "C:\\pumpe\\neu",
+        "\r\n",
+        _ODD,
+        "data: x\n\nevent: done",
+        "{}",
+    ]
+    _Streaming(trial, answer, [{"pieces": pieces}]).require_pieces(pieces)
+
+
+@stream_router.criterion(
+    _("each piece is sent before the next one is asked for"),
+    points=0.5,
+    why=_("The first words after a fifth of a second, or all of them after ten: for the reader, this is the whole "
+          "difference."),
+)  # fmt: skip
+def at_once(trial: Trial, answer: Handle) -> None:
+    pieces = _pieces(trial.rng, 5)
+    streaming = _Streaming(trial, answer, [{"pieces": pieces}])
+    early = streaming.play.of("early")
+    message = _("Piece {number} was asked for before the one before it was sent. Your code collects what it should "
+                "pass on.")  # fmt: skip
+    trial.require(not early, message, number=early[0][0] + 1 if early else 0)
+    streaming.require_pieces(pieces)
+
+
+@stream_router.criterion(
+    _("says how it ended: `done`, or `error`"),
+    points=0.25,
+    why=_("The status 200 has long been sent when a model fails in the middle. Without a last word, the reader takes "
+          "half an answer for a whole one; half a sentence may say the opposite of the whole."),
+)  # fmt: skip
+def says_how_it_ended(trial: Trial, answer: Handle) -> None:
+    secret = f"sk-{trial.rng.integers(10**9, 10**10)}"
+    pieces = _pieces(trial.rng, 3)
+    script: list[dict[str, Any]] = [
+        {"pieces": pieces},
+        {"pieces": pieces, "error": f"lost {secret}"},
+        {"pieces": [], "error": secret},
+    ]
+    streaming = _Streaming(trial, answer, script)
+    trial.observe([secret in streaming.play.reply(str(number)).text for number in range(3)])
+    for number, wanted in enumerate(("done", "error", "error")):
+        expected = [*("piece" for _piece in script[number]["pieces"]), wanted]
+        kinds = [kind for kind, _data in streaming.events(number)]
+        if number == 0:
+            message = _("The streamer hands out its last piece and ends. Your events: {kinds}")
+        else:
+            message = _("The streamer raises an error. Your events: {kinds}")
+        trial.require(kinds == expected, message, expected=", ".join(expected), kinds=", ".join(kinds))
+        if wanted == "error":
+            last = streaming.events(number)[-1][1]
+            message = _("The data of `error` need a `detail`, a text. Yours: {data}")
+            trial.require(isinstance(last.get("detail"), str), message, data=show(last))
+            told = secret in streaming.play.reply(str(number)).text
+            trial.require(not told, _("The event `error` tells the reader the text of the exception."))
+
+
+def _require_closed(trial: Trial, streaming: _Streaming, message: str, count: int = 1) -> None:
+    streaming.events()  # a stream that was never opened needs no end
+    trial.require(len(streaming.play.of("closed")) >= count, message, expected="await stream.aclose()")
+
+
+@stream_router.criterion(
+    _("frees the model at the end and after an error"),
+    points=0.25,
+    why=_("The model serves few at a time. A slot that is not given back is lost until the next restart: after a few "
+          "errors your service answers nobody."),
+)  # fmt: skip
+def frees_at_end(trial: Trial, answer: Handle) -> None:
+    pieces = _pieces(trial.rng, 3)
+    message = _("The stream has handed out its last piece, and `aclose()` was never awaited.")
+    _require_closed(trial, _Streaming(trial, answer, [{"pieces": pieces}]), message)
+    message = _("The stream has raised an error, and `aclose()` was never awaited.")
+    failing: list[dict[str, Any]] = [{"pieces": pieces, "error": "lost"}, {"pieces": pieces, "error": "lost again"}]
+    _require_closed(trial, _Streaming(trial, answer, failing), message, 2)
+
+
+@stream_router.criterion(
+    _("frees the model when the reader goes away"),
+    points=0.5,
+    why=_("Readers close the page in the middle of an answer, every day. Then nobody reads on, and the model should "
+          "not write on: its slot belongs to the next customer."),
+)  # fmt: skip
+def frees_when_reader_leaves(trial: Trial, answer: Handle) -> None:
+    held = int(trial.rng.integers(1, 4))
+    pieces = _pieces(trial.rng)
+    # The first two end by themselves: so the diagnosis can tell who never closes from who closes sometimes.
+    script: list[dict[str, Any]] = [
+        {"pieces": pieces},
+        {"pieces": [], "error": "lost"},
+        {"pieces": pieces, "held": held},
+    ]
+    play = _Streaming(trial, answer, script, ["leave", "2"]).play
+    closed = len(play.of("closed")) - len(play.before_step(3).of("closed"))
+    trial.require(len(play.of("called")) == 3, _("The streamer has to be called once, with the text of the question."))
+    message = _("The reader has closed the connection after {count} pieces, while the model was writing the next one; "
+                "`aclose()` was never awaited.")  # fmt: skip
+    trial.require(closed == 1, message, expected="await stream.aclose()", count=held)
+
+
+def _sse(name: str, data: Any) -> str:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+
+
+_DONE = _sse("done", {})
+_FAILED = _sse("error", {"detail": "The answer broke off."})
+
+
+async def _right_events(stream: Any, event: Callable[[str, Any], str] = _sse) -> AsyncIterator[str]:
+    try:
+        async for piece in stream:
+            yield event("piece", {"text": piece})
+        yield event("done", {})
+    except Exception:
+        yield event("error", {"detail": "The answer broke off."})
+    finally:
+        await stream.aclose()
+
+
+def _router(streamer: Any, events: Callable[[Any], Any], media_type: str = "text/event-stream") -> Any:
+    """Build a router whose stream yields what `events(stream)` makes."""
+    from fastapi import APIRouter
+    from fastapi.responses import StreamingResponse
+
+    router = APIRouter()
+
+    async def ask_stream(question: Any) -> Any:
+        return StreamingResponse(events(streamer(question.question)), media_type=media_type)
+
+    ask_stream.__annotations__ = {"question": _question_model()}
+    router.post("/ask/stream", response_model=None)(ask_stream)
+    return router
+
+
+@stream_router.misconception(_("all pieces collected first, and then sent"))
+def collects_first(streamer: Any) -> Any:
+    async def events(stream: Any) -> AsyncIterator[str]:
+        whole = [event async for event in _right_events(stream)]
+        for event in whole:
+            yield event
+
+    return _router(streamer, events)
+
+
+@stream_router.misconception(_("the bare text after `data:`, not JSON"))
+def bare_text(streamer: Any) -> Any:
+    def event(name: str, data: Any) -> str:
+        return f"event: {name}\ndata: {data['text']}\n\n" if name == "piece" else _sse(name, data)
+
+    return _router(streamer, lambda stream: _right_events(stream, event))
+
+
+@stream_router.misconception(
+    _("JSON put together by hand: line breaks and quotation marks in the text break the events")
+)
+def json_by_hand(streamer: Any) -> Any:
+    def event(name: str, data: Any) -> str:
+        return f'event: {name}\ndata: {{"text": "{data["text"]}"}}\n\n' if name == "piece" else _sse(name, data)
+
+    return _router(streamer, lambda stream: _right_events(stream, event))
+
+
+@stream_router.misconception(_("events without the empty line at their end: to a browser they are all one"))
+def no_empty_line(streamer: Any) -> Any:
+    return _router(streamer, lambda stream: _right_events(stream, lambda name, data: _sse(name, data)[:-1]))
+
+
+@stream_router.misconception(_("events without a name"))
+def no_name(streamer: Any) -> Any:
+    return _router(streamer, lambda stream: _right_events(stream, lambda _name, data: f"data: {json.dumps(data)}\n\n"))
+
+
+@stream_router.misconception(_("events sent as plain text or JSON: a browser does not read them as events"))
+def wrong_media_type(streamer: Any) -> Any:
+    return _router(streamer, _right_events, "text/plain")
+
+
+@stream_router.misconception(_("an error that nobody is told: the stream just ends"))
+def breaks_off(streamer: Any) -> Any:
+    async def events(stream: Any) -> AsyncIterator[str]:
+        try:
+            async for piece in stream:
+                yield _sse("piece", {"text": piece})
+            yield _DONE
+        finally:
+            await stream.aclose()
+
+    return _router(streamer, events)
+
+
+@stream_router.misconception(_("`done` in the `finally`: also an answer that broke off is called complete"))
+def done_anyway(streamer: Any) -> Any:
+    async def events(stream: Any) -> AsyncIterator[str]:
+        try:
+            async for piece in stream:
+                yield _sse("piece", {"text": piece})
+        except Exception:
+            yield _FAILED
+        finally:
+            await stream.aclose()
+            yield _DONE
+
+    return _router(streamer, events)
+
+
+@stream_router.misconception(_("no `done`: the reader cannot tell a whole answer from half of one"))
+def no_done(streamer: Any) -> Any:
+    async def events(stream: Any) -> AsyncIterator[str]:
+        async for event in _right_events(stream):
+            if event != _DONE:
+                yield event
+
+    return _router(streamer, events)
+
+
+@stream_router.misconception(_("the text of the exception in the event `error`"))
+def tells_reader(streamer: Any) -> Any:
+    async def events(stream: Any) -> AsyncIterator[str]:
+        try:
+            async for piece in stream:
+                yield _sse("piece", {"text": piece})
+            yield _DONE
+        except Exception as error:
+            yield _sse("error", {"detail": str(error)})
+        finally:
+            await stream.aclose()
+
+    return _router(streamer, events)
+
+
+@stream_router.misconception(_("a stream that is never closed"))
+def never_closed(streamer: Any) -> Any:
+    async def events(stream: Any) -> AsyncIterator[str]:
+        try:
+            async for piece in stream:
+                yield _sse("piece", {"text": piece})
+            yield _DONE
+        except Exception:
+            yield _FAILED
+
+    return _router(streamer, events)
+
+
+@stream_router.misconception(_("`aclose()` after the loop, without `finally`: it is skipped when something goes wrong"))
+def closed_if_all_goes_well(streamer: Any) -> Any:
+    async def events(stream: Any) -> AsyncIterator[str]:
+        try:
+            async for piece in stream:
+                yield _sse("piece", {"text": piece})
+            await stream.aclose()
+            yield _DONE
+        except Exception:
+            yield _FAILED
+
+    return _router(streamer, events)
+
+
+@stream_router.misconception(
+    _("`aclose()` in or after `except Exception`: a reader who leaves raises `CancelledError`, which is none")
+)
+def closed_on_exceptions(streamer: Any) -> Any:
+    async def events(stream: Any) -> AsyncIterator[str]:
+        try:
+            async for piece in stream:
+                yield _sse("piece", {"text": piece})
+            yield _DONE
+        except Exception:
+            yield _FAILED
+        await stream.aclose()
+
+    return _router(streamer, events)
+
+
+# ---------------------------------------------------------------- require_key
+
+require_key = Check(
+    "service",
+    "require_key",
+    title=_("Who may ask?"),
+    hints=(
+        _("A dependency either returns something or raises. What can stand in that header, if anything, and what of it "
+          "may be written into a log?"),
+        _("`request.headers.get(\"Authorization\", \"\")` is never missing. `secrets.compare_digest` takes any bytes, "
+          "but of texts only ASCII: so encode both sides."),
+        _("`scheme, _, key = header.partition(\" \")`; for each client: `secrets.compare_digest(key.encode(), "
+          "known.encode())`; at the end `log.warning(...)` without the key, and `raise HTTPException(401, ..., "
+          "headers={\"WWW-Authenticate\": \"Bearer\"})`."),
+    ),
+)  # fmt: skip
+
+
+def _keys(rng: "np.random.Generator") -> dict[str, str]:
+    """Return clients and their keys."""
+    return {f"{name}-{rng.integers(100)}": "hp_" + "".join(rng.choice(list("abcdefXYZ0123456789"), 24))
+            for name in ("desk", "app", "plant")}  # fmt: skip
+
+
+def _authorization(value: str | bytes) -> tuple[bytes, bytes]:
+    return b"authorization", value if isinstance(value, bytes) else value.encode("latin-1")
+
+
+class _Knocking:
+    """Requests with different headers at a door that the answer guards."""
+
+    def __init__(self, trial: Trial, answer: Handle, keys: dict[str, str], values: list[Any]) -> None:
+        self.trial = trial
+        app = answer.make(dict(keys)).build("web", "guarded")
+        steps = [_get(str(n), "/whoami", *([] if value is None else [_authorization(value)]))
+                 for n, value in enumerate(values)]  # fmt: skip
+        self.play = _play(trial, app, None, steps).before_end()
+        self.said = [_header(value) for value in values]
+        self.replies = [self.play.reply(str(number)) for number in range(len(values))]
+        trial.observe([[reply.json().get("client") if isinstance(reply.json(), dict) else None,
+                        reply.headers.get("www-authenticate", "")] for reply in self.replies])  # fmt: skip
+
+    def require_refused(self) -> None:
+        """Fail unless each of them is refused as one should."""
+        for said, reply in zip(self.said, self.replies, strict=True):
+            message = _("{said}: that is answered with {reply}.")
+            self.trial.require(reply.status == 401, message, expected="401", said=said, reply=str(reply))
+            challenge = reply.headers.get("www-authenticate", "")
+            message = _("{said}: the answer has no header `WWW-Authenticate: Bearer`, which says how to prove oneself.")
+            self.trial.require(challenge.lower().startswith("bearer"), message, expected="Bearer", said=said)
+
+
+def _header(value: str | bytes | None) -> str:
+    return "GET /whoami" if value is None else f"GET /whoami, Authorization: {value!r}"
+
+
+@require_key.criterion(
+    _("lets each client in with its key, and knows which one it is"),
+    points=0.25,
+    why=_("The name is what limits, bills and logs are kept by."),
+)
+def lets_in(trial: Trial, answer: Handle) -> None:
+    keys = _keys(trial.rng)
+    values = [f"{scheme} {key}" for key in keys.values() for scheme in ("Bearer", "bearer")]
+    knocking = _Knocking(trial, answer, keys, values)
+    wanted = [name for name in keys for _scheme in range(2)]
+    for said, reply, name in zip(knocking.said, knocking.replies, wanted, strict=True):
+        message = _("{said}: that is the key of {name}, and it is answered with {reply}.")
+        known = reply.status == 200 and reply.json() == {"client": name}
+        trial.require(known, message, expected=name, said=said, name=name, reply=str(reply))
+
+
+def _wrong(keys: dict[str, str]) -> list[str | None]:
+    """Return what is nobody's key."""
+    (name, key), *_rest = keys.items()
+    return [None, "", "Bearer", "Bearer ", f"Bearer {key[:-1]}", f"Bearer {key}x", f"Bearer {key.swapcase()}",
+            f"Bearer {name}", key, f"Basic {key}", f"Bearer {key[::-1]}"]  # fmt: skip
+
+
+@require_key.criterion(
+    _("refuses everybody else with 401"),
+    points=0.5,
+    why=_("401 says: I do not know who you are, and here is how to tell me. A 500 says: strangers can break me."),
+)
+def refuses(trial: Trial, answer: Handle) -> None:
+    keys = _keys(trial.rng)
+    _Knocking(trial, answer, keys, _wrong(keys)).require_refused()
+
+
+@require_key.criterion(
+    _("refuses a key that is not ASCII, too"),
+    points=0.25,
+    why=_("A header may hold any bytes. An error here is a way for strangers to fill your log with stack traces."),
+)
+def refuses_any_bytes(trial: Trial, answer: Handle) -> None:
+    keys = _keys(trial.rng)
+    word = str(trial.rng.choice(["Schlüssel", "clé", "🔑", "Größe"]))
+    wrong = [f"Bearer {word}".encode(), b"Bearer \xff\xfe", "Bearer Schlüssel".encode("latin-1"), "Schlüssel".encode()]
+    knocking = _Knocking(trial, answer, keys, wrong)
+    for said, reply in zip(knocking.said, knocking.replies, strict=True):
+        message = _("{said}: that is answered with {reply}.")
+        trial.require(400 <= reply.status < 500, message, expected="401", said=said, reply=str(reply))
+
+
+@require_key.criterion(
+    _("notes the refusal in the log, without the key"),
+    points=0.25,
+    why=_("Many refusals are a sign of an attack, so somebody has to see them. But a wrong key is often a right one "
+          "with a slip, or of another service; logs are read, copied and kept by many."),
+)  # fmt: skip
+def logs_without_key(trial: Trial, answer: Handle) -> None:
+    keys = _keys(trial.rng)
+    (_name, key), *_rest = keys.items()
+    slip = key[:-1] + "!"
+    knocking = _Knocking(trial, answer, keys, [f"Bearer {slip}", f"Bearer {key}"])
+    logged = knocking.play.of("logged")
+    warned = any(level >= 30 for level, _text in knocking.play.before_step(1).of("logged"))  # 30: logging.WARNING
+    found = next((text for _level, text in logged if slip in text or key in text), "")
+    trial.observe([warned, slip in found, key in found])
+    trial.require(warned, _("A key was refused, and nothing was logged as a warning."), expected="log.warning(...)")
+    trial.require(not found, _("The key stands in the log: {found}"), found=chats.short(found, 160))
+
+
+def _door(
+    keys: dict[str, str],
+    *,
+    header: Callable[[Any], str] = lambda request: request.headers.get("Authorization", ""),
+    same: Callable[[str, str], bool] = lambda key, known: key.encode() == known.encode(),
+    bearer: bool = True,
+    who: Callable[[str, str], str] = lambda client, _key: client,
+    logged: Callable[[str, str], None] = lambda _header, _key: _warn("refused"),
+    status: int = 401,
+    headers: Mapping[str, str] | None = None,
+) -> Any:
+    """Build a right dependency, apart from what a misconception changes."""
+    from fastapi import HTTPException, Request
+
+    challenge = {"WWW-Authenticate": "Bearer"} if headers is None else dict(headers)
+
+    async def client_of(request: Request) -> str:
+        value = header(request)
+        scheme, _space, key = value.partition(" ")
+        for client, known in keys.items():
+            if (scheme.lower() == "bearer" or not bearer) and same(key, known):
+                return who(client, known)
+        logged(value, key)
+        raise HTTPException(status, "Give a valid key.", headers=challenge)
+
+    return client_of
+
+
+def _warn(message: str, *args: Any) -> None:
+    import logging
+
+    logging.getLogger("service").warning(message, *args)
+
+
+@require_key.misconception(_("`compare_digest` on texts: it raises `TypeError` for what is not ASCII"))
+def compares_texts(keys: dict[str, str]) -> Any:
+    import secrets
+
+    return _door(keys, same=secrets.compare_digest)
+
+
+@require_key.misconception(_("a header that is taken for granted: without it, `KeyError` and status 500"))
+def header_required(keys: dict[str, str]) -> Any:
+    return _door(keys, header=lambda request: str(request.headers["Authorization"]))
+
+
+@require_key.misconception(_("a key that only has to begin rightly"))
+def begins_rightly(keys: dict[str, str]) -> Any:
+    return _door(keys, same=lambda key, known: known.startswith(key))
+
+
+@require_key.misconception(_("any scheme: the word before the key is not looked at"))
+def any_scheme(keys: dict[str, str]) -> Any:
+    return _door(keys, bearer=False)
+
+
+@require_key.misconception(_("the key in the log"))
+def logs_key(keys: dict[str, str]) -> Any:
+    return _door(keys, logged=lambda _header, key: _warn("wrong key: %s", key))
+
+
+@require_key.misconception(_("no word in the log about who was refused"))
+def logs_nothing(keys: dict[str, str]) -> Any:
+    return _door(keys, logged=lambda _header, _key: None)
+
+
+@require_key.misconception(_("status 403: that would mean `I know who you are, and you may not`"))
+def forbidden(keys: dict[str, str]) -> Any:
+    return _door(keys, status=403)
+
+
+@require_key.misconception(_("401 without `WWW-Authenticate`, which belongs to it"))
+def no_challenge(keys: dict[str, str]) -> Any:
+    return _door(keys, headers={})
+
+
+@require_key.misconception(_("the key returned instead of the client's name"))
+def returns_key(keys: dict[str, str]) -> Any:
+    return _door(keys, who=lambda _client, key: key)
+
+
+# ---------------------------------------------------------------- token_bucket
+
+token_bucket = Check(
+    "service",
+    "token_bucket",
+    title=_("Not so fast"),
+    hints=(
+        _("Nothing has to run in the background. What do you have to remember of a client to know, when it comes "
+          "again, how many tokens it has by then?"),
+        _("Remember two numbers for each client: tokens, and when you last looked. First refill, `min(capacity, tokens "
+          "+ elapsed * rate)`, as a float; then decide; then write both back, also if you refuse."),
+        _("A token is there: take it and return 0. Otherwise `math.ceil((1 - tokens) / rate)`. New clients begin with "
+          "`capacity` tokens."),
+    ),
+)  # fmt: skip
+
+
+class _Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, rng: "np.random.Generator") -> None:
+        self.now = float(rng.integers(1000, 9000))
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class _Bucket:
+    """A bucket of the answer's, and the times at which it is asked. All times are exact as floats."""
+
+    def __init__(self, trial: Trial, answer: Handle, rate: float, capacity: int) -> None:
+        self.trial, self.rate, self.capacity = trial, rate, capacity
+        self.clock = _Clock(trial.rng)
+        self.start = self.clock.now
+        self.bucket = answer.make(rate, capacity, unobserved(self.clock))
+        self.told: list[str] = []
+        self.failures: list[Failed] = []
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.clock.now += seconds
+
+    def take(self, wanted: int, client: str, message: str) -> None:
+        """Let a client come; note it if it is not told what is wanted."""
+        got = self.bucket.attribute("take")(client)
+        self.trial.is_a(got, int)
+        self.told.append(f"{self.clock.now - self.start:g} s {client}: {got}")
+        if got != wanted:
+            history = _("Rate {rate} a second, capacity {capacity}; time, client, what `take` said: {said}")
+            values = {"rate": self.rate, "capacity": self.capacity, "said": "; ".join(self.told[-8:])}
+            text = f"{self.trial.text(message)} {self.trial.text(history, **values)}"
+            self.failures.append(Failed(text, show(wanted), show(got)))
+
+    def empty(self, client: str) -> None:
+        """Let a client take all that is there."""
+        for _number in range(self.capacity):
+            self.take(0, client, _FULL)
+
+    def require(self) -> None:
+        """Fail with the first thing that was noted. All is asked before, so that mistakes can be told apart."""
+        if self.failures:
+            raise self.failures[0]
+
+
+_FULL = _("A new client has a full bucket.")
+_EMPTY = _("The bucket is empty.")
+
+
+def _rate(rng: "np.random.Generator") -> float:
+    return float(rng.choice([0.25, 0.5, 2.0]))
+
+
+@token_bucket.criterion(
+    _("lets a burst through, and no more"),
+    points=0.25,
+    why=_("People come in bursts: a page that opens asks three things at once. The capacity says how many are fine."),
+)
+def burst(trial: Trial, answer: Handle) -> None:
+    for rate, capacity in ((1.0, int(trial.rng.integers(3, 7))), (0.5, 1)):
+        bucket = _Bucket(trial, answer, rate, capacity)
+        client = chats.sentence(trial.rng, words=1)
+        bucket.empty(client)
+        bucket.take(math.ceil(1 / rate), client, _EMPTY)
+        bucket.wait(2 / rate)
+        bucket.take(0, client, _("In the meantime there is a token again."))
+        bucket.require()
+
+
+@token_bucket.criterion(
+    _("refills steadily, also by parts of a token"),
+    points=0.5,
+    why=_("Who comes often must not lose what has trickled in since: with whole tokens only, a client that asks "
+          "twice a second never gets a token again."),
+)  # fmt: skip
+def refills(trial: Trial, answer: Handle) -> None:
+    for rate in (0.25, 0.5, 2.0):
+        bucket, client = _Bucket(trial, answer, rate, int(trial.rng.integers(2, 5))), chats.sentence(trial.rng, words=1)
+        bucket.empty(client)
+        whole = 1 / rate
+        for _round in range(2):
+            for part in range(4):  # refused four times on the way to a token; that costs nothing
+                bucket.take(math.ceil((1 - part / 4) * whole), client, _("There is not a whole token yet."))
+                bucket.wait(whole / 4)
+            bucket.take(0, client, _("Since the last token was taken, a whole one has trickled in."))
+        bucket.wait(1.5 * whole)
+        bucket.take(0, client, _("There is a token and a half."))
+        bucket.wait(0.5 * whole)
+        bucket.take(0, client, _("The half that was left has become a whole token."))
+        bucket.require()
+
+
+@token_bucket.criterion(
+    _("never holds more than its capacity"),
+    points=0.25,
+    why=_("Otherwise a client that was on holiday for a month may send ten thousand requests at once."),
+)
+def capped(trial: Trial, answer: Handle) -> None:
+    for pause in (3.0, 100_000.0):
+        rate, capacity = _rate(trial.rng), int(trial.rng.integers(2, 5))
+        bucket, client = _Bucket(trial, answer, rate, capacity), chats.sentence(trial.rng, words=1)
+        bucket.take(0, client, _FULL)
+        bucket.wait(pause * capacity / rate)
+        for _number in range(capacity):
+            bucket.take(0, client, _("After a long pause the bucket is full."))
+        bucket.take(math.ceil(1 / rate), client, _("However long the pause was, the bucket held its capacity."))
+        bucket.require()
+
+
+@token_bucket.criterion(
+    _("has a bucket for each client"),
+    points=0.25,
+    why=_("With one bucket for all, one client's loop keeps everybody else out."),
+)
+def each_its_own(trial: Trial, answer: Handle) -> None:
+    rate, capacity = _rate(trial.rng), int(trial.rng.integers(1, 4))
+    bucket = _Bucket(trial, answer, rate, capacity)
+    greedy, modest, late = (f"{name} {trial.rng.integers(100)}" for name in ("desk", "Müller", "plant"))
+    bucket.empty(greedy)
+    bucket.take(math.ceil(1 / rate), greedy, _EMPTY)
+    bucket.take(0, modest, _("Another client has a bucket of its own."))
+    bucket.wait(0.5 / rate)
+    bucket.empty(late)
+    bucket.take(math.ceil(0.5 / rate), greedy, _("Half a token is missing; what others do changes nothing."))
+    bucket.require()
+
+
+@token_bucket.criterion(
+    _("says how long to wait: whole seconds, rounded up"),
+    points=0.25,
+    why=_("It is sent as `Retry-After`. Rounded down, an honest client comes back too early and is refused again, and "
+          "a zero would read as a yes."),
+)  # fmt: skip
+def says_how_long(trial: Trial, answer: Handle) -> None:
+    for rate in (0.125, 0.25, 4.0):
+        bucket, client = _Bucket(trial, answer, rate, 1), chats.sentence(trial.rng, words=1)
+        bucket.empty(client)
+        gone = float(trial.rng.integers(1, 4)) / 4 if rate < 1 else 0.125
+        bucket.wait(gone)
+        seconds = math.ceil(1 / rate - gone)
+        bucket.take(seconds, client, _("That is not when the next whole token is there."))
+        bucket.wait(float(seconds))
+        bucket.take(0, client, _("Whoever waits as long as it was told gets its token."))
+        bucket.require()
+
+
+class _RightBucket:
+    """A right token bucket, from which misconceptions are made."""
+
+    def __init__(self, rate: float, capacity: int, clock: Callable[[], float]) -> None:
+        self.rate, self.capacity, self.clock = rate, capacity, clock
+        self.buckets: dict[str, tuple[float, float]] = {}
+
+    def take(self, client: str) -> int:
+        """Take a token, or say how long to wait for one."""
+        now = self.clock()
+        tokens, seen = self.buckets.get(self.key(client), (self.at_first(), now))
+        tokens = self.refilled(tokens, now - seen)
+        if tokens >= 1:
+            self.buckets[self.key(client)] = (tokens - 1, now)
+            return 0
+        self.refuse(client, tokens, now, seen)
+        return self.wait(tokens)
+
+    def key(self, client: str) -> str:
+        return client
+
+    def at_first(self) -> float:
+        return self.capacity
+
+    def refilled(self, tokens: float, elapsed: float) -> float:
+        return min(self.capacity, tokens + elapsed * self.rate)
+
+    def refuse(self, client: str, tokens: float, now: float, seen: float) -> None:
+        self.buckets[self.key(client)] = (tokens, now)
+
+    def wait(self, tokens: float) -> int:
+        return math.ceil((1 - tokens) / self.rate)
+
+
+@token_bucket.misconception(_("one bucket for all clients"))
+class GlobalBucket(_RightBucket):
+    def key(self, client: str) -> str:
+        return ""
+
+
+@token_bucket.misconception(_("whole tokens only: parts of a token are lost each time somebody asks"))
+class IntegerRefill(_RightBucket):
+    def refilled(self, tokens: float, elapsed: float) -> float:
+        return min(self.capacity, tokens + int(elapsed * self.rate))
+
+
+@token_bucket.misconception(_("a bucket without a brim: the pause of a night is a burst in the morning"))
+class NoBrim(_RightBucket):
+    def refilled(self, tokens: float, elapsed: float) -> float:
+        return tokens + elapsed * self.rate
+
+
+@token_bucket.misconception(_("a bucket that is empty at first"))
+class EmptyAtFirst(_RightBucket):
+    def at_first(self) -> float:
+        return 0.0
+
+
+@token_bucket.misconception(_("a token taken from those who are refused: the more they ask, the longer they wait"))
+class RefusedPay(_RightBucket):
+    def refuse(self, client: str, tokens: float, now: float, seen: float) -> None:
+        self.buckets[self.key(client)] = (tokens - 1, now)
+
+
+@token_bucket.misconception(_("the time not written back when a request is refused: the same seconds count twice"))
+class CountedTwice(_RightBucket):
+    def refuse(self, client: str, tokens: float, now: float, seen: float) -> None:
+        self.buckets[self.key(client)] = (tokens, seen)
+
+
+@token_bucket.misconception(_("a waiting time rounded down"))
+class RoundedDown(_RightBucket):
+    def wait(self, tokens: float) -> int:
+        return int((1 - tokens) / self.rate)
+
+
+@token_bucket.misconception(_("a waiting time until the bucket is full again, not until there is a token"))
+class UntilFull(_RightBucket):
+    def wait(self, tokens: float) -> int:
+        return math.ceil((self.capacity - tokens) / self.rate)
+
+
+@token_bucket.misconception(_("always the time for a whole token, whatever has trickled in already"))
+class WholeToken(_RightBucket):
+    def wait(self, tokens: float) -> int:
+        return math.ceil(1 / self.rate)
+
+
+@token_bucket.misconception(_("the computer's own clock instead of the one that is given"))
+class OwnClock(_RightBucket):
+    def __init__(self, rate: float, capacity: int, clock: Callable[[], float]) -> None:
+        super().__init__(rate, capacity, lambda: 0.0)  # as good as: next to nothing passes during a trial
+
+
+@token_bucket.misconception(_("a counter that starts anew after a while: no trickle, but a flood at every full window"))
+class FixedWindow:
+    def __init__(self, rate: float, capacity: int, clock: Callable[[], float]) -> None:
+        self.window, self.capacity, self.clock = capacity / rate, capacity, clock
+        self.seen: dict[str, tuple[float, int]] = {}
+
+    def take(self, client: str) -> int:
+        now = self.clock()
+        start, count = self.seen.get(client, (now, 0))
+        if now - start >= self.window:
+            start, count = now, 0
+        if count < self.capacity:
+            self.seen[client] = (start, count + 1)
+            return 0
+        return math.ceil(start + self.window - now)
+
+
+# ---------------------------------------------------------------- gate
+
+gate = Check(
+    "service",
+    "gate",
+    title=_("Full house"),
+    hints=(
+        _("A middleware is an app around an app: it is called with `scope`, `receive` and `send`, and calls the inner "
+          "app with them. What do you count before that call, and when is the call over?"),
+        _("Refuse before you count. After that, `try` / `finally` around `await self.app(...)` gives the place back in "
+          "every case. For the status, hand the app a `send` of your own, which looks at the message and passes it "
+          "on."),
+        _("`problem(503, ..., {\"Retry-After\": \"1\"})` is itself an app: `await response(scope, receive, send)`. "
+          "After the call `scope.get(\"route\")` is the route that was found; its `.path` is the label, or `none`."),
+    ),
+)  # fmt: skip
+
+
+class _House:
+    """An app with held routes behind the answer's gate: `/documents/{name}`, `/stream/{name}` and `/healthz`."""
+
+    def __init__(self, trial: Trial, answer: Handle, limit: int) -> None:
+        self.trial = trial
+        self.backend = answer.build("web", "streamer", [])
+        self.counter = answer.build("web", "counter")
+        self.app = answer.build("web", "behind", self.backend, limit, self.counter)
+
+    def play(self, *steps: Step) -> _Play:
+        """Let clients come and go, and return what happened before everybody was sent home."""
+        return _play(self.trial, self.app, self.backend, list(steps), patience=0.0).before_end()
+
+
+def _name(rng: "np.random.Generator") -> str:
+    return f"{rng.choice(['seal', 'valve', 'motor', 'shaft'])}{rng.integers(10**6, 10**7)}"
+
+
+def _document(client: str, name: str) -> Step:
+    return _post(client, f"/documents/{name}?by={name}")
+
+
+def _require_let_in(trial: Trial, play: _Play, client: str, message: str, **values: Any) -> None:
+    """Fail unless this client is inside or has been served."""
+    reply = play.reply(client)
+    if reply.status >= 400:
+        raise Failed(trial.text(message, **values), "201", str(reply))
+
+
+@gate.criterion(
+    _("lets a request and its response through as they are"),
+    points=0.25,
+    why=_("A middleware that changes what it does not care about breaks things far away: headers, streams, the start "
+          "of the app."),
+)  # fmt: skip
+def passes_through(trial: Trial, answer: Handle) -> None:
+    name = _name(trial.rng)
+    play = _House(trial, answer, 3).play(_document("one", name), ["go"], _get("two", f"/stream/{name}"), ["go"],
+                                         _get("health", "/healthz"))  # fmt: skip
+    for client, status, body in (("one", 201, json.dumps({"stored": name}, separators=(",", ":"))),
+                                 ("two", 200, f"{name} 1\n{name} 2\n")):  # fmt: skip
+        reply = play.reply(client)
+        _require_status(trial, reply, status, trial.text(_("A request through the gate")))
+        message = _("The body that comes through the gate is {found}.")
+        trial.require(reply.text == body and reply.ended, message, expected=body, found=repr(reply.text))
+    named = play.reply("two").headers.get("x-name") == name
+    trial.require(named, _("A header of the inner app's response is lost."), expected=f"x-name: {name}")
+    message = _("The inner app was never started: pass on what is no HTTP request (the scope of type `lifespan`).")
+    trial.require(play.reply("health").json() == {"started": True}, message)
+
+
+@gate.criterion(
+    _("refuses at once who comes when the house is full"),
+    points=0.5,
+    why=_("A queue that grows faster than it is served makes everybody wait, until all have gone; and the model still "
+          "answers them. An honest 503 can be tried again, somewhere else or later."),
+)  # fmt: skip
+def refuses_at_once(trial: Trial, answer: Handle) -> None:
+    limit = int(trial.rng.integers(1, 4))
+    inside = [_document(f"in {number}", _name(trial.rng)) for number in range(limit)]
+    late = [_document(name, _name(trial.rng)) for name in ("late", "later")]
+    play = _House(trial, answer, limit).play(*inside, *late, ["go"], _document("next", _name(trial.rng)), ["go"])
+    for number in range(limit):
+        message = _("At most {limit} at once are allowed; number {number} was refused.")
+        _require_let_in(trial, play, f"in {number}", message, limit=limit, number=number + 1)
+    full = play.before_step(limit + 1)
+    message = _("At most {limit} at once are allowed; number {number} was let in.")
+    trial.require(len(full.of("called")) == limit, message, expected="503", limit=limit, number=limit + 1)
+    reply = full.reply("late")
+    message = _("With {limit} requests inside, the next one waits: there is no answer to it.")
+    trial.require(reply.status, message, expected="503", limit=limit)
+    _require_problem(trial, reply, 503, trial.text(_("A request to a full house")))
+    found = reply.headers.get("retry-after", "-")
+    message = _("The refusal needs the header `Retry-After` with whole seconds. Yours: {found}")
+    trial.require(found.isdecimal() and int(found) >= 1, message, expected="Retry-After: 1", found=found)
+    _require_let_in(trial, play, "next", _("One has left, so there is room again; the next one was refused."))
+
+
+@gate.criterion(
+    _("gets every place back, however a request ends"),
+    points=0.5,
+    why=_("A place that is lost stays lost: after a bad night your service refuses everybody, with nobody inside."),
+)
+def places_come_back(trial: Trial, answer: Handle) -> None:
+    ends: list[tuple[str, list[Step]]] = [
+        (_("the inner app has raised an error"), [["fail", "lost"]]),
+        (_("the server has cancelled the request"), [["cancel", "first"]]),
+    ]
+    for how, end in ends:
+        steps = [_document("first", _name(trial.rng)), *end, _document("second", _name(trial.rng)), ["go"]]
+        play = _House(trial, answer, 1).play(*steps)
+        message = _("{how}, and its place is still taken: the next request is refused.")
+        _require_let_in(trial, play, "second", message, how=trial.text(how))
+        _require_status(trial, play.reply("second"), 201, trial.text(_("A request through the gate")))
+    leaves = [_get("first", f"/stream/{_name(trial.rng)}"), ["leave", "first"], _document("second", _name(trial.rng))]
+    play = _House(trial, answer, 1).play(*leaves, ["go"])
+    message = _("{how}, and its place is still taken: the next request is refused.")
+    _require_let_in(trial, play, "second", message, how=trial.text(_("the reader of a stream has gone away")))
+    # A refusal gives nothing back: it has taken nothing.
+    clients = [str(number) for number in range(5)]
+    play = _House(trial, answer, 1).play(*(_document(client, _name(trial.rng)) for client in clients))
+    refused = [play.reply(client).status >= 400 for client in clients]
+    inside = len(play.of("called"))
+    trial.require(inside < len(clients), _("At most {limit} at once are allowed; number {number} was let in."),
+                  expected="503", limit=1, number=inside)  # fmt: skip
+    message = _("Somebody was refused, and then another one let in, though nobody had left.")
+    trial.require(refused == sorted(refused), message, expected="503")
+
+
+@gate.criterion(
+    _("a stream keeps its place until its last piece"),
+    points=0.25,
+    why=_("The work begins when the first piece is sent; it does not end there. Whoever counts until the headers only "
+          "lets any number of streams in."),
+)  # fmt: skip
+def stream_keeps_place(trial: Trial, answer: Handle) -> None:
+    stream, document = _get("stream", f"/stream/{_name(trial.rng)}"), _document("other", _name(trial.rng))
+    play = _House(trial, answer, 1).play(stream, document, ["go"], _document("next", _name(trial.rng)), ["go"])
+    first = play.before_step(1).reply("stream")
+    trial.require(
+        first.body, _("The first piece of a stream does not come through the gate while the second is waited for.")
+    )
+    message = _("A stream is still running, and another request was let in.")
+    trial.require(not play.before_step(2).of("called"), message, expected="503")
+    _require_let_in(trial, play, "next", _("The stream has ended, so there is room again; the next one was refused."))
+
+
+@gate.criterion(
+    _("answers /healthz even when the house is full"),
+    points=0.25,
+    why=_("Busy is not sick. If the health check is refused, the service is restarted under full load, and loses all "
+          "that it was working on."),
+)  # fmt: skip
+def healthy_when_full(trial: Trial, answer: Handle) -> None:
+    steps = [_document("in", _name(trial.rng)), _get("health", "/healthz"), _document("late", _name(trial.rng))]
+    play = _House(trial, answer, 1).play(*steps)
+    _require_status(trial, play.reply("health"), 200, trial.text(_("GET /healthz in a full house")))
+    message = _("At most {limit} at once are allowed; number {number} was let in.")
+    trial.require(len(play.of("called")) == 1, message, expected="503", limit=1, number=2)
+
+
+@gate.criterion(
+    _("counts every request, by route and status"),
+    points=0.5,
+    why=_("These numbers show what your service does. Each pair of labels is a time series of its own: with paths as "
+          "labels, whoever asks for ten thousand paths makes ten thousand of them, with customers' data in their "
+          "names."),
+)  # fmt: skip
+def counts(trial: Trial, answer: Handle) -> None:
+    house = _House(trial, answer, 1)
+    names = [_name(trial.rng) for _number in range(8)]
+    served = int(trial.rng.integers(1, 4))
+    steps: list[Step] = [_get("health", "/healthz"), _get("lost", f"/{names[6]}"), _post("wrong", "/healthz")]
+    for number in range(served):
+        steps += [_document(f"served {number}", names[number]), ["go"]]
+    steps += [_get("stream", f"/stream/{names[5]}"), ["go"]]
+    steps += [_document("failing", names[3]), _document("late", names[4]), ["fail", "lost"]]
+    refusal = str(house.play(*steps).reply("late").status)  # which status it ought to be, another criterion asks
+    got = house.counter.probe("web", "samples")
+    wanted = [["/documents/{name}", "201", float(served)], ["/documents/{name}", "500", 1.0], ["/healthz", "200", 1.0],
+              ["/healthz", "405", 1.0], ["/stream/{name}", "200", 1.0], ["none", "404", 1.0],
+              ["none", refusal, 1.0]]  # fmt: skip
+    if got != sorted(wanted):
+        message = trial.text(_("That is not what the counter should hold (route, status, how often)."))
+        raise Failed(message, _counted(sorted(wanted)), _counted(got))
+
+
+def _counted(samples: Any) -> str:
+    return chats.short(" · ".join(f"{route} {status}: {count:g}" for route, status, count in samples), 390)
+
+
+class _RightGate:
+    """A right gate, from which misconceptions are made."""
+
+    def __init__(self, app: Any, limit: int, counter: Any) -> None:
+        self.app, self.limit, self.counter = app, limit, counter
+        self.inside = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.other(scope, receive, send)
+            return
+        status = 500
+
+        async def noting_send(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.serve(scope, receive, noting_send)
+        finally:
+            self.count(scope, status)
+
+    async def other(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+    async def serve(self, scope: Any, receive: Any, send: Any) -> None:
+        if self.is_exempt(scope):
+            await self.app(scope, receive, send)
+        elif self.is_full():
+            await self.refuse(scope, receive, send)
+        else:
+            await self.let_in(scope, receive, send)
+
+    def is_exempt(self, scope: Any) -> bool:
+        return bool(scope["path"] == "/healthz")
+
+    def is_full(self) -> bool:
+        return self.inside >= self.limit
+
+    async def refuse(self, scope: Any, receive: Any, send: Any) -> None:
+        await _problem(503, "Busy.", {"Retry-After": "1"})(scope, receive, send)
+
+    async def let_in(self, scope: Any, receive: Any, send: Any) -> None:
+        self.inside += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.inside -= 1
+
+    def count(self, scope: Any, status: int) -> None:
+        self.counter.labels(self.label(scope), str(status)).inc()
+
+    def label(self, scope: Any) -> str:
+        return str(getattr(scope.get("route"), "path", "none"))
+
+
+@gate.misconception(_("a semaphore that makes the others wait"))
+class Queues(_RightGate):
+    def __init__(self, app: Any, limit: int, counter: Any) -> None:
+        import asyncio
+
+        super().__init__(app, limit, counter)
+        self.places = asyncio.Semaphore(limit)
+
+    async def let_in(self, scope: Any, receive: Any, send: Any) -> None:
+        async with self.places:
+            await self.app(scope, receive, send)
+
+    def is_full(self) -> bool:
+        return False
+
+
+@gate.misconception(_("no limit at all: everybody is let in"))
+class NoLimit(_RightGate):
+    def is_full(self) -> bool:
+        return False
+
+
+@gate.misconception(_("one too many: full is when `limit` are inside, not when there are more"))
+class OneTooMany(_RightGate):
+    def is_full(self) -> bool:
+        return self.inside > self.limit
+
+
+@gate.misconception(_("a place given back after the call, without `finally`: an error keeps it for ever"))
+class LeaksOnErrors(_RightGate):
+    async def let_in(self, scope: Any, receive: Any, send: Any) -> None:
+        self.inside += 1
+        await self.app(scope, receive, send)
+        self.inside -= 1
+
+
+@gate.misconception(_("a place given back in `except Exception`: `CancelledError` is none, and keeps it for ever"))
+class LeaksOnCancellation(_RightGate):
+    async def let_in(self, scope: Any, receive: Any, send: Any) -> None:
+        self.inside += 1
+        try:
+            await self.app(scope, receive, send)
+        except Exception:
+            self.inside -= 1
+            raise
+        self.inside -= 1
+
+
+@gate.misconception(_("a refusal that gives back a place which it never took: the limit melts away"))
+class RefusalGivesBack(_RightGate):
+    async def refuse(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().refuse(scope, receive, send)
+        finally:
+            self.inside -= 1
+
+
+@gate.misconception(
+    _("`BaseHTTPMiddleware`: it is done when the headers are there, and streams run on uncounted"), factory=True
+)
+def freed_at_headers() -> Any:
+    from starlette.middleware.base import BaseHTTPMiddleware
+
+    class Freed(BaseHTTPMiddleware):
+        def __init__(self, app: Any, limit: int, counter: Any) -> None:
+            super().__init__(app)
+            self.right = _RightGate(app, limit, counter)
+
+        async def dispatch(self, request: Any, call_next: Any) -> Any:
+            right, status = self.right, 500
+            try:
+                if not right.is_exempt(request.scope) and right.is_full():
+                    status = 503
+                    return _problem(503, "Busy.", {"Retry-After": "1"})
+                right.inside += 1
+                try:
+                    response = await call_next(request)
+                    status = response.status_code
+                    return response
+                finally:
+                    right.inside -= 1
+            finally:
+                right.count(request.scope, status)
+
+    return Freed
+
+
+@gate.misconception(_("a health check that is refused like everybody else"))
+class HealthRefused(_RightGate):
+    def is_exempt(self, scope: Any) -> bool:
+        return False
+
+
+@gate.misconception(_("a refusal without `Retry-After`"))
+class NoRetryAfter(_RightGate):
+    async def refuse(self, scope: Any, receive: Any, send: Any) -> None:
+        await _problem(503, "Busy.")(scope, receive, send)
+
+
+@gate.misconception(_("429 for a full house: that would mean that this client asks too much"))
+class TooMany(_RightGate):
+    async def refuse(self, scope: Any, receive: Any, send: Any) -> None:
+        await _problem(429, "Busy.", {"Retry-After": "1"})(scope, receive, send)
+
+
+@gate.misconception(_("the path as a label: as many time series as there are paths, with names in them"))
+class PathAsLabel(_RightGate):
+    def label(self, scope: Any) -> str:
+        return str(scope["path"])
+
+
+@gate.misconception(_("refusals and failures that are not counted"))
+class CountsSuccess(_RightGate):
+    def count(self, scope: Any, status: int) -> None:
+        if status < 500:
+            super().count(scope, status)
+
+
+@gate.misconception(_("every request counted as a success, whatever became of it"))
+class AlwaysSuccess(_RightGate):
+    def count(self, scope: Any, status: int) -> None:
+        super().count(scope, 200)
+
+
+@gate.misconception(_("only HTTP requests passed on: the inner app is never told that the server starts"))
+class DropsLifespan(_RightGate):
+    async def other(self, scope: Any, receive: Any, send: Any) -> None:
+        return None

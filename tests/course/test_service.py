@@ -1,0 +1,213 @@
+"""What is special about service: apps that misbehave get a message that helps, and the real server agrees."""
+
+import asyncio
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import nbclient
+import nbformat
+import pytest
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import StreamingResponse
+
+from kicourse.answers import web
+from kicourse.checks import service as check
+from kicourse.models import gpt
+from kicourse.serving import serving
+from kicourse.syllabus import course
+from tests.course.alternatives import service as honest
+
+CHECKS = (check.create_app, check.stream_router, check.require_key, check.token_bucket, check.gate)
+
+
+def failed(verdict: Any) -> list[str]:
+    return [result.name for result in verdict.criteria if result.status != "passed"]
+
+
+def messages(verdict: Any) -> str:
+    return " ".join(result.message for result in verdict.criteria)
+
+
+def test_a_mistake_costs_its_own_criterion_only() -> None:
+    expected = {
+        "blocks_the_loop": "healthy_while_busy",
+        "echoes_input": "no_echo",
+        "status_400": "refuses_invalid",
+        "tells_trace": "failure",
+        "headers_dropped": "guards_and_framework",
+        "no_guards": "guards_and_framework",
+        "collects_first": "at_once",
+        "json_by_hand": "any_text",
+        "done_anyway": "says_how_it_ended",
+        "closed_on_exceptions": "frees_when_reader_leaves",
+        "compares_texts": "refuses_any_bytes",
+        "header_required": "refuses",
+        "logs_key": "logs_without_key",
+        "GlobalBucket": "each_its_own",
+        "IntegerRefill": "refills",
+        "NoBrim": "capped",
+        "LeaksOnErrors": "places_come_back",
+        "LeaksOnCancellation": "places_come_back",
+        "RefusalGivesBack": "places_come_back",
+        "freed_at_headers": "stream_keeps_place",
+        "HealthRefused": "healthy_when_full",
+        "NoRetryAfter": "refuses_at_once",
+        "PathAsLabel": "counts",
+    }
+    for task in CHECKS:
+        for wrong in task.misconceptions:
+            if wanted := expected.pop(wrong.name, None):
+                assert failed(task.run(wrong.build())) == [wanted], wrong.name
+    assert not expected
+
+
+def test_an_app_that_fails_as_it_starts_is_told_so() -> None:
+    def create_app(answerer: Any, guards: Any = ()) -> Any:
+        app = honest.create_app(answerer, guards)
+
+        async def broken(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "lifespan":
+                raise KeyError("DATABASE_URL")
+            await app(scope, receive, send)
+
+        return broken
+
+    verdict = check.create_app.run(create_app)
+    assert verdict.points == 0
+    assert "fails when a server starts it" in verdict.criteria[0].message
+    assert "DATABASE_URL" in verdict.criteria[0].message
+
+
+def test_an_app_that_refuses_to_start_is_told_so() -> None:
+    class Refusing:
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "lifespan.startup.failed", "message": "no licence"})
+
+    verdict = check.create_app.run(lambda answerer, guards=(): Refusing())
+    assert "refuses to start: no licence" in verdict.criteria[0].message
+
+
+def test_an_app_that_never_answers_is_told_so() -> None:
+    def create_app(answerer: Any, guards: Any = ()) -> FastAPI:
+        app = FastAPI()
+
+        @app.post("/ask")
+        async def ask(question: dict[str, Any]) -> None:
+            await asyncio.Event().wait()
+
+        return app
+
+    start = time.monotonic()
+    verdict = check.create_app.run(create_app)
+    assert "no answer at all" in verdict.criteria[0].message
+    assert time.monotonic() - start < 30
+
+
+def test_an_answer_that_blocks_for_ever_is_shown_its_line() -> None:
+    def take_for_ever(rate: float, capacity: int, clock: Any) -> Any:
+        while True:
+            time.sleep(0.01)
+
+    task = check.token_bucket
+    seconds, task.seconds = task.seconds, 0.3
+    try:
+        verdict = task.run(take_for_ever)
+    finally:
+        task.seconds = seconds
+    assert verdict.points == 0
+    assert "0.3" in verdict.criteria[0].message
+
+
+def test_no_app_at_all_is_told_so() -> None:
+    for task in CHECKS:
+        verdict = task.run(lambda *args, **kwargs: None)
+        assert verdict.points == 0
+        assert "fault of its own" not in messages(verdict)
+
+
+def test_frameworks_own_events_pass_too() -> None:
+    """FastAPI's own server-sent events, which read ahead by themselves, are as good."""
+    from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+    def stream_router(streamer: Any) -> APIRouter:
+        router = APIRouter()
+
+        @router.post("/ask/stream", response_class=EventSourceResponse)
+        async def ask(question: honest.Question) -> Any:
+            pieces = streamer(question.question)
+            try:
+                async for piece in pieces:
+                    yield ServerSentEvent(event="piece", data={"text": piece})
+                yield ServerSentEvent(event="done", data={})
+            except Exception:
+                yield ServerSentEvent(event="error", data={"detail": "broken off"})
+            finally:
+                await pieces.aclose()
+
+        return router
+
+    verdict = check.stream_router.run(stream_router)
+    assert verdict.status == "passed", verdict
+
+
+def test_a_reader_who_leaves_a_real_server_frees_the_slot() -> None:
+    """What the trial plays is what uvicorn does."""
+    closed: list[str] = []
+
+    def router(careful: bool) -> APIRouter:
+        router = APIRouter()
+
+        async def events() -> Any:
+            try:
+                yield "event: piece\ndata: {}\n\n"
+                await asyncio.sleep(60)
+            except Exception:
+                closed.append("careless")
+            finally:
+                if careful:
+                    closed.append("careful")
+
+        router.post("/ask/stream")(lambda: StreamingResponse(events(), media_type="text/event-stream"))
+        return router
+
+    for careful in (True, False):
+        with serving(web.with_router(router(careful))) as url, httpx.stream("POST", f"{url}/ask/stream") as response:
+            next(response.iter_lines())
+    deadline = time.monotonic() + 5
+    while not closed and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert closed == ["careful"]
+
+
+def test_the_page_reads_what_the_router_sends() -> None:
+    notebook = nbformat.read(course().unit("service").solution("en"), as_version=4)
+    [page] = [cell.source for cell in notebook.cells if cell.cell_type == "code" and "PAGE = " in cell.source]
+    namespace: dict[str, Any] = {}
+    exec(page.split('"""')[0] + '"""' + page.split('"""')[1] + '"""', namespace)
+    assert 'split("\\n\\n")' in namespace["PAGE"]
+    assert set(re.findall(r'name === "(\w+)"', namespace["PAGE"])) == {"piece", "error"}
+    assert "innerHTML" not in namespace["PAGE"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_every_demonstration_runs_with_the_embedded_gpt(
+    language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KICOURSE_LANG", language)
+    monkeypatch.setenv("KICOURSE_RECORD", "0")
+    notebook = nbformat.read(course().unit("service").solution(language), as_version=4)
+    folder = {"metadata": {"path": str(tmp_path)}}
+    with gpt.running():  # the kernel inherits where it is
+        nbclient.NotebookClient(notebook, timeout=240, kernel_name="python3", resources=folder).execute()
+    shown = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
+    figures = [data["text/plain"] for data in shown if "<img" in data.get("text/html", "")]
+    assert len(figures) == 5
+    assert figures[0].startswith("Von links") == (language == "de")
+    printed = "".join(output.text for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output)
+    assert "[401, 200, 200, 200, 200, 200, 429, 429]" in printed
+    assert json.loads(re.findall(r'\{"type":"about:blank","title":"Too Many.*\}', printed)[0])["status"] == 429
