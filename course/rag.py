@@ -362,7 +362,7 @@ plots.show(
 # | the same, and "If the sources do not answer the question, write: not found." | 8 of 24 | 5 of 24 |
 # | a shorter one, with one example dialogue | 12 of 24 | 4 of 24 |
 #
-# The instruction that cites most is not the one that answers best, and differences of this size are within chance with 24 questions. Measure it with your model.
+# The instruction that cites most is not the one that answers best, and with 24 questions most of these differences may be chance. Measure it with your model.
 #
 # ## Which sources does it cite?
 #
@@ -430,7 +430,7 @@ for (question, _name, _fact), reply, right in zip(QUESTIONS, REPLIES["found"], H
 print(f"\n{len(verified)} of {len(QUESTIONS)} replies cite a source that exists; {sum(verified)} of these are right")
 
 # %% [markdown]
-# Look at the wrong ones. They have a number, the number exists, and the sentence says something that the source does not.
+# Look at the wrong ones. They have a number, the number exists, and the sentence says something else than the source, or nothing.
 #
 # **Cited is not supported.** What you verify is that a source exists, not that it says so. Keep the two apart when you talk about your system, for the words are close and the difference is what customers care about.
 #
