@@ -37,7 +37,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, StreamingResponse
 from kicourse import plots
 from kicourse.models import gpt
-from kicourse.serving import Server, serving
 from openai import AsyncOpenAI, OpenAI
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
@@ -87,6 +86,7 @@ plots.show(
 
 # %% tags=["demo"]
 import httpx
+from kicourse.serving import Server, serving
 
 
 class Reading(BaseModel):
@@ -221,7 +221,7 @@ for name, endpoint, color in (("async def", in_the_loop, plots.RED), ("def", wai
     print(f"{name}: the slowest health check took {max(took for _when, took in pings):.3f} s")
     axes.plot(*zip(*pings, strict=True), "o", color=color, markersize=4, label=name)
 axes.set_xlabel(text("seconds since the question"))
-axes.set_ylabel(text("seconds to an answer of /healthz"))
+axes.set_ylabel(text("waiting time in seconds"))
 axes.legend(title=text("the endpoint is a"), loc="upper right")
 plots.show(
     figure,

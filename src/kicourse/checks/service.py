@@ -1407,7 +1407,6 @@ def _require_let_in(trial: Trial, play: _Play, client: str, message: str, **valu
 
 @gate.criterion(
     _("lets a request and its response through as they are"),
-    points=0.25,
     why=_("A middleware that changes what it does not care about breaks things far away: headers, streams, the start "
           "of the app."),
 )  # fmt: skip
@@ -1429,7 +1428,7 @@ def passes_through(trial: Trial, answer: Handle) -> None:
 
 @gate.criterion(
     _("refuses at once who comes when the house is full"),
-    points=0.5,
+    points=0.75,
     why=_("A queue that grows faster than it is served makes everybody wait, until all have gone; and the model still "
           "answers them. An honest 503 can be tried again, somewhere else or later."),
 )  # fmt: skip
