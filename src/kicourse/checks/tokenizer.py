@@ -785,8 +785,8 @@ decode = Check(
         ),
         _(
             "`vocabulary = [bytes([byte]) for byte in range(256)]`, then "
-            '`vocabulary.append(vocabulary[left] + vocabulary[right])` for each merge. `b"".join(...)` strings bytes '
-            'together, as `"".join(...)` does with texts; `.decode(errors="replace")` follows.'
+            '`vocabulary.append(vocabulary[left] + vocabulary[right])` for each merge, and `b"".join(...)` followed by '
+            '`.decode(errors="replace")`.'
         ),
     ),
 )
@@ -870,7 +870,7 @@ def decodes_broken_bytes(trial: Trial, answer: Handle) -> None:
         _require_decoded(trial, answer, cut, merges, message)
     for size in (1, 3, 30):
         tokens = [int(token) for token in trial.rng.integers(BYTES + len(merges), size=size)]
-        _require_decoded(trial, answer, tokens, merges, message)
+        _require_decoded(trial, answer, [ord("<"), *tokens, ord(">")], merges, message)
     _require_decoded(trial, answer, list(range(BYTES)), [], message)
 
 
