@@ -258,7 +258,7 @@ def second_token_kept(tokens: list[int], pair: Pair, new: int) -> list[int]:
     _("a merge that looks at every place but the last: the second token of a pair stays, and the last token is lost"),
 )
 def every_place_but_the_last(tokens: list[int], pair: Pair, new: int) -> list[int]:
-    return second_token_kept(tokens, pair, new)[:-1]
+    return [new if one == pair else one[0] for one in pairwise(tokens)]
 
 
 @merge_pair.misconception(_("a merge that puts the new token in front of the pair and keeps both of its tokens"))
