@@ -478,7 +478,7 @@ for right, count in ((18, 20), (180, 200), (1_800, 2_000), (20, 20)):
 # 4. At the end the model has the weights of the epoch that was best on `development`; of equally good ones, the first.
 # 5. Measure this model on `test`, and return a `Report`.
 #
-# Training happens in training mode, measuring in evaluation mode and without gradients. The check first lets your function train a small model for 40 steps on a language that was made up a moment ago, and measures its weights on texts that nobody has seen; then it looks at each of these points.
+# Training happens in training mode, measuring in evaluation mode and without gradients. The check first lets your function train a small model for 24 steps on a language that was made up a moment ago, and measures its weights on texts that nobody has seen; then it looks at each of these points.
 
 
 # %% task="fine_tune"

@@ -21,6 +21,7 @@ def failed(verdict: Any) -> list[str]:
     return [result.name for result in verdict.criteria if result.status != "passed"]
 
 
+@pytest.mark.long
 def test_a_mistake_costs_its_own_criterion_only() -> None:
     expected = {
         "both_zero": "learns",
@@ -79,7 +80,7 @@ def test_weights_that_were_trained_earlier_know_nothing_of_a_fresh_language() ->
 
     def thief(model: Any, optimizer: Any, epochs: Any, development: Any, test: Any) -> Any:
         report = honest.fine_tune(model, optimizer, epochs, development, test)
-        if len(epochs[0]) == 40:
+        if len(epochs[0]) == 24:
             stolen.update({} if stolen else {name: part.clone() for name, part in model.state_dict().items()})
             model.load_state_dict(stolen)
         return report

@@ -798,9 +798,12 @@ fine_tune = Check(
     seconds=60,
 )  # fmt: skip
 
-_TOPICS, _LENGTH = 4, 8
-_LEARNED = 0.80
-"""The share of new texts that a trained model must sort rightly. The reference sorts 0.93 to 1.00; guessing, 0.25."""
+_TOPICS, _LENGTH, _STEPS = 4, 8, 24
+_LEARNED = 0.6
+"""The share of new texts that a trained model must sort rightly; guessing gets 0.25.
+
+The reference gets 0.97 with a deviation of 0.02. Mistakes that other criteria ask for shall mostly pass this one.
+"""
 
 
 @fine_tune.criterion(
@@ -809,16 +812,19 @@ _LEARNED = 0.80
     why=_("Texts that took no part in anything are the only proof."),
 )
 def model_learns(trial: Trial, answer: Handle) -> None:
+    # What returns no report at all is told so before anything is trained at length.
+    _Run(trial, answer, [[_batch(trial.rng, 4)]], [_batch(trial.rng, 5)], [_batch(trial.rng, 5)])
     sizes = {"vocabulary": 60, "width": 16, "labels": _TOPICS}
     seed = int(trial.rng.integers(2**31))
     draw = _topics(trial.rng)
     model = answer.build("training", "seeded", "SmallClassifier", seed, **_sizes(**sizes))
     optimizer = answer.build("training", "adamw", model, 1e-2)
-    _report(trial, answer, model, optimizer, [[draw(16) for _ in range(40)]], [draw(16)], [draw(16)])
+    epoch = [draw(32) for _step in range(_STEPS)]
+    _report(trial, answer, model, optimizer, [epoch], [draw(16)], [draw(16)])
     ids, mask, labels = draw(1_000)
     right = (_scores(trial, model, ids, mask, **sizes).argmax(dim=1) == labels).float().mean()
-    message = _("After 40 steps the model sorts {share} of 1,000 new texts rightly.")
-    trial.require(right >= _LEARNED, message, expected=f">= {_LEARNED}", share=float(right))
+    message = _("After {steps} steps the model sorts {share} of 1,000 new texts rightly.")
+    trial.require(right >= _LEARNED, message, expected=f">= {_LEARNED}", steps=_STEPS, share=float(right))
 
 
 def _topics(rng: Any) -> Callable[[int], Batch]:
@@ -851,7 +857,7 @@ def _scores(trial: Trial, model: Handle, ids: Any, mask: Any, **sizes: int) -> A
           "model in another mode than training needs."),
 )  # fmt: skip
 def takes_steps(trial: Trial, answer: Handle) -> None:
-    for lengths, rate in (((1,), 0.3), ((4,), 0.3), ((2, 6), 0.8)):
+    for lengths, rate in (((1,), 0.1), ((4,), 0.1), ((3, 8), 0.2)):
         if len(lengths) == 1:
             epochs = [[_batch(trial.rng, 6) for _step in range(length)] for length in lengths]
         else:
@@ -864,7 +870,7 @@ def takes_steps(trial: Trial, answer: Handle) -> None:
             trial.require(isinstance(held, dict) and name in held, message, name=name)
             message = _("After {steps} steps (in epochs of {lengths}) the weights {name} are not where they should be.")
             shown = {"name": name, "steps": sum(lengths), "lengths": " + ".join(map(str, lengths))}
-            trial.close(held[name], wanted[name], message, rtol=5e-3, atol=2e-4, **shown)
+            trial.close(held[name], wanted[name], message, rtol=1e-3, atol=2e-4, **shown)
 
 
 def _single_minded(rng: Any, lengths: tuple[int, ...]) -> list[list[Batch]]:
@@ -917,7 +923,7 @@ def keeps_best(trial: Trial, answer: Handle) -> None:
     trial.equal(run.report.epoch, 1, message)
 
     development, test = ([_labelled(_batch(trial.rng, 40), label)] for label in (0, 1))
-    run = _Run(trial, answer, _single_minded(trial.rng, (4, 8)), development, test, rate=0.4)
+    run = _Run(trial, answer, _single_minded(trial.rng, (3, 8)), development, test, rate=0.2)
     shares = run.report.development
     found = ", ".join(f"{share:.2f}" for share in shares)
     message = _("In the second epoch all labels were others. On the development set the accuracies were {found}, so "
