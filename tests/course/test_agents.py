@@ -5,14 +5,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import nbclient
-import nbformat
 import pytest
 
 from kicourse.checks import agents as check
 from kicourse.models import gpt
-from kicourse.syllabus import course
 from tests.course.alternatives import agents as honest
+from tests.course.demonstrations import demonstrated
 
 
 def failed(verdict: Any) -> list[str]:
@@ -126,20 +124,12 @@ def test_a_call_with_its_arguments_swapped_is_none() -> None:
 def test_every_demonstration_runs_and_leaves_no_process(
     language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KICOURSE_LANG", language)
-    monkeypatch.setenv("KICOURSE_RECORD", "0")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    notebook = nbformat.read(course().unit("agents").solution(language), as_version=4)
-    folder = {"metadata": {"path": str(tmp_path)}}
-    with gpt.running():  # the kernel inherits where it is
-        nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=folder).execute()
-    shown = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
-    figures = [data["text/plain"] for data in shown if "<img" in data.get("text/html", "")]
-    assert len(figures) == 4
-    assert figures[0].startswith("Ein Kreislauf") == (language == "de")
-    printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
-    assert "error: False, 5" in printed  # what the MCP server said
-    assert "stopped: repeated" in printed
+    shown = demonstrated("agents", language, tmp_path, monkeypatch)
+    assert len(shown.figures) == 4
+    assert shown.figures[0].startswith("Ein Kreislauf") == (language == "de")
+    assert "error: False, 5" in shown.printed  # what the MCP server said
+    assert "stopped: repeated" in shown.printed
     assert not warehouses()
 
 

@@ -4,8 +4,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import nbclient
-import nbformat
 import numpy as np
 import pytest
 
@@ -14,6 +12,7 @@ from kicourse.data import bilingual_tickets
 from kicourse.models import bert
 from kicourse.syllabus import course
 from tests.course.alternatives import bert as honest
+from tests.course.demonstrations import demonstrated
 
 
 def failed(verdict: Any) -> list[str]:
@@ -230,17 +229,10 @@ def test_the_numbers_that_the_text_quotes_are_measured(model: Any, solution_of_b
 def test_every_demonstration_runs_without_a_network(
     language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KICOURSE_LANG", language)
-    monkeypatch.setenv("KICOURSE_RECORD", "0")
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody answers there
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    notebook = nbformat.read(course().unit("bert").solution(language), as_version=4)
-    folder = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=240, kernel_name="python3", resources=folder).execute()
-    shown = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
-    figures = [data["text/plain"] for data in shown if "<img" in data.get("text/html", "")]
-    assert len(figures) == 5
-    assert figures[0].startswith("Ein Ablauf") == (language == "de")
-    printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
-    assert "48 " in printed
+    shown = demonstrated("bert", language, tmp_path, monkeypatch)
+    assert len(shown.figures) == 5
+    assert shown.figures[0].startswith("Ein Ablauf") == (language == "de")
+    assert "48 " in shown.printed

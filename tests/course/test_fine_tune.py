@@ -3,16 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import nbclient
-import nbformat
 import pytest
 import torch
 from torch import nn
 
 from kicourse.answers.training import Shifted, SmallClassifier, adapted, descend, linear
 from kicourse.checks import fine_tune as check
-from kicourse.syllabus import course
 from tests.course.alternatives import fine_tune as honest
+from tests.course.demonstrations import demonstrated
 
 CHECKS = (check.lora_linear, check.add_lora, check.make_batches, check.fine_tune, check.model_files)
 
@@ -155,17 +153,6 @@ def test_helpers_train_what_is_not_frozen() -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("language", ["en", "de"])
 def test_every_demonstration_runs(language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KICOURSE_LANG", language)
-    monkeypatch.setenv("KICOURSE_RECORD", "0")
-    notebook = nbformat.read(course().unit("fine_tune").solution(language), as_version=4)
-    folder = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources=folder).execute()
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    figures = [
-        output.data["text/plain"]
-        for output in outputs
-        if "data" in output and "<img" in output.data.get("text/html", "")
-    ]
-    assert len(figures) == 4
-    printed = "".join(output.get("text", "") for output in outputs)
-    assert "the same answers: True" in printed
+    shown = demonstrated("fine_tune", language, tmp_path, monkeypatch)
+    assert len(shown.figures) == 4
+    assert "the same answers: True" in shown.printed

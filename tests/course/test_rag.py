@@ -5,16 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nbclient
-import nbformat
 import numpy as np
 import pytest
 
 from kicourse.checks import rag as check
-from kicourse.models import gpt
 from kicourse.syllabus import course
 from tests.course.alternatives import rag as honest
 from tests.course.conftest import code_cells
+from tests.course.demonstrations import demonstrated
 
 
 def failed(verdict: Any) -> list[str]:
@@ -120,13 +118,6 @@ def test_the_made_up_embedder_behaves_like_one() -> None:
 def test_every_demonstration_runs_with_the_embedded_models(
     language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KICOURSE_LANG", language)
-    monkeypatch.setenv("KICOURSE_RECORD", "0")
-    notebook = nbformat.read(course().unit("rag").solution(language), as_version=4)
-    folder = {"metadata": {"path": str(tmp_path)}}
-    with gpt.running():  # the kernel inherits where it is
-        nbclient.NotebookClient(notebook, timeout=400, kernel_name="python3", resources=folder).execute()
-    shown = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
-    figures = [data["text/plain"] for data in shown if "<img" in data.get("text/html", "")]
-    assert len(figures) == 4
-    assert figures[0].startswith("Ein Ablauf") == (language == "de")
+    shown = demonstrated("rag", language, tmp_path, monkeypatch)
+    assert len(shown.figures) == 4
+    assert shown.figures[0].startswith("Ein Ablauf") == (language == "de")

@@ -5,15 +5,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import nbclient
-import nbformat
 import pytest
 
 from kicourse.answers.jobs import Jobs, cancel, described
 from kicourse.checks import robust_client as check
-from kicourse.models import gpt
-from kicourse.syllabus import course
 from tests.course.alternatives import robust_client as honest
+from tests.course.demonstrations import demonstrated
 
 
 def failed(verdict: Any) -> list[str]:
@@ -196,13 +193,6 @@ def test_a_secret_that_is_left_is_named() -> None:
 def test_every_demonstration_runs_with_the_embedded_gpt(
     language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KICOURSE_LANG", language)
-    monkeypatch.setenv("KICOURSE_RECORD", "0")
-    notebook = nbformat.read(course().unit("robust_client").solution(language), as_version=4)
-    folder = {"metadata": {"path": str(tmp_path)}}
-    with gpt.running():  # the kernel inherits where it is
-        nbclient.NotebookClient(notebook, timeout=240, kernel_name="python3", resources=folder).execute()
-    shown = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
-    figures = [data["text/plain"] for data in shown if "<img" in data.get("text/html", "")]
-    assert len(figures) == 5
-    assert figures[0].startswith("Ein Ablauf") == (language == "de")
+    shown = demonstrated("robust_client", language, tmp_path, monkeypatch)
+    assert len(shown.figures) == 5
+    assert shown.figures[0].startswith("Ein Ablauf") == (language == "de")

@@ -3,16 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import nbclient
-import nbformat
 import numpy as np
 import pytest
 
 from kicourse.checks import search as check
 from kicourse.data import python_topics
 from kicourse.data.questions import Question
-from kicourse.syllabus import course
 from tests.course.alternatives import search as honest
+from tests.course.demonstrations import demonstrated
 
 
 def failed(verdict: Any) -> list[str]:
@@ -136,12 +134,6 @@ def test_an_answer_is_a_quotation() -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("language", ["en", "de"])
 def test_every_demonstration_runs(language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KICOURSE_LANG", language)
-    monkeypatch.setenv("KICOURSE_RECORD", "0")
-    notebook = nbformat.read(course().unit("search").solution(language), as_version=4)
-    folder = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources=folder).execute()
-    shown = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
-    figures = [data["text/plain"] for data in shown if "<img" in data.get("text/html", "")]
-    assert len(figures) == 6
-    assert figures[0].startswith("Ein Ablauf") == (language == "de")
+    shown = demonstrated("search", language, tmp_path, monkeypatch)
+    assert len(shown.figures) == 6
+    assert shown.figures[0].startswith("Ein Ablauf") == (language == "de")
