@@ -132,7 +132,7 @@ check.merge_pair(merge_pair)
 #
 # **Counts.** Most words repeat. So training does not look at the text but at a table: each different piece with the number of times it occurs.
 #
-# The cutting is done by a regular expression with four alternatives, tried from the first to the last. You need not be able to write it, and it can be read: a space and `?` mean "a space, or none"; `\d` is a digit, `\s` white space, `\w` a letter, a digit or `_`, and each of them as a capital is its opposite. `[^...]` is any character that is *not* in the brackets, so `[^\W\d_]` are the letters. `(?:...|...)` holds two alternatives together, `+` repeats, and `(?!\S)` means "if nothing but white space or the end follows".
+# The cutting is done by a regular expression with five alternatives, tried from the first to the last. You need not be able to write it, and it can be read: a space and `?` mean "a space, or none"; `\d` is a digit, `\s` white space, `\w` a letter, a digit or `_`, and each of them as a capital is its opposite. `[^...]` is any character that is *not* in the brackets, so `[^\W\d_]` are the letters. `(?:...|...)` holds two alternatives together, `+` repeats, and `(?!\S)` means "if nothing but white space or the end follows".
 
 
 # %%
@@ -412,7 +412,7 @@ show_merges(" Wahrscheinlichkeiten", learned["German"])
 # %% [markdown]
 # ### For comparison: the library
 #
-# At work nobody trains with thirty lines of Python. The library `tokenizers` does the same in Rust. Its parts have names that you know by now: a *pre-tokenizer* cuts the pieces, a *model* holds the merges, a *trainer* learns them, a *decoder* makes text of them again. `ByteLevel` shows each byte as a visible letter (a space becomes `Ġ`), so that a list of tokens can be printed.
+# At work nobody trains with thirty lines of Python. The library `tokenizers` does the same in Rust. Its parts have names that you know by now: a *pre-tokenizer* cuts the pieces, a *model* holds the merges, a *trainer* learns them, a *decoder* turns tokens into text again. `ByteLevel` shows each byte as a visible letter (a space becomes `Ġ`), so that a list of tokens can be printed.
 
 # %% tags=["demo"]
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
