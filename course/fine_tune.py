@@ -581,7 +581,7 @@ draw_similarities(
 # %% [markdown]
 # When we ran it: 0.68 on the test set, with an interval from 0.63 to 0.72. That is clearly more than the frozen vectors' 0.53. The model has learned something about denial that it can use on verbs that it was never shown. The *first* epoch was kept: in the second the accuracy on the development set fell from 0.67 to 0.64, probably because by then the model was learning the training phrases by heart.
 #
-# And 0.57 by hand, less than the 0.67 that somebody gets who always says "open". Real people write "False alarm, someone had closed the tap", and nothing in our grammar is like that. **A fine-tuned model is as narrow as its data.** This one must not send vans.
+# And 0.57 by hand, less than the 0.67 that somebody gets who always says "open". Free writing says "False alarm, someone had closed the tap", and nothing in our grammar is like that. **A fine-tuned model is as narrow as its data.** This one must not send vans.
 #
 # How many messages does it take? The learning curve, measured on the test set in separate runs. With 250 messages LoRA guesses like the others; and it has not levelled off at 1,000.
 
@@ -626,7 +626,7 @@ plots.show(
 # | open or solved (unseen verbs and phrases) | 2 | 480 | 0.50 | 0.53 | 0.49 | 0.71 | 0.70 |
 # | open or solved (by hand) | 2 | 72 | 0.67 | 0.49 | 0.65 | 0.56 | 0.53 |
 #
-# Empty cells were not measured. Read it row by row. Where the label is a *topic* (library, team), frozen vectors and a logistic regression, which take ten seconds, are as good as anything. Where the label lies *across* the topic, it depends. For open or solved fine-tuning is far ahead on unseen verbs and phrases, and behind on what people wrote; for three states it is the other way round. But 72 texts are few, and Wilson's intervals of those rows overlap; among frozen, LoRA and full, the one difference beyond doubt in this table is 0.49 against 0.71. Between LoRA and full fine-tuning no difference can be seen. LoRA took 39 s of computing and full fine-tuning 80 s; the file that you publish has 1.2 MB in place of 90.
+# Empty cells were not measured. Read it row by row. Where the label is a *topic* (library, team), frozen vectors and a logistic regression, which take ten seconds, are as good as anything. Where the label lies *across* the topic, it depends. For open or solved fine-tuning is far ahead on unseen verbs and phrases, and behind on what was written by hand; for three states it is the other way round. But 72 texts are few, and Wilson's intervals of those rows overlap; among frozen, LoRA and full, the one difference beyond doubt in this table is 0.49 against 0.71. Between LoRA and full fine-tuning no difference can be seen. LoRA took 39 s of computing and full fine-tuning 80 s; the file that you publish has 1.2 MB in place of 90.
 #
 # > **Change it.** `from kicourse.data import tickets` has the messages for six teams: `tickets.generate(rng, 1_000, held_out=False)` and `tickets.written()`, each with `text` and `team`. Or set `RANK` to 1. Write down your guess first.
 
