@@ -21,7 +21,7 @@ LARGEST_FRAME = 70 * 2**20
 def before_forks() -> None:
     """Make once what every player needs."""
     read_catalogues()
-    Shell.instance()
+    Shell.instance().show_an_error()
     if "sklearn" in sys.modules:
         _show_a_frame_to_sklearn()
 
