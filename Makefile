@@ -15,9 +15,9 @@ setup: ## install everything into .venv: packages and the embedded models
 lab: setup ## open the course in JupyterLab (dir=FOLDER lang=de port=8900 change what is opened)
 	@$(BIN)/kicourse lab $(dir) $(if $(lang),--lang $(lang)) $(if $(port),--port $(port))
 
-# One thread each: two tests at a time have two cores between them.
+# One thread each; three at a time for two cores, since some tests only wait: for a browser, a server, a limit of time.
 test: dev ## run the test suite
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadgroup -m "not long"
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadgroup -m "not long"
 
 test-attacks: dev ## let every attack of tests/hostile be graded beside honest work
 	@$(BIN)/pytest tests/hostile/test_corpus.py

@@ -34,7 +34,7 @@ client = OpenAI()
 MODEL = gpt.model()
 
 # %% [markdown]
-# This is the way from a message to a record. Every box is a few lines of code, and you will write them all.
+# Here is the route from a message to a record. Every box is a few lines of code, and you will write them all.
 
 # %% tags=["demo"]
 figure = plots.figure(width=9, height=2.9)
@@ -95,11 +95,11 @@ for message in MESSAGES:
     print(f"{reply.choices[0].message.content!r}\n")
 
 # %% [markdown]
-# When we ran it: none. Larger models do better, and still wrap their JSON in a sentence, invent a sixth category or forget a comma, once in a hundred or once in a thousand times. With 300 messages a day that is every day.
+# When we ran it: none. Larger models do better, and still wrap their JSON in a sentence, invent a sixth category or forget a comma, once in a hundred or once in a thousand times. With 300 messages a day that is three times a day, or twice a week.
 #
 # ## A type for a ticket
 #
-# So say precisely what a ticket is. In Python one does that with a type, and **pydantic** turns a type into a check. A class that inherits from `BaseModel` has fields, each with a name and a type:
+# So say precisely what a ticket is. In Python you do that with a type, and **pydantic** turns a type into a check. A class that inherits from `BaseModel` has fields, each with a name and a type:
 
 
 # %% tags=["demo"]
@@ -119,7 +119,7 @@ class Visit(BaseModel):
     gate: Literal["north", "south"]
     hours: int = Field(ge=1, le=8)
     contact: str = Field(min_length=1, max_length=30)
-    room: str | None = Field(default=None, pattern=r"^[A-Z][0-9]+$")
+    room: str | None = Field(default=None, pattern=r"^[A-Z][0-9]{2}$")
 
 
 print(Visit.model_validate_json('{"urgency": "today", "gate": "south", "hours": 2, "contact": "Frau Özdemir"}'))
@@ -137,11 +137,12 @@ for wrong in (
 # Read it slowly, every word of it does something:
 #
 # * A list of allowed values is an **enum** (`StrEnum`), or a `Literal` where it is short.
-# * `Field` holds **constraints**: `ge` and `le` (greater or equal, less or equal), `min_length` and `max_length`, and `pattern`, a regular expression. A pattern is *searched for*, so it needs `^` (begin) and `$` (end) around it.
+# * `Field` holds **constraints**: `ge` and `le` (greater or equal, less or equal), `min_length` and `max_length`, and `pattern`, a regular expression: `[A-Z]` is one capital letter, `[0-9]` one digit, and `{2}` says that there are exactly two of what stands before it. A pattern is *searched for*, so it needs `^` (begin) and `$` (end) around it.
 # * **Optional means two things.** `str | None` says that the value may be null. Only a **default** says that the field may be missing. Without the default, `room` would have to be there each time, if only as null.
+# * Where nothing is lost, pydantic **converts**: the text `"2"` becomes 2 in a field of type `int`. That is welcome here, since models quote their numbers now and then.
 # * `extra="forbid"` refuses fields that the class does not know. Without this line they are dropped in silence.
 #
-# And look at the errors: each says where, what is wrong, and what came instead. That is written for people, but keep it in mind: a model can read it too.
+# And look at the errors: each says where, what is wrong, and what was given instead. That is written for people, but keep it in mind: a model can read it too.
 #
 # ## Task 1: a ticket
 #
@@ -152,9 +153,9 @@ for wrong in (
 # | `category` | one of `leak`, `noise`, `electrical`, `delivery`, `other` |
 # | `priority` | a whole number from 1 to 5 |
 # | `summary` | a text of 1 to 80 characters |
-# | `serial` | `HP-` and exactly four of the digits 0 to 9, nothing before or after; or null. May be left out, which means null |
+# | `serial` | `HP-` and exactly four digits, nothing before or after; or null. May be left out, which means null |
 #
-# The other three fields must be there, and no further fields are allowed. Write the class inside the function, which returns it: so the notebook goes on even while the class is not written yet.
+# The other three fields must be there, and no further fields are allowed. Write the class inside the function and return it; so the check can tell a class that is not written yet from a wrong one.
 
 
 # %% task="ticket"
@@ -180,7 +181,7 @@ def ticket_model() -> type[BaseModel]:
 check.ticket(ticket_model)
 
 # %% [markdown]
-# A type does not care about language. These two tickets come from a German colleague's hand; **predict** which of them is refused, and why.
+# Free text may be in any language, an allowed value may not. These two tickets come from a German colleague's hand; **predict** which of them is refused, and why.
 
 # %% tags=["demo"]
 Ticket = ticket_model()
@@ -204,7 +205,7 @@ print(json.dumps(Ticket.model_json_schema(), indent=2)[:700], "…")
 # %% [markdown]
 # Send the schema with the request, and something remarkable happens on the server. Remember that a GPT gives every token a probability, and one is drawn. The server reads along, and before each draw it strikes out every token with which the text could no longer become JSON of this schema. What is left is scaled to sum to one. This is **constrained decoding**.
 #
-# A picture of one such step, with an answer that must be one of five words:
+# A picture of one such step, with an answer that must be one of five words. We work it out by hand here: from the twenty likeliest tokens we strike out those that begin none of the five (the server does it with all of them).
 
 # %% tags=["demo"]
 WORDS = ("Leak", "Noise", "Electrical", "Delivery", "Other")
@@ -245,15 +246,16 @@ plots.show(
 )
 
 # %% [markdown]
-# The model wanted to begin a sentence. It may not, and so it says the likeliest of what it may. Now our three messages, with the schema. **Predict:** how many are valid now? And how many are *right*?
+# The model wanted to begin a sentence. It is not allowed to, so it picks the likeliest token that is. Now our three messages, with the schema. **Predict:** how many are valid now? And how many are *right*?
 
 
-# %% tags=["demo"]
+# %%
 def schema_format(schema: type[BaseModel]) -> Any:
     """Return what `response_format` takes, so that the reply is JSON of this schema."""
     return {"type": "json_schema", "json_schema": {"name": schema.__name__, "schema": schema.model_json_schema()}}
 
 
+# %% tags=["demo"]
 for message in MESSAGES:
     reply = client.chat.completions.create(
         model=MODEL,
@@ -265,13 +267,33 @@ for message in MESSAGES:
     print(f"{message}\n{reply.choices[0].message.content}\n")
 
 # %% [markdown]
-# When we ran it, three of three were valid, and all three were leaks of priority 1; one summary breaks off at its eightieth character, where the schema ends it. **Valid is not right.** A schema takes away the model's freedom to write nonsense in the wrong form; nonsense in the right form is still possible. The first half of this unit makes records valid, the second measures whether they are right.
+# When we ran it, three of three were valid, and all three were leaks of priority 1; one summary breaks off at its eightieth character, where the schema ends it, and the serial numbers, which stand in two of the messages, were left out. **Valid is not right.** A schema takes away the model's freedom to write nonsense in the wrong form; nonsense in the right form is still possible. The first half of this unit makes records valid, the second measures whether they are right.
 #
 # ## When the reply is not valid all the same
 #
-# Some servers know no schemas, some only promise to try, and even the strictest one is cut off in the middle of an object when `max_tokens` is reached. So you **validate** every reply. And if it fails, you have something better than to ask again and hope: you have the error. Show it to the model.
+# Some servers know no schemas, some only promise to try, and even the strictest one is cut off in the middle of an object when `max_tokens` is reached. So you **validate** every reply. Here we cut one off on purpose:
+
+# %% tags=["demo"]
+reply = client.chat.completions.create(
+    model=MODEL,
+    messages=[{"role": "system", "content": FORM}, {"role": "user", "content": MESSAGES[0]}],
+    temperature=0,
+    max_tokens=25,
+    response_format=schema_format(Ticket),
+)
+print(reply.choices[0].message.content)
+try:
+    Ticket.model_validate_json(reply.choices[0].message.content or "")
+except ValidationError as error:
+    print(f"\n{error}")
+
+# %% [markdown]
+# A reply that is no JSON at all fails in the same way as one that breaks the schema: `model_validate_json` raises a `ValidationError`. So if it fails, you have something better than to ask again and hope: you have the error. Show it to the model.
+#
+# Three lines first. `OPTIONS` is what the requests above had too: the likeliest tokens, and room for a record; `create(..., **OPTIONS)` passes both on. `Model` stands for any class that is made from `BaseModel`; with it the signature below says that what comes back is an instance of the very class that was passed in. And the failure gets a name of its own.
 
 # %%
+OPTIONS: Any = {"temperature": 0, "max_tokens": 200}
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -284,12 +306,12 @@ class ExtractionError(Exception):
 #
 # Write `extract`. It works with any pydantic class, not only with `Ticket`:
 #
-# 1. It sends `FORM` as the system's message and the customer's message as the user's, and asks for the schema in `response_format`, as `schema_format` above does.
+# 1. It sends `FORM` as the system's message and the customer's message as the user's, and asks for the schema with `response_format=schema_format(schema)`. Add `**OPTIONS`; the check does not insist on these.
 # 2. If the reply is valid, it returns the instance.
-# 3. If not, it asks once more, with all of it in view: the same messages, then the faulty reply in the role of the assistant, then, as the user, what was wrong. `str(error)` says it, whole and in pydantic's own words. The schema goes along again.
+# 3. If not, it asks once more, with all of it in view: the same messages, then the faulty reply in the role of the assistant, then, as the user, what was wrong, in pydantic's own words; `str(error)` has them all. Send the schema again, too.
 # 4. If that is not valid either, it raises `ExtractionError`. It never sends a third request.
 #
-# Only a faulty *reply* is repaired. An error of the server's goes on to the caller.
+# Only a faulty *reply* is repaired. An error of the server's is passed on to the caller.
 
 
 # %% task="extract"
@@ -299,15 +321,10 @@ def extract(client: OpenAI, message: str, schema: type[Model]) -> Model:
     Raises ExtractionError if two replies are not valid.
     """
     ### BEGIN SOLUTION
-    schema_format: Any = {
-        "type": "json_schema",
-        "json_schema": {"name": schema.__name__, "schema": schema.model_json_schema()},
-    }
     messages: list[Any] = [{"role": "system", "content": FORM}, {"role": "user", "content": message}]
+    wanted = schema_format(schema)
     for _attempt in range(2):
-        completion = client.chat.completions.create(
-            model=MODEL, messages=messages, response_format=schema_format, temperature=0
-        )
+        completion = client.chat.completions.create(model=MODEL, messages=messages, response_format=wanted, **OPTIONS)
         reply = completion.choices[0].message.content or ""
         try:
             return schema.model_validate_json(reply)
@@ -332,11 +349,11 @@ for message in (MESSAGES[2], "Happy birthday to you."):
         print(f"ExtractionError: {error}")
 
 # %% [markdown]
-# It has to fill in the form, so it does. If "this is no ticket" is a possible answer, the schema must be able to say it: that is what the category `other` is for, or a field of its own.
+# It has to fill in the form, so it does. A schema can offer a way out (the category `other`, or a field of its own that says "this is no ticket"), but it cannot make the model take it: when we ran it, the birthday was a leak.
 #
 # ## Does the customer sound happy?
 #
-# Now to the question whether the data are right. We take the smallest form that there is, one field with two values: is a message positive or negative? And we take messages whose answer is known, in three heaps that never mix:
+# Now to the question of whether the data are right. We take the smallest possible form, one field with two values: is a message positive or negative? And we take messages whose answer is known, in three sets that never mix:
 #
 # * **examples**, which may go into a prompt,
 # * a **development set**, on which you try prompts out as often as you like,
@@ -464,7 +481,7 @@ def few_shot_messages(
 check.few_shot_messages(few_shot_messages)
 
 # %% [markdown]
-# Let us use it: the embedded model classifies the development set, with no example, with one, with two and with eight. The reply is constrained to a JSON text with one of the two words, and the examples show their labels as JSON too. **Predict:** how does the accuracy change with the number of examples? (It takes a minute; look at the next cells meanwhile.)
+# Let us use it: the embedded model classifies the development set, with no example, with one, with two and with eight. The reply is constrained to a JSON text with one of the two words, and the examples show their labels as JSON too. **Predict:** how does the accuracy change with the number of examples? (It takes a minute or two; look at the next cells meanwhile.)
 
 
 # %% tags=["demo"]
@@ -496,7 +513,7 @@ for count, answers in development.items():
     print(f"examples: {count}, {right} of {len(DEVELOPMENT)} right, {answers.count('positive')} times positive")
 
 # %% [markdown]
-# When we measured it: 9, 16, 7 and 8 of 16. One example is a revelation, and with two or eight the model calls nearly everything positive. On forty other sentences it was 28 with no example, 40 with two, 22 with four and 37 with eight: another place for the summit, the same lesson. **More examples are not always better**, with this model not even nearly, and nobody can tell beforehand which number is good. So do not believe in a prompt. Measure it.
+# When we measured it: 9, 16, 7 and 8 of 16. One example is a revelation, and with two or eight the model calls nearly everything positive. On a different set of forty sentences, which is not in this notebook, it was 28 with no example, 40 with two, 22 with four and 37 with eight: there another number was the best, and the lesson is the same. **More examples are not always better**, and nobody can tell beforehand which number is good. So do not believe in a prompt. Measure it.
 #
 # ## Measuring
 #
@@ -506,7 +523,7 @@ for count, answers in development.items():
 #
 # $$\frac{p + \frac{z^2}{2n} \pm z\sqrt{\frac{p(1-p)}{n} + \frac{z^2}{4n^2}}}{1 + \frac{z^2}{n}}$$
 #
-# The better known formula, Wald's $p \pm z\sqrt{p(1-p)/n}$, is fine for large $n$ and an embarrassment for small: look at its two ends.
+# The better known formula, Wald's $p \pm z\sqrt{p(1-p)/n}$, is fine for large $n$ and embarrassingly bad for small $n$: look at its two ends.
 
 # %% tags=["demo"]
 items, z = 16, 1.96
@@ -553,7 +570,7 @@ class Evaluation:
 # %% [markdown]
 # ## Task 4: evaluate
 #
-# Write `evaluate`. `truth` has the true labels, `predicted` what the model said about the same items in the same order: a label, or `None`, or any other text that is no label; both of these are no usable answer. Rows and columns are in the order of `labels`. There is at least one item.
+# Write `evaluate`. `truth` has the true labels, `predicted` what the model said about the same items in the same order: a label, or something else; `None`, and any text that is not a label, count as no usable answer. Rows and columns are in the order of `labels`. There is at least one item.
 
 
 # %% task="evaluate"
@@ -612,11 +629,11 @@ plots.show(
 )
 
 # %% [markdown]
-# How wide these intervals are! Many of them overlap. Does that mean that the prompts are equally good?
+# How wide these intervals are! The one of a single example lies above the others; those of the other three overlap. Does overlap mean that prompts are equally good?
 #
 # ## Better, or lucky?
 #
-# No, and this mistake is made in serious companies. Suppose that on 40 messages the old prompt is right 33 times, and the new one 39 times. The intervals are 0.68 to 0.91 and 0.87 to 1.00: they overlap. But both prompts answered *the same* 40 messages. So look at them in pairs:
+# Not necessarily: overlapping intervals do not settle it, and to think so is a mistake that serious companies make. Suppose that on 40 messages the old prompt is right 33 times, and the new one 39 times. The intervals are 0.68 to 0.91 and 0.87 to 1.00: they overlap. But both prompts answered *the same* 40 messages. So look at them in pairs:
 
 # %% tags=["demo"]
 pairs = [(True, True)] * 33 + [(False, True)] * 6 + [(False, False)]
@@ -629,7 +646,7 @@ for place, pair in enumerate(pairs):
         axes.barh(row, 0.86, left=place, height=0.8, color=color if hit else plots.PAPER, edgecolor=color)
 axes.set_yticks([0, 1], [text("old prompt"), text("new prompt")])
 axes.invert_yaxis()
-axes.set_xlabel(text("40 messages (filled: answered rightly)"))
+axes.set_xlabel(text("40 messages (filled: answered correctly)"))
 axes.set_xticks([])
 axes.grid(False)
 plots.show(
@@ -642,7 +659,7 @@ plots.show(
 # %% [markdown]
 # 34 messages say nothing: both prompts did the same. What counts are the six on which they disagree, and all six speak for the new prompt. If both were equally good, each disagreement would be the toss of a coin. Six tosses on one side, in either direction: $2 \cdot 0.5^6 \approx 0.03$. That is rare enough to believe that the new prompt is better.
 #
-# This is the exact **McNemar test**. With $b$ messages gained and $c$ lost, $n = b + c$, its **p-value** is the probability that coin tosses split at least as unevenly, on either side:
+# This is the exact **McNemar test**. With $b$ messages gained and $c$ lost, $n = b + c$, its **p-value** is the probability, *if both prompts are equally good*, that coin tosses split at least as unevenly, on either side:
 #
 # $$p = \min\left(1,\; 2 \sum_{k=0}^{\min(b, c)} \binom{n}{k} \frac{1}{2^n}\right)$$
 #
@@ -689,7 +706,7 @@ def compare_prompts(
 check.compare_prompts(compare_prompts)
 
 # %% [markdown]
-# Now open the test set, once: the prompt without examples is in use, the others are challengers. Only the baseline and the chosen one have to run on it. (Another half minute.)
+# Now open the test set, once: the prompt without examples is in use, the others are challengers. Only the baseline and the chosen one have to run on it. (Another minute or two.)
 
 
 # %% tags=["demo"]
@@ -708,9 +725,9 @@ for name, right in on_test.items():
 print(compare_prompts(on_development, on_test, "examples: 0"))
 
 # %% [markdown]
-# When we ran it: 29 against 40 of 40, eleven gained and none lost, $p = 0.001$. For this model and these messages one example is better, and you can defend it in any meeting. You can also defend its limits: our sentences are short, friendly to the reader, and written by one person. Real messages are not.
+# When we ran it: 29 against 40 of 40, eleven gained and none lost, $p = 0.001$. For this model and these messages one example is better, and you can defend it in any meeting. You can also defend its limits: our sentences are short, easy to read, and written by one person. Real messages are not.
 #
-# A last idea for those who count the cost. You need not let the model *say* a label: you can read the probabilities of both labels from the log-probabilities of one token, and decide by a threshold that is tuned on other data. On our forty other sentences this reached 0.95 to 1.00, at a third of the time.
+# A last idea for those who count the cost. You need not let the model *say* a label: you can read the probabilities of both labels from the log-probabilities of one token, and decide by a threshold that is tuned on other data. On the forty sentences that are not in this notebook this reached 0.95 to 1.00, at a third of the time.
 #
 # ## What you can do now
 #

@@ -1,6 +1,7 @@
 """What crosses comes back the same; what is hostile is refused, and nothing else happens."""
 
 import datetime
+import sys
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
 from decimal import Decimal
@@ -182,6 +183,16 @@ def test_bounds() -> None:
     ]:
         with pytest.raises(RefusedError):
             decode(encode(value), bounds)
+
+
+@pytest.mark.parametrize("place", ["set", "frozenset", "keys"])
+def test_members_that_all_share_one_hash_are_refused_before_they_are_compared(place: str) -> None:
+    members = [msgpack.ExtType(4, msgpack.packb(str(sys.hash_info.modulus * factor + 1))) for factor in range(5_000)]
+    packed = msgpack.packb(dict.fromkeys(members)) if place == "keys" else msgpack.packb(members)
+    code = {"set": 2, "frozenset": 3}
+    with pytest.raises(RefusedError, match="the same hash"):
+        decode(packed if place == "keys" else msgpack.packb(msgpack.ExtType(code[place], packed)))
+    assert round_trip(set(range(5_000))) == set(range(5_000))
 
 
 @given(st.binary(max_size=200))

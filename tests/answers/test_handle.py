@@ -251,6 +251,19 @@ def test_seeding_a_trial_gives_the_learners_generators_back(reach: Any) -> None:
     assert [random.random(), float(np.random.rand()), float(torch.rand(1))] == expected
 
 
+def test_a_function_is_built_from_its_source_and_reaches_what_is_lent(reach: Any) -> None:
+    said: list[Any] = []
+
+    def note(*words: str) -> int:
+        said.append(words)
+        return len(said)
+
+    answer = reach(lambda tool: [tool("Öl"), tool.__name__, tool.__doc__])
+    source = "def say(word: str, again: bool = True) -> int:\n    'Say it.'\n    return note(word, 'x')"
+    assert answer(answer.build("function", "say", source, note=note)) == [1, "say", "Say it."]
+    assert said == [("Öl", "x")]
+
+
 def test_probes_run_beside_the_object(reach: Any) -> None:
     model = reach(torch.nn.Linear).make(2, 3)
     weights = model.probe("state_dict")

@@ -118,6 +118,21 @@ def test_the_second_criterion_tells_two_mistakes_apart(check: Check) -> None:
     assert verdict.diagnosis == "the smallest instead of the largest"
 
 
+def test_a_mistake_that_does_not_fit_is_not_tried_again(check: Check) -> None:
+    tried: list[int] = []
+
+    @check.misconception("three times as much")
+    def thrice(logits: Any, k: int) -> Any:
+        tried.append(k)
+        return logits * 3
+
+    assert check.run(lambda logits, k: logits * 2).diagnosis == ""
+    assert len(tried) == 1
+    assert check.run(lambda logits, k: 2 * logits).diagnosis == ""
+    assert len(tried) == 1
+    assert check.run(lambda logits, k: 3 * logits).diagnosis == "three times as much"
+
+
 def test_ctrl_c_ends_the_search_for_the_mistake_too(check: Check) -> None:
     @check.misconception("one that is never finished")
     def interrupted(logits: Any, k: int) -> Any:

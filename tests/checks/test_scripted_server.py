@@ -5,7 +5,7 @@ import httpx
 import openai
 import pytest
 
-from kicourse.checks.scripted_server import Completion, Failure, ScriptedServer
+from kicourse.checks.scripted_server import Broken, Completion, Failure, ScriptedServer, ToolCall
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
@@ -49,6 +49,23 @@ def test_a_failure_carries_status_and_retry_after() -> None:
     assert caught.value.response.headers["Retry-After"] == "2"
 
 
+def test_retry_after_may_be_any_text() -> None:
+    date = "Wed, 21 Oct 2026 07:28:00 GMT"
+    raised = pytest.raises(openai.InternalServerError)
+    with ScriptedServer([Failure(503, retry_after=date)]) as server, raised as caught:
+        ask(client_of(server))
+    assert caught.value.response.headers["Retry-After"] == date
+
+
+def test_a_broken_reply_is_no_reply() -> None:
+    with ScriptedServer([Broken(), Broken("<html>Bad gateway"), Completion("well")]) as server:
+        with pytest.raises(openai.APIConnectionError):
+            ask(client_of(server))
+        with pytest.raises(ValueError, match="Expecting value"):
+            ask(client_of(server))
+        assert ask(client_of(server)) == "well"
+
+
 def test_a_stream_ends_with_a_usage_chunk_that_has_no_choices() -> None:
     with ScriptedServer([Completion("a", "b", usage=USAGE)]) as server:
         chunks = list(pieces(client_of(server)))
@@ -65,6 +82,41 @@ def test_an_uneven_stream_has_chunks_without_choices_and_ends_with_text() -> Non
     said = [chunk.choices[0].delta.content if chunk.choices else "no choices" for chunk in chunks]
     assert said == ["no choices", "", "a", "no choices", "b"]
     assert chunks[-1].choices[0].finish_reason == "stop"
+
+
+CALLS = [ToolCall("a1", "stock", '{"part": "S-17"}'), ToolCall("b2", "stock", "{")]
+
+
+def test_a_completion_may_want_tools_to_be_called() -> None:
+    with ScriptedServer([Completion(tool_calls=CALLS), Completion("I look.", tool_calls=CALLS[:1])]) as server:
+        client = client_of(server)
+        create = client.chat.completions.create
+        choices = [create(model="m", messages=[{"role": "user", "content": "Hi"}]).choices[0] for _turn in range(2)]
+    wanted = [choice.message.tool_calls or [] for choice in choices]
+    assert [[call.model_dump(exclude_none=True) for call in calls] for calls in wanted] == [
+        [call.as_dict() for call in CALLS],
+        [CALLS[0].as_dict()],
+    ]
+    assert [choice.message.content for choice in choices] == [None, "I look."]
+    assert {choice.finish_reason for choice in choices} == {"tool_calls"}
+
+
+def test_a_stream_may_want_tools_to_be_called() -> None:
+    with ScriptedServer([Completion("I look.", tool_calls=CALLS)]) as server:
+        deltas = [chunk.choices[0].delta for chunk in pieces(client_of(server))]
+    wanted = [call for delta in deltas for call in delta.tool_calls or []]
+    assert [(call.index, call.id, call.function and call.function.arguments) for call in wanted] == [
+        (0, "a1", '{"part": "S-17"}'),
+        (1, "b2", "{"),
+    ]
+
+
+def test_how_a_message_is_written_is_a_matter_of_taste() -> None:
+    with ScriptedServer([Completion("one"), Completion("two")]) as server:
+        for message in ({"role": "user", "content": "Hi"}, {"content": "Hi", "name": None, "role": "user"}):
+            httpx.post(f"{server.url}/chat/completions", json={"messages": [message]})
+    one, other = (str(asked) for asked in server.observed())
+    assert one == other
 
 
 def test_a_held_piece_arrives_only_after_its_release() -> None:

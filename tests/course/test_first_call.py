@@ -3,14 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import nbclient
-import nbformat
 import pytest
 
 from kicourse.checks import first_call as check
 from kicourse.models import gpt
-from kicourse.syllabus import course
 from tests.course.alternatives import first_call as honest
+from tests.course.demonstrations import demonstrated
 
 
 def test_an_ask_that_remembers_earlier_questions_loses_a_point() -> None:
@@ -151,13 +149,6 @@ def test_two_conversations_at_once_do_not_disturb_each_other() -> None:
 def test_every_demonstration_runs_with_the_embedded_gpt(
     language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KICOURSE_LANG", language)
-    monkeypatch.setenv("KICOURSE_RECORD", "0")
-    notebook = nbformat.read(course().unit("first_call").solution(language), as_version=4)
-    folder = {"metadata": {"path": str(tmp_path)}}
-    with gpt.running():  # the kernel inherits where it is
-        nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3", resources=folder).execute()
-    shown = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
-    figures = [data["text/plain"] for data in shown if "<img" in data.get("text/html", "")]
-    assert len(figures) == 5
-    assert [text.startswith("Balken") for text in figures[:2]] == [language == "de"] * 2
+    shown = demonstrated("first_call", language, tmp_path, monkeypatch)
+    assert len(shown.figures) == 5
+    assert [text.startswith("Balken") for text in shown.figures[:2]] == [language == "de"] * 2

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import nbclient
 import nbformat
 import pytest
 from fastapi import APIRouter, FastAPI
@@ -17,10 +16,10 @@ from fastapi.responses import StreamingResponse
 from kicourse.answers import web
 from kicourse.checks import diagnosis
 from kicourse.checks import service as check
-from kicourse.models import gpt
 from kicourse.serving import serving
 from kicourse.syllabus import course
 from tests.course.alternatives import service as honest
+from tests.course.demonstrations import demonstrated
 
 CHECKS = (check.create_app, check.stream_router, check.require_key, check.token_bucket, check.gate)
 
@@ -200,16 +199,8 @@ def test_the_page_reads_what_the_router_sends() -> None:
 def test_every_demonstration_runs_with_the_embedded_gpt(
     language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KICOURSE_LANG", language)
-    monkeypatch.setenv("KICOURSE_RECORD", "0")
-    notebook = nbformat.read(course().unit("service").solution(language), as_version=4)
-    folder = {"metadata": {"path": str(tmp_path)}}
-    with gpt.running():  # the kernel inherits where it is
-        nbclient.NotebookClient(notebook, timeout=240, kernel_name="python3", resources=folder).execute()
-    shown = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
-    figures = [data["text/plain"] for data in shown if "<img" in data.get("text/html", "")]
-    assert len(figures) == 5
-    assert figures[0].startswith("Von links") == (language == "de")
-    printed = "".join(output.text for cell in notebook.cells for output in cell.get("outputs", []) if "text" in output)
-    assert "[401, 200, 200, 200, 200, 200, 429, 429]" in printed
-    assert json.loads(re.findall(r'\{"type":"about:blank","title":"Too Many.*\}', printed)[0])["status"] == 429
+    shown = demonstrated("service", language, tmp_path, monkeypatch)
+    assert len(shown.figures) == 5
+    assert shown.figures[0].startswith("Von links") == (language == "de")
+    assert "[401, 200, 200, 200, 200, 200, 429, 429]" in shown.printed
+    assert json.loads(re.findall(r'\{"type":"about:blank","title":"Too Many.*\}', shown.printed)[0])["status"] == 429

@@ -4,16 +4,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-import nbclient
-import nbformat
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from kicourse.answers.probes import pydantic_model
 from kicourse.checks import structured_output as check
-from kicourse.models import gpt
-from kicourse.syllabus import course
 from tests.course.alternatives import structured_output as honest
+from tests.course.demonstrations import demonstrated
 
 
 def failed(verdict: Any) -> list[str]:
@@ -135,13 +132,6 @@ def test_intervals_that_overlap_can_hide_a_clear_result() -> None:
 def test_every_demonstration_runs_with_the_embedded_gpt(
     language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KICOURSE_LANG", language)
-    monkeypatch.setenv("KICOURSE_RECORD", "0")
-    notebook = nbformat.read(course().unit("structured_output").solution(language), as_version=4)
-    folder = {"metadata": {"path": str(tmp_path)}}
-    with gpt.running():  # the kernel inherits where it is
-        nbclient.NotebookClient(notebook, timeout=240, kernel_name="python3", resources=folder).execute()
-    shown = [output.data for cell in notebook.cells for output in cell.get("outputs", []) if "data" in output]
-    figures = [data["text/plain"] for data in shown if "<img" in data.get("text/html", "")]
-    assert len(figures) == 5
-    assert figures[0].startswith("Ein Ablauf") == (language == "de")
+    shown = demonstrated("structured_output", language, tmp_path, monkeypatch)
+    assert len(shown.figures) == 5
+    assert shown.figures[0].startswith("Ein Ablauf") == (language == "de")

@@ -1,7 +1,9 @@
 """What is special about tokenizer: its checks against the real library, and the numbers that its text quotes."""
 
 import ast
+import re
 from collections import Counter
+from decimal import Decimal
 from typing import Any
 
 import jupytext
@@ -98,7 +100,8 @@ def test_any_most_frequent_pair_is_accepted() -> None:
     [
         (["ab", (97, 98)], "A merge is a pair of token numbers"),
         ([(97, 98)] * 3, "no pair"),
-        ([[1.0, 2.0]], "A merge is a pair of token numbers"),
+        ([(1.0, 2.0)], "A merge is a pair of token numbers"),
+        ([[97, 98]], "[97, 98] is a list"),
         ([(True, 98)], "A merge is a pair of token numbers"),
         ([(97, 98, 99)], "A merge is a pair of token numbers"),
     ],
@@ -107,6 +110,44 @@ def test_a_list_that_holds_no_merges_is_told_so(merges: Any, words: str) -> None
     verdict = check.train_bpe.run(lambda _counts, _wanted: merges)
     assert verdict.points == 0
     assert words in verdict.criteria[0].message
+
+
+def test_what_is_shown_before_a_task_is_not_its_solution() -> None:
+    source = course().unit("tokenizer").source.read_text(encoding="utf-8")
+    assert "enumerate(merges, start=256)" not in source.split('task="encode"')[0]
+    assert not re.search(r"append\((\w+)\[left\] \+ \1\[right\]\)", source.split('task="decode"')[0])
+
+
+@pytest.mark.parametrize(
+    ("task", "wrong", "points"),
+    [
+        ("train_bpe", "crashes_at_the_end", 2.75),
+        ("train_bpe", "numbered_from_255", 2),
+        ("train_bpe", "counts_ignored", 2.5),
+        ("train_bpe", "counted_without_overlap", 2.5),
+        ("train_bpe", "rare_pairs_left", 2.75),
+        ("encode", "most_frequent_first", 1.5),
+        ("encode", "last_merge_first", 1.5),
+        ("encode", "stripped", 1.75),
+        ("decode", "one_level_only", 1),
+        ("decode", "decodes_stripped", 1.25),
+        ("tokens_per_word", "float_cost", 1.25),
+        ("tokens_per_word", "mean_of_means", 1.25),
+        ("tokens_per_word", "cost_rounded", 1.25),
+    ],
+)
+def test_one_mistake_costs_one_criterion(task: str, wrong: str, points: float) -> None:
+    for seed in range(5):
+        verdict = getattr(check, task).run(getattr(check, wrong), seed=seed)
+        assert verdict.points == points, verdict
+
+
+def test_a_float_in_between_is_told_however_it_came_in() -> None:
+    def of_a_float(messages: list[str], encode: Any, price: Decimal) -> Any:
+        ratio, _cost = honest.tokens_per_word(messages, encode, price)
+        return ratio, sum(len(encode(message)) for message in messages) * Decimal(float(price) / 1e6)
+
+    assert "somewhere a float came in" in check.tokens_per_word.run(of_a_float).criteria[1].message
 
 
 def test_a_tokenizer_of_its_own_does_not_replace_the_one_that_is_handed_in() -> None:

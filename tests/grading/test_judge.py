@@ -331,14 +331,16 @@ def test_a_check_cell_shows_after_a_restart_what_it_shows_without_one(worker: Wo
 
 
 @pytest.mark.parametrize(
-    ("source", "why"),
+    ("source", "seconds", "why"),
     [
-        ("while True: pass", "The cell took longer than"),
-        ("import os; os.kill(os.getpid(), 9)", "ended, or broke off, in this cell"),
+        ("while True: pass", 4, "The cell took longer than"),
+        ("import os; os.kill(os.getpid(), 9)", 60, "ended, or broke off, in this cell"),
     ],
 )
-def test_a_tasks_cell_that_ends_the_process_costs_the_task(worker: Worker, source: str, why: str) -> None:
-    outcome = judged(worker, solved() | {"cost": source}, seconds=4)
+def test_a_tasks_cell_that_ends_the_process_costs_the_task(
+    worker: Worker, source: str, seconds: float, why: str
+) -> None:
+    outcome = judged(worker, solved() | {"cost": source}, seconds=seconds)
     assert statuses(outcome) == dict.fromkeys(POINTS, "passed") | {"cost": "error"}
     assert why in shown(outcome, source)
     assert why in task(outcome, "cost").message, "why there is no `cost`, not that there is none"

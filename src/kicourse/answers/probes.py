@@ -5,7 +5,7 @@ that stays on the answer's side (`handle.build`). What a probe reports about an 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 PROBES: dict[str, Callable[..., Any]] = {}
 
@@ -45,6 +45,58 @@ def pydantic_model(_answer: Any, name: str, fields: dict[str, tuple[str, dict[st
         field: (kinds[kind], Field(**constraints)) for field, (kind, constraints) in fields.items()
     }
     return create_model(name, __config__=ConfigDict(extra="forbid"), **definitions)
+
+
+@probe
+def provider(_answer: Any, name: str, base_url: str, model: str) -> Any:
+    """Build a provider: its name, a real client that talks to `base_url`, and the model to ask for."""
+    return _Provider(name, openai_client(_answer, base_url), model)
+
+
+class _Provider(NamedTuple):
+    name: str
+    client: Any
+    model: str
+
+
+@probe
+def jobs(_answer: Any, *args: Any, **kwargs: Any) -> Any:
+    """Build a list of asynchronous jobs (see answers/jobs.py)."""
+    from kicourse.answers.jobs import Jobs
+
+    return Jobs(*args, **kwargs).as_list()
+
+
+@probe
+def cancel(answer: Any, limit: int, cancelling: Any, over: Any, *args: Any, **kwargs: Any) -> None:
+    """Have the answer run jobs, and cancel it on the way (see answers/jobs.py)."""
+    from kicourse.answers import jobs as tools
+
+    tools.cancel(answer, tools.Jobs(*args, **kwargs), limit, cancelling, over)
+
+
+@probe
+def described(results: Any) -> list[list[Any]]:
+    """A list that may hold exceptions, as data: ["value", x] or ["exception", type name, text] for each."""
+    from kicourse.answers import jobs as tools
+
+    return tools.described(results)
+
+
+@probe
+def spoil(reply: Any) -> None:
+    """Change a chat completion's dict in place, as a careless caller would."""
+    reply["model"] = "spoilt"
+    reply["choices"].append("spoilt")
+    reply["choices"][0]["message"]["content"] = "spoilt"
+
+
+@probe
+def function(_answer: Any, name: str, source: str, **given: Any) -> Any:
+    """Build the function `name` from its source, as a notebook would define it; it may use the names in `given`."""
+    namespace = {"__name__": "__main__", **given}
+    exec(compile(source, f"<{name}>", "exec"), namespace)
+    return namespace[name]
 
 
 @probe

@@ -4,6 +4,7 @@ All of it is built on the answer's side with `answer.build("training", name, ...
 needs the same model. What is noted there can be forged there: it may gate points, never earn them.
 """
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -75,6 +76,77 @@ class _Block(nn.Module):
         return projected
 
 
+class SmallClassifier(nn.Module):
+    """Sorts texts: an encoder of one block, the mean of its vectors over each text, and a head.
+
+    In training some of the mean's numbers are hidden, as dropout does: always the same ones, so that a run can be
+    repeated.
+    """
+
+    def __init__(self, vocabulary: int, width: int, labels: int, hidden: int = 0) -> None:
+        super().__init__()
+        self.encoder = _SmallEncoder(vocabulary, width)
+        self.head = nn.Linear(width, labels)
+        self.hidden = hidden
+
+    def forward(self, ids: Int[Tensor, "batch time"], mask: Int[Tensor, "batch time"]) -> Float[Tensor, "batch labels"]:
+        """Return a score for each label."""
+        weights = mask.unsqueeze(-1).float()
+        mean = (self.encoder(ids, mask) * weights).sum(dim=1) / weights.sum(dim=1)
+        if self.training and self.hidden:
+            mean = torch.cat([torch.zeros_like(mean[:, : self.hidden]), mean[:, self.hidden :]], dim=1)
+        logits: Tensor = self.head(mean)
+        return logits
+
+
+class _SmallEncoder(nn.Module):
+    """Two blocks whose layers are called as in BERT; among them some whose names only look alike."""
+
+    def __init__(self, vocabulary: int, width: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.query = nn.Linear(width, width)
+        self.layer = nn.ModuleList(_SmallBlock(width) for _block in range(2))
+        self.outputs = nn.Linear(width, width)
+
+    def forward(self, ids: Int[Tensor, "batch time"], mask: Int[Tensor, "batch time"]) -> Float[Tensor, "b t width"]:
+        x: Tensor = self.query(self.embedding(ids))
+        for block in self.layer:
+            x = block(x, mask)
+        out: Tensor = self.outputs(x)
+        return out
+
+
+class _SmallBlock(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.attention = nn.ModuleDict({name: nn.Linear(width, width) for name in ("query", "key", "value", "output")})
+        self.prequery = nn.Linear(width, width)
+        self.output = nn.Linear(width, width)
+        self.value = nn.LayerNorm(width)  # no Linear, whatever its name
+
+    def forward(self, x: Float[Tensor, "b t width"], mask: Int[Tensor, "b t"]) -> Float[Tensor, "b t width"]:
+        query, key, value = (self.attention[name](x) for name in ("query", "key", "value"))
+        seen = mask[:, None, :].bool()
+        x = x + self.attention["output"](scaled_dot_product_attention(query, key, value, attn_mask=seen))
+        out: Tensor = x + self.output(torch.nn.functional.gelu(self.prequery(self.value(x))))
+        return out
+
+
+class Shifted(nn.Module):
+    """A frozen linear layer with one thing to train, a number for each output that is added to it."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base = base.requires_grad_(False)
+        self.shift = nn.Parameter(torch.zeros(base.out_features))
+
+    def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
+        """Return the layer's output, shifted."""
+        out: Tensor = self.base(x) + self.shift
+        return out
+
+
 class NotedSGD(torch.optim.SGD):
     """Plain gradient descent that notes, at every step, the rate of each group and the norm of all its gradients."""
 
@@ -107,6 +179,62 @@ def noted_sgd(model: nn.Module, rates: dict[str, float]) -> NotedSGD:
     """Return an optimizer with a group for each of these named parameters, with that peak rate."""
     parameters = dict(model.named_parameters())
     return NotedSGD([{"params": [parameters[name]], "lr": rate} for name, rate in rates.items()])
+
+
+def linear(weight: Float[Tensor, "outputs inputs"], bias: Float[Tensor, " outputs"] | None) -> nn.Linear:
+    """Return a linear layer with these weights, and without a bias if there is none."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    layer.load_state_dict({"weight": weight} if bias is None else {"weight": weight, "bias": bias})
+    return layer
+
+
+def shifting() -> type[Shifted]:
+    """Return what wraps a layer: the class Shifted."""
+    return Shifted
+
+
+def adapted(model: SmallClassifier, targets: list[str]) -> SmallClassifier:
+    """Freeze a model, and free its head and a shift in each layer of its blocks whose name ends like a target."""
+    model.requires_grad_(False)
+    model.head.requires_grad_(True)
+    for block in model.encoder.layer:
+        layers = [(name, layer) for name, layer in block.named_modules() if isinstance(layer, nn.Linear)]
+        for name, layer in layers:
+            if name.endswith(tuple(targets)):
+                parent, _dot, last = name.rpartition(".")
+                setattr(block.get_submodule(parent), last, Shifted(layer))
+    return model
+
+
+def report(development: list[float], epoch: int, accuracy: float, interval: tuple[float, float]) -> SimpleNamespace:
+    """Return what a fine-tuning reports."""
+    return SimpleNamespace(development=development, epoch=epoch, accuracy=accuracy, interval=interval)
+
+
+def descend(module: nn.Module, inputs: list[Tensor], targets: Tensor, rate: float, steps: int) -> nn.Module:
+    """Take steps of plain gradient descent with all of a module that is not frozen; return the module.
+
+    The loss is the cross-entropy where targets are labels, else half the sum of squares.
+    """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for _step in range(steps):
+        with torch.enable_grad():
+            outputs = module(*inputs)
+            if targets.is_floating_point():
+                loss = 0.5 * ((outputs - targets) ** 2).sum()
+            else:
+                loss = torch.nn.functional.cross_entropy(outputs, targets)
+            gradients = torch.autograd.grad(loss, trained, allow_unused=True) if loss.requires_grad else []
+        with torch.no_grad():
+            for parameter, gradient in zip(trained, gradients, strict=False):
+                if gradient is not None:
+                    parameter.sub_(rate * gradient)
+    return module
+
+
+def sgd(model: nn.Module, rate: float) -> torch.optim.Optimizer:
+    """Return plain gradient descent for all of a model that is not frozen."""
+    return torch.optim.SGD([parameter for parameter in model.parameters() if parameter.requires_grad], lr=rate)
 
 
 def adamw(model: nn.Module, rate: float) -> torch.optim.Optimizer:

@@ -25,7 +25,7 @@ def message(message: Any) -> tuple[str, str]:
     role, content = (message.get(key) for key in ("role", "content")) if isinstance(message, dict) else ("", message)
     if isinstance(content, list):  # text in parts is another way to write the same
         content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    return "system" if role == "developer" else str(role), str(content)
+    return "system" if role == "developer" else str(role), "" if content is None else str(content)
 
 
 def said(messages: Sequence[tuple[str, str]], width: int = 80) -> str:

@@ -79,6 +79,9 @@ class Check:
     last_answer: Any = None
     hints_given: int = 0
     given_up: bool = False
+    # What misconceptions have been seen to do, by criterion, misconception and seed: an attempt of the learner's after
+    # the first one is told its mistake at once.
+    behaviours: dict[tuple[str, str, int], list[Any]] = field(default_factory=dict)
 
     @property
     def points(self) -> float:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from kicourse.checks.scripted_server import Completion, Failure, Request
+from kicourse.checks.scripted_server import Broken, Completion, Failure, Request
 
 if TYPE_CHECKING:
     from kicourse.checks.scripted_server import ScriptedServer
@@ -78,6 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
         reply = self.server.script.next_reply(request)
         if isinstance(reply, Failure):
             self._send_failure(reply)
+        elif isinstance(reply, Broken):
+            self._send_broken(reply)
         elif body is not None and body.get("stream") is True:
             self._send_stream(reply)
         else:
@@ -94,12 +96,20 @@ class _Handler(BaseHTTPRequestHandler):
         return body if isinstance(body, dict) else None
 
     def _send_failure(self, failure: Failure) -> None:
-        headers = {} if failure.retry_after is None else {"Retry-After": f"{failure.retry_after:g}"}
+        after = failure.retry_after
+        headers = {} if after is None else {"Retry-After": after if isinstance(after, str) else f"{after:g}"}
         error = {"message": failure.message, "type": "scripted", "param": None, "code": None}
         self._send_json(failure.status, {"error": error}, headers)
 
+    def _send_broken(self, broken: Broken) -> None:
+        if broken.body is not None:
+            self._send_text(200, broken.body)
+
     def _send_json(self, status: int, data: Any, headers: dict[str, str] | None = None) -> None:
-        content = json.dumps(data).encode()
+        self._send_text(status, json.dumps(data), headers)
+
+    def _send_text(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
+        content = text.encode()
         fixed = {"Content-Type": "application/json", "Content-Length": str(len(content))}
         self._send_head(status, fixed | (headers or {}))
         self.wfile.write(content)

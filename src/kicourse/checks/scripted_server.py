@@ -20,6 +20,19 @@ _TASTE = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class ToolCall:
+    """A tool that the model wants to be called: `arguments` is text, as a model writes it, JSON or not."""
+
+    id: str
+    name: str
+    arguments: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as it stands in a message."""
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
+
+
 class Completion:
     """An answer of the model, in pieces; sent whole or, when the request says `stream`, piece by piece.
 
@@ -30,6 +43,7 @@ class Completion:
     held : a stream waits before each piece until `ScriptedServer.release` lets it go.
     cut_after : a stream breaks off after this many pieces, without an end.
     finish_reason : why the model stopped.
+    tool_calls : tools that the model wants to be called; a stream sends them after the text, in one chunk.
     uneven : a stream has a chunk without choices at its start and after its first piece, and says why the model stopped
         in the chunk of its last piece, as some providers do.
 
@@ -41,15 +55,20 @@ class Completion:
         usage: dict[str, Any] | None = None,
         held: bool = False,
         cut_after: int | None = None,
-        finish_reason: str = "stop",
+        finish_reason: str | None = None,
+        tool_calls: Sequence[ToolCall] = (),
         uneven: bool = False,
     ) -> None:
         self.pieces, self.usage, self.held = pieces, usage, held
-        self.cut_after, self.finish_reason, self.uneven = cut_after, finish_reason, uneven
+        self.cut_after, self.uneven = cut_after, uneven
+        self.finish_reason = finish_reason or ("tool_calls" if tool_calls else "stop")
+        self.tool_calls = [call.as_dict() for call in tool_calls]
 
     def whole(self) -> dict[str, Any]:
         """Return the body of a `chat.completion`."""
-        message = {"role": "assistant", "content": "".join(self.pieces)}
+        message: dict[str, Any] = {"role": "assistant", "content": "".join(self.pieces)}
+        if self.tool_calls:
+            message |= {"content": "".join(self.pieces) or None, "tool_calls": self.tool_calls}
         choice = {"index": 0, "message": message, "finish_reason": self.finish_reason}
         return _envelope("chat.completion", [choice], self.usage)
 
@@ -68,6 +87,8 @@ class Completion:
 
     def closing(self) -> Iterator[dict[str, Any]]:
         """Yield the last chunks of a stream: why it ends, and the usage if there is one."""
+        if self.tool_calls:
+            yield _chunk({"tool_calls": [{"index": index, **call} for index, call in enumerate(self.tool_calls)]})
         if not self.uneven:
             yield _chunk({}, self.finish_reason)
         if self.usage is not None:
@@ -76,14 +97,21 @@ class Completion:
 
 @dataclass(frozen=True)
 class Failure:
-    """A reply with an error status; `retry_after` is sent as the header of that name, in seconds."""
+    """A reply with an error status; `retry_after` is sent as the header of that name: seconds, or a text as it is."""
 
     status: int
     message: str = "scripted failure"
-    retry_after: float | None = None
+    retry_after: float | str | None = None
 
 
-Reply = Completion | Failure
+@dataclass(frozen=True)
+class Broken:
+    """A reply that is none: `body` is sent as if it were JSON; with None the connection ends without a word."""
+
+    body: str | None = None
+
+
+Reply = Completion | Failure | Broken
 
 
 @dataclass(frozen=True)
@@ -142,7 +170,7 @@ class ScriptedServer:
             [
                 request.method,
                 request.path,
-                {key: value for key, value in (request.body or {}).items() if key not in _TASTE},
+                _uniform({key: value for key, value in (request.body or {}).items() if key not in _TASTE}),
             ]
             for request in self.requests
         ]
@@ -163,6 +191,13 @@ class ScriptedServer:
         if not self.overdue and not self._released.acquire(timeout=self.patience):
             self.overdue = True
         return not self._closed
+
+
+def _uniform(value: Any) -> Any:
+    """Return JSON without matters of taste: the order of fields, and whether an empty one is null or left out."""
+    if isinstance(value, dict):
+        return {key: _uniform(value[key]) for key in sorted(value) if value[key] is not None}
+    return [_uniform(item) for item in value] if isinstance(value, list) else value
 
 
 def _chunk(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:

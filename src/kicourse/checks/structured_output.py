@@ -303,6 +303,8 @@ class _Order:
         try:
             got = answer(client, self.message, model)
         except AnswerRaised as raised:
+            if not server.requests:
+                raise
             error = raised
         self.trial.require(
             len(server.requests) > 0, _("No request arrived. Send it through the client that your code is given.")
@@ -522,6 +524,7 @@ def _extracting(
     wanted: Sequence[str] = ("json_schema",),
     failure: Callable[[Exception], Any] | None = None,
     instructions: str = _INSTRUCTIONS,
+    read: Callable[[Any, str], Any] = lambda schema, reply: schema.model_validate_json(reply),
 ) -> Any:
     """Extract rightly, apart from what a misconception changes."""
     from pydantic import ValidationError
@@ -531,7 +534,7 @@ def _extracting(
     for number in range(rounds):
         reply = _ask(client, messages, schema, wanted[min(number, len(wanted) - 1)])
         try:
-            return schema.model_validate_json(reply)
+            return read(schema, reply)
         except ValidationError as error:
             messages, last = repair(messages, reply, error), error
     if failure is not None:
@@ -641,18 +644,20 @@ def not_validated(client: Any, message: str, schema: Any) -> Any:
     return json.loads(_ask(client, [("system", _INSTRUCTIONS), ("user", message)], schema))
 
 
-_TASTE = "the temperature is a matter of taste, and the task does not name it"
-extract.equivalent(
-    "model=MODEL, messages=messages, response_format=schema_format, temperature=0",
-    "model=MODEL, messages=messages, response_format=schema_format, temperature=1",
-    reason=_TASTE,
+@extract.misconception(
+    _("`json.loads` before pydantic: a reply that is no JSON is an error of its own, and never repaired")
 )
-extract.equivalent(
-    "model=MODEL, messages=messages, response_format=schema_format, temperature=0 )",
-    "model=MODEL, messages=messages, response_format=schema_format)",
-    reason=_TASTE,
-)
+def parsed_first(client: Any, message: str, schema: Any) -> Any:
+    import json
 
+    return _extracting(client, message, schema, read=lambda schema, reply: schema.model_validate(json.loads(reply)))
+
+
+extract.equivalent(
+    "completion = client.chat.completions.create(model=MODEL, messages=messages, response_format=wanted, **OPTIONS)",
+    "completion = client.chat.completions.create(model=MODEL, messages=messages, response_format=wanted)",
+    reason="temperature and length are matters of taste, and the task says that they are not checked",
+)
 
 # ---------------------------------------------------------------- few_shot_messages
 
@@ -847,7 +852,7 @@ evaluate = Check(
         _("Right answers by all items. Wilson's centre is not the accuracy: it is drawn a little towards one half. The "
           "matrix has a row for each true label and one column more than labels."),
         _("`n = len(truth)`; `centre = (p + z*z / (2*n)) / (1 + z*z / n)`; `half = z * sqrt(p*(1-p)/n + z*z/(4*n*n)) / "
-          "(1 + z*z/n)`; for each pair: `matrix[labels.index(t)][labels.index(p) if p in labels else -1] += 1`."),
+          "(1 + z*z/n)`; for each pair: `matrix[labels.index(t)][labels.index(said) if said in labels else -1] += 1`."),
     ),
 )  # fmt: skip
 
@@ -1150,8 +1155,14 @@ def chosen_on_development(trial: Trial, answer: Handle) -> None:
         # Who compares the wrong pair has the wrong counts; the name alone could be guessed.
         counts = [sum(n and not u for u, n in zip(test[used], test[chosen], strict=True)),
                   sum(u and not n for u, n in zip(test[used], test[chosen], strict=True))]  # fmt: skip
+        named = _field(trial, got, "Comparison", "chosen")
+        trial.require(
+            named != used,
+            _("That is the prompt in use itself. It is no challenger, however good it is."),
+            expected=chosen,
+        )
         trial.equal(
-            _field(trial, got, "Comparison", "chosen"),
+            named,
             chosen,
             _("Of the challengers, another one has more right answers on the development set."),
         )

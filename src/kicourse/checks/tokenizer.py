@@ -1,5 +1,6 @@
 """Checks of the unit tokenizer: merging a pair, training, encoding, decoding, counting tokens a word."""
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -105,6 +106,26 @@ def _letters(rng: Any, letters: str, length: int) -> str:
     return "".join(letters[rng.integers(len(letters))] for _ in range(length))
 
 
+def _letters_apart(rng: Any, count: int) -> list[str]:
+    return [str(letter) for letter in rng.permutation(list("abcdefghijklmnopqrstuvwxyz"))[:count]]
+
+
+def _side_by_side(rng: Any, count: int = 4) -> tuple[list[str], str, list[Pair]]:
+    """Return words of two letters, letters that are in none, and a merge for each word: the order does not matter."""
+    letters = "".join(_letters_apart(rng, 2 * count + 8))
+    words = [letters[place : place + 2] for place in range(0, 2 * count, 2)]
+    return words, letters[2 * count :], [(ord(word[0]), ord(word[1])) for word in words]
+
+
+def _without_runs(rng: Any, letters: str, length: int) -> str:
+    """Draw letters in which nothing stands three times in a row, so that no pair ever overlaps with itself."""
+    drawn = ""
+    for letter in _letters(rng, letters, 4 * length):
+        if len(drawn) < length and not re.search(r"(.+)\1\1$", drawn + letter):
+            drawn += letter
+    return drawn
+
+
 # merge_pair
 
 merge_pair = Check(
@@ -117,8 +138,9 @@ merge_pair = Check(
             "here, or it does not. How far do you go on in either case?"
         ),
         _(
-            "A `while` loop with a place of its own: if the pair begins here, append `new` and go on by two, otherwise "
-            "append the token and go on by one. Slices never run over the end: `tokens[place : place + 2]`."
+            "A `for` loop always goes on by one; use `while` with a place of your own. `tokens[place : place + 2]` are "
+            "the two tokens here, and at the end just one. That slice is a list and `pair` is a tuple: to compare "
+            "them, make a tuple of it."
         ),
         _(
             "Inside the loop: `if tuple(tokens[place : place + 2]) == pair: result.append(new); place += 2`, "
@@ -168,7 +190,7 @@ def keeps_the_rest(trial: Trial, answer: Handle) -> None:
 @merge_pair.criterion(
     _("a token is merged once only, from left to right"),
     points=0.75,
-    why=_("In `aaa` the pair `aa` can be seen twice, but the `a` in the middle can be given away only once."),
+    why=_("In `aaa` the pair `aa` can be seen twice, but the `a` in the middle can belong to one of the two only."),
 )
 def merges_once(trial: Trial, answer: Handle) -> None:
     message = _("Of equal tokens in a row, the first two become one, then the next two; one that is left over stays.")
@@ -233,8 +255,29 @@ def second_token_kept(tokens: list[int], pair: Pair, new: int) -> list[int]:
 
 
 @merge_pair.misconception(
-    _("a merge in the text of the list, where the pair 1, 2 is also found in 11, 2"),
+    _("a merge that looks at every place but the last: the second token of a pair stays, and the last token is lost"),
 )
+def every_place_but_the_last(tokens: list[int], pair: Pair, new: int) -> list[int]:
+    return [new if one == pair else one[0] for one in pairwise(tokens)]
+
+
+@merge_pair.misconception(_("a merge that puts the new token in front of the pair and keeps both of its tokens"))
+def both_tokens_kept(tokens: list[int], pair: Pair, new: int) -> list[int]:
+    result: list[int] = []
+    for place, token in enumerate(tokens):
+        result += [new, token] if tuple(tokens[place : place + 2]) == pair else [token]
+    return result
+
+
+@merge_pair.misconception(
+    _("a merge that never finds the pair, as where a slice (a list) is compared with the pair (a tuple): no list "
+      "equals a tuple"),
+)  # fmt: skip
+def list_against_tuple(tokens: list[int], pair: Pair, new: int) -> list[int]:
+    return list(tokens)
+
+
+@merge_pair.misconception(_("a merge in the text of the list, where the pair 1, 2 is also found in 11, 2"))
 def replaced_in_text(tokens: list[int], pair: Pair, new: int) -> list[int]:
     written = " ".join(str(token) for token in tokens).replace(f"{pair[0]} {pair[1]}", str(new))
     return [int(number) for number in written.split()]
@@ -252,8 +295,8 @@ train_bpe = Check(
             "count pairs, take the most frequent, merge it in every piece."
         ),
         _(
-            "Count with a `Counter`: for each piece, every pair of neighbours (`zip(tokens, tokens[1:])`) counts as "
-            "often as the piece occurs. Count anew after each merge, and stop when there is nothing to count."
+            "Count with a `Counter`: in each piece, every pair of neighbours (`pairwise(tokens)`) counts as often as "
+            "the piece occurs. Count anew after each merge, and stop when there is nothing to count."
         ),
         _(
             "`pairs[pair] += count` inside two loops; `best = max(pairs, key=pairs.get)`; append it to the merges, and "
@@ -263,60 +306,63 @@ train_bpe = Check(
 )
 
 
-def _replay(trial: Trial, answer: Handle, counts: dict[str, int], wanted: int) -> list[Pair]:
-    """Let the answer train, and follow its merges: each must be a most frequent pair when its turn comes."""
+def _replay(trial: Trial, answer: Handle, counts: dict[str, int], wanted: int, reason: str = "", **values: Any) -> None:
+    """Let the answer train, and follow its merges: each must be a most frequent pair when its turn comes.
+
+    `reason`, with `values` filled in, completes what is said about a pair that is not.
+    """
+    reason = trial.text(reason, **values) if reason else ""
     got = answer(counts, wanted)
     trial.is_a(got, list)
     pieces = [(list(piece.encode()), count) for piece, count in counts.items()]
-    merges: list[Pair] = []
-    for number, merge in enumerate(got):
-        message = _("A merge is a pair of token numbers such as (97, 98); you returned {found}.")
-        trial.require(_is_pair(merge), message, expected="list[tuple[int, int]]", found=merge)
-        pair, pairs = (merge[0], merge[1]), neighbours(pieces)
-        trial.require(number < wanted, _("You returned more than the {wanted} merges asked for."), wanted=wanted)
-        message = _("When it comes to merge number {number}, no pair {pair} is there. Tokens so far: 0 to {last}.")
-        trial.require(pairs[pair], message, number=number + 1, pair=pair, last=BYTES - 1 + number)
-        best = max(pairs, key=lambda one: pairs[one])
-        trial.require(
-            pairs[pair] == pairs[best],
-            _("Merge number {number} is {pair}, which occurs {found} times by then; {best} occurs {most} times."),
-            number=number + 1,
-            pair=pair,
-            found=pairs[pair],
-            best=best,
-            most=pairs[best],
+    for number, merge in enumerate(got, start=1):
+        _require_pair(trial, merge)
+        pairs = neighbours(pieces)
+        trial.require(number <= wanted, _("You returned more than the {wanted} merges asked for."), wanted=wanted)
+        message = _(
+            "When it comes to merge number {number}, no pair {pair} is there. Tokens so far: 0 to {last} (the first "
+            "merge makes token 256)."
         )
-        merges.append(pair)
-        pieces = [(merged(tokens, pair, BYTES + number), count) for tokens, count in pieces]
+        trial.require(pairs[merge], message, number=number, pair=merge, last=BYTES - 2 + number)
+        _require_most_frequent(trial, pairs, merge, number, reason)
+        pieces = [(merged(tokens, merge, BYTES - 1 + number), count) for tokens, count in pieces]
     message = _("You returned {found} merges; {wanted} were asked for, and there are pairs left to merge.")
-    trial.require(
-        len(merges) == wanted or not neighbours(pieces), message, found=len(merges), wanted=wanted, expected=wanted
+    trial.require(len(got) == wanted or not neighbours(pieces), message, found=len(got), wanted=wanted, expected=wanted)
+
+
+def _require_pair(trial: Trial, merge: Any) -> None:
+    message = _(
+        "A merge is a tuple of two token numbers; {found} is a list. No list equals a tuple, so whoever compares "
+        "pairs, such as `merge_pair`, will never find it."
     )
-    return merges
+    trial.require(type(merge) is not list, message, expected="list[tuple[int, int]]", found=merge)
+    message = _("A merge is a pair of token numbers such as (97, 98); you returned {found}.")
+    is_pair = type(merge) is tuple and len(merge) == 2 and all(type(token) is int for token in merge)
+    trial.require(is_pair, message, expected="list[tuple[int, int]]", found=merge)
 
 
-def _is_pair(merge: Any) -> bool:
-    return type(merge) in (tuple, list) and len(merge) == 2 and all(type(token) is int for token in merge)
+def _require_most_frequent(trial: Trial, pairs: Counter[Pair], pair: Pair, number: int, reason: str) -> None:
+    best = max(pairs, key=lambda one: pairs[one])
+    message = _("Merge number {number} is {pair}, which occurs {found} times by then; {best} occurs {most} times.")
+    values = {"number": number, "pair": pair, "found": pairs[pair], "best": best, "most": pairs[best]}
+    trial.require(pairs[pair] == pairs[best], "{text}", text=f"{trial.text(message, **values)} {reason}".rstrip())
 
 
 @train_bpe.criterion(
     _("the most frequent pair comes first"),
     points=0.5,
-    why=_("The pair that is seen most often saves the most tokens."),
+    why=_("The pair that is seen most often usually saves the most tokens."),
 )
 def finds_the_first(trial: Trial, answer: Handle) -> None:
     for pieces in (1, 3):
-        left, right, *others = _letters_apart(trial.rng, 2 + 4 * pieces)
+        letters = sorted(_letters_apart(trial.rng, 2 + 4 * pieces))
+        left, right = letters.pop(len(letters) // 2), letters.pop(0)  # neither the first nor the last of all pairs
+        others = [str(letter) for letter in trial.rng.permutation(letters)]
         counts = {
             "".join([*others[place : place + 2], left, right, *others[place + 2 : place + 4], left, right]): pieces
             for place in range(0, 4 * pieces, 4)
         }
-        got = _replay(trial, answer, counts, 1)
-        trial.require(got == [(ord(left), ord(right))], _("The first merge must be the most frequent pair."))
-
-
-def _letters_apart(rng: Any, count: int) -> list[str]:
-    return [str(letter) for letter in rng.permutation(list("abcdefghijklmnopqrstuvwxyz"))[:count]]
+        _replay(trial, answer, counts, 1)
 
 
 @train_bpe.criterion(
@@ -326,41 +372,57 @@ def _letters_apart(rng: Any, count: int) -> list[str]:
 )
 def follows_the_counts(trial: Trial, answer: Handle) -> None:
     def draw(rng: Any, size: int) -> tuple[dict[str, int], int]:
-        letters = "".join(_letters_apart(rng, 1 + size % 4))
-        pieces = [_letters(rng, letters, 2 + int(rng.integers(2 * size))) for _ in range(1 + size // 3)]
-        return {piece: int(rng.integers(1, 4)) for piece in pieces}, 1 + size
+        letters, wanted = "".join(_letters_apart(rng, 26)), 1 + size // 2
+        # The text is there twice, and its last letters occur nowhere else: every merge wanted finds a pair twice.
+        half = _without_runs(rng, letters[: 2 + size % 3], 2 * size) + letters[-1 - wanted :]
+        return {half + letters[5] + half: 1}, wanted
 
     for counts, wanted in trial.cases(draw, 12):
         _replay(trial, answer, counts, wanted)
-    twice, one, other = _letters_apart(trial.rng, 3)
-    _replay(trial, answer, {one + other: 4, 3 * twice: 3}, 3)  # the pair in the run occurs six times, not three
-    words = {" " + _word(trial.rng): int(trial.rng.integers(1, 30)) for _ in range(30)}
-    _replay(trial, answer, words, 30)
+    often, between = _letters_apart(trial.rng, 2)
+    _replay(trial, answer, {3 * often + between + 3 * often: 1}, 2)
+    words = {f" {one}{two}{_word(trial.rng)[:2]}": 1 for one in "bdfgk" for two in "aeiou"}
+    _replay(trial, answer, words, 8)
 
 
 @train_bpe.criterion(
-    _("a piece that occurs often counts often"),
+    _("every place counts, as often as its piece occurs"),
     points=0.5,
-    why=_("`counts` stands for the whole text: a word that occurs a thousand times must weigh a thousand times."),
+    why=_("`counts` stands for the whole text, and each place in it where two tokens stand side by side counts."),
 )
 def weighs_pieces(trial: Trial, answer: Handle) -> None:
     for many in (4, 9):
-        rare, _rare, often, _often, *others = _letters_apart(trial.rng, 4 + many)
-        counts = {other + rare + _rare: 1 for other in others}
-        counts[often + _often + others[0]] = 3 * many
-        _replay(trial, answer, counts, 3)
+        x, y, a, u, v, b, *ends, others = _some_letters(trial.rng, 8, many)
+        counts = {other + "".join(ends): 1 for other in others}
+        counts |= {x + y + a + x + y: 2 * many, u + v + b + u + v: many + many // 2}
+        _replay(trial, answer, counts, 2, _("A piece that occurs {count} times counts {count} times."), count=2 * many)
+    run, one, two = _letters_apart(trial.rng, 3)
+    reason = _("In three equal tokens in a row, their pair stands twice: both places count.")
+    _replay(trial, answer, {one + two: 4, 3 * run: 3}, 1, reason)
+
+
+def _some_letters(rng: Any, count: int, more: int) -> list[Any]:
+    """Return `count` letters, and a list of `more` others."""
+    letters = _letters_apart(rng, count + more)
+    return [*letters[:count], letters[count:]]
 
 
 @train_bpe.criterion(
-    _("no merge reaches from one piece into the next"),
+    _("merges are made in every piece, and none reaches from one piece into the next"),
     points=0.5,
     why=_("Pieces are words. A token across two of them would be learned from who stands beside whom by chance."),
 )
 def stays_inside_pieces(trial: Trial, answer: Handle) -> None:
     for many in (20, 50):
         single, *others = _letters_apart(trial.rng, 8)
-        counts = {single: many, "".join(others[:3]): 3, "".join(others[3:]): 2}
-        _replay(trial, answer, counts, 4)
+        _replay(trial, answer, {single: many, "".join(others[:3]): 3, "".join(others[3:]): 3}, 1)
+    end, start, others = _some_letters(trial.rng, 2, 8)
+    _replay(trial, answer, {other + end if number % 2 else start + other: 2 for number, other in enumerate(others)}, 1)
+    x, y, z, u, v, others = _some_letters(trial.rng, 5, 10)
+    # Where x y is merged in its first piece only, y z still seems to be more frequent than u v.
+    rows = 3 * [x + y] + 2 * [x + y + z] + 2 * [y + z] + 3 * [u + v]
+    counts = {other + row: 1 for other, row in zip(others, rows, strict=True)}
+    _replay(trial, answer, counts, 2, _("A merge is made in every piece that holds the pair."))
 
 
 @train_bpe.criterion(
@@ -370,21 +432,19 @@ def stays_inside_pieces(trial: Trial, answer: Handle) -> None:
 )
 def works_on_bytes(trial: Trial, answer: Handle) -> None:
     for special in (_UMLAUTS, _EMOJI, _ZERO_WIDTH):
-        characters = [str(character) for character in trial.rng.permutation(list(special))[:2]]
-        counts = {_word(trial.rng) + character: int(trial.rng.integers(5, 9)) for character in characters}
-        _replay(trial, answer, counts, 6)
+        for character in trial.rng.permutation(list(special))[:2]:
+            _replay(trial, answer, {letter + str(character): 1 for letter in _letters_apart(trial.rng, 3)}, 1)
 
 
 @train_bpe.criterion(
-    _("ends when nothing is left to merge"),
+    _("ends when nothing is left to merge, and not before"),
     points=0.25,
     why=_("A small text has only so many pairs. Training on it must end with fewer merges, not with an exception."),
 )
 def ends(trial: Trial, answer: Handle) -> None:
-    one, two = _letters_apart(trial.rng, 2)
-    some = {_word(trial.rng): 2, _word(trial.rng): 1}
-    cases: list[tuple[dict[str, int], int]] = [({one + two: 2}, 5), ({one: 3}, 2), ({}, 3), ({"": 2, one + two: 1}, 4)]
-    for counts, wanted in [*cases, (some, 99), (some, 0)]:
+    a, b, c, d, e, f = _letters_apart(trial.rng, 6)
+    cases: list[tuple[dict[str, int], int]] = [({a + b: 1}, 5), ({a: 1}, 2), ({}, 3), ({"": 1, a + b: 1}, 4)]
+    for counts, wanted in [*cases, ({a + b: 1, c + d: 1, e + f: 1}, 99), ({a + b: 1}, 0)]:
         _replay(trial, answer, counts, wanted)
 
 
@@ -401,6 +461,7 @@ def _training(
     merge: Callable[[list[int], Pair, int], list[int]] = merged,
     count_pairs: Callable[[list[tuple[list[int], int]]], Mapping[Pair, int]] = neighbours,
     first: int = BYTES,
+    best: Callable[[Mapping[Pair, int]], Pair] = lambda pairs: max(pairs, key=lambda pair: pairs[pair]),
     least: int = 1,
     crashes: bool = False,
 ) -> list[Pair]:
@@ -411,7 +472,7 @@ def _training(
         pairs = count_pairs(pieces)
         if not crashes and (not pairs or max(pairs.values()) < least):
             break
-        learned.append(max(pairs, key=lambda pair: pairs[pair]))
+        learned.append(best(pairs))
         pieces = [(merge(tokens, learned[-1], first + number), count) for tokens, count in pieces]
     return learned
 
@@ -445,6 +506,16 @@ def counted_once(counts: dict[str, int], merges: int) -> list[Pair]:
 @train_bpe.misconception(_("training whose first new token is 257, although the bytes end at 255"))
 def numbered_from_257(counts: dict[str, int], merges: int) -> list[Pair]:
     return _training(counts, merges, first=BYTES + 1)
+
+
+@train_bpe.misconception(_("training whose first new token is 255, which is a byte already"))
+def numbered_from_255(counts: dict[str, int], merges: int) -> list[Pair]:
+    return _training(counts, merges, first=BYTES - 1)
+
+
+@train_bpe.misconception(_("training that takes the largest pair: `max` without `key` compares pairs, not counts"))
+def largest_pair(counts: dict[str, int], merges: int) -> list[Pair]:
+    return _training(counts, merges, best=max)
 
 
 @train_bpe.misconception(_("training that sees `aa` only once in `aaa`; every place where the two stand counts"))
@@ -500,10 +571,11 @@ def _require_encoded(trial: Trial, answer: Handle, text: str, merges: list[Pair]
     why=_("A model knows its tokens by their numbers: one token that is cut otherwise is another text to it."),
 )
 def encodes(trial: Trial, answer: Handle) -> None:
-    for length in (3, 1, 6):
-        words, merges = _language(trial.rng, merges=16)
-        message = _("These are not the tokens that the merges give, from the first to the last.")
-        _require_encoded(trial, answer, " " + _sentence(trial.rng, words, length), merges, message)
+    message = _("Start from the bytes. Merge number n (from 0) makes token 256 + n, wherever its pair stands.")
+    for one, two, other in ((1, 3, 0), (0, 2, 1), (3, 2, 3)):
+        words, rest, merges = _side_by_side(trial.rng)
+        text = f"{rest[0]}{words[one]}{rest[1:3]} {words[two]}{rest[3]}{words[other]}{words[two]}"
+        _require_encoded(trial, answer, text, merges, message)
 
 
 @encode.criterion(
@@ -515,8 +587,8 @@ def keeps_the_rank(trial: Trial, answer: Handle) -> None:
     message = _("Merges go in the order of the list: an earlier one is made wherever it fits, before any later one.")
     x, y, z = (ord(letter) for letter in _letters_apart(trial.rng, 3))
     # In this text, each wrong order gives tokens of its own: the first try tells which it was.
-    telling = [(y, y), (z, y), (x, BYTES + 1), (z, BYTES), (BYTES + 1, BYTES), (BYTES + 1, BYTES + 4)]
-    _require_encoded(trial, answer, bytes([x, z, y, y, z, y, y, z, y, x]).decode(), telling, message)
+    telling = [(y, z), (z, y), (y, BYTES + 1), (z, BYTES)]
+    _require_encoded(trial, answer, bytes([z, y, z, z, y, y, y, z, y, x]).decode(), telling, message)
     _require_encoded(trial, answer, bytes([x, y, z]).decode(), [(y, z), (x, y)], message)
     planted = [(x, y), (z, x), (BYTES, z), (y, z), (BYTES + 2, x)]
     for written in ([z, x, y, z], [x, y, z, x, y], [y, z, x, y, z, x]):
@@ -529,6 +601,8 @@ def keeps_the_rank(trial: Trial, answer: Handle) -> None:
 
     for text, merges in trial.cases(draw, 16):
         _require_encoded(trial, answer, text, merges, message)
+    words, merges = _language(trial.rng, merges=40)
+    _require_encoded(trial, answer, _sentence(trial.rng, words, 6), merges, message)
 
 
 @encode.criterion(
@@ -538,9 +612,11 @@ def keeps_the_rank(trial: Trial, answer: Handle) -> None:
 )
 def encodes_umlauts(trial: Trial, answer: Handle) -> None:
     one, other = (str(letter) for letter in trial.rng.permutation(list("äöü"))[:2])
-    words, merges = _language(trial.rng, extra=f"f{one}r gr{other}ß {one}{one}")
-    text = f" {one} f{one}r {other}ß gr{other}ß{one}{one}"
-    for written in (text, unicodedata.normalize("NFD", text), _sentence(trial.rng, words, 4).upper() + one.upper()):
+    (word, *_words), _rest, merges = _side_by_side(trial.rng)
+    # The bytes of one umlaut, and those of the mark that stands above the letter where it has two parts.
+    merges += [_bytes_of(one), _bytes_of("\u0308")]
+    text = f"{one} f{one}r {other}ß {word}{other}ß{one}{one}"
+    for written in (text, unicodedata.normalize("NFD", text), f"{word}{word.upper()}{one.upper()}"):
         _require_encoded(trial, answer, written, merges, _("Take the text's bytes in UTF-8, just as they are."))
 
 
@@ -551,8 +627,9 @@ def encodes_umlauts(trial: Trial, answer: Handle) -> None:
 )
 def encodes_emoji(trial: Trial, answer: Handle) -> None:
     one, other, rare = (str(emoji) for emoji in trial.rng.permutation(list(_EMOJI))[:3])
-    words, merges = _language(trial.rng, extra=f"{one} {other}{one}")
-    for written in (one, f" {other}{one} {words[-1]}{rare}", f" {one}{one}{other}👍🏽"):
+    (word, *_words), _rest, merges = _side_by_side(trial.rng)
+    merges += [_bytes_of(one), (other.encode()[2], other.encode()[3])]
+    for written in (one, f"{other}{one} {word}{rare}", f"{one}{one}{other}👍🏽"):
         _require_encoded(trial, answer, written, merges, _("Take the text's bytes in UTF-8, just as they are."))
 
 
@@ -563,9 +640,9 @@ def encodes_emoji(trial: Trial, answer: Handle) -> None:
 )
 def encodes_zero_width(trial: Trial, answer: Handle) -> None:
     one, other = (str(character) for character in trial.rng.permutation(list(_ZERO_WIDTH))[:2])
-    words, merges = _language(trial.rng)
-    word = words[0]
-    for written in (f" {word}{one}", f"{one} {word[:2]}{other}{word[2:]}", other):
+    (word, *_words), _rest, merges = _side_by_side(trial.rng)
+    merges.append(_bytes_of(one))
+    for written in (f"{word}{one}", f"{one} {word[0]}{other}{word[1]}", other):
         _require_encoded(trial, answer, written, merges, _("Characters that cannot be seen have bytes all the same."))
 
 
@@ -575,9 +652,14 @@ def encodes_zero_width(trial: Trial, answer: Handle) -> None:
     why=_("Empty fields and stray line breaks are part of every real table of messages."),
 )
 def encodes_the_ends(trial: Trial, answer: Handle) -> None:
-    words, merges = _language(trial.rng)
+    words, _rest, merges = _side_by_side(trial.rng)
     for written, known in (("", merges), (f"\n  {words[0]} \n", merges), (words[1], []), ("", []), ("\x00", merges)):
         _require_encoded(trial, answer, written, known, _("Nothing is taken from the text, and nothing is added."))
+
+
+def _bytes_of(character: str) -> Pair:
+    """Return a character's first two bytes."""
+    return character.encode()[0], character.encode()[1]
 
 
 def _encoded_longest(text: str, merges: list[Pair]) -> list[int]:
@@ -611,6 +693,32 @@ def leftmost_merge_first(text: str, merges: list[Pair]) -> list[int]:
     while fitting := [place for place, pair in enumerate(pairwise(tokens)) if pair in ranks]:
         place = fitting[0]
         tokens[place : place + 2] = [ranks[tokens[place], tokens[place + 1]]]
+    return tokens
+
+
+@encode.misconception(_("a choice of the merge whose pair is most frequent in the text, without a look at its rank"))
+def most_frequent_first(text: str, merges: list[Pair]) -> list[int]:
+    ranks = {pair: new for new, pair in enumerate(merges, start=BYTES)}
+    tokens = list(text.encode())
+    while fitting := Counter(pair for pair in pairwise(tokens) if pair in ranks):
+        best = max(fitting, key=lambda pair: fitting[pair])
+        tokens = merged(tokens, best, ranks[best])
+    return tokens
+
+
+@encode.misconception(
+    _("encoding that makes no merge at all, as where the list that `merge_pair` returns is not kept: "
+      "`tokens = merge_pair(...)`"),
+)  # fmt: skip
+def result_dropped(text: str, merges: list[Pair]) -> list[int]:
+    return list(text.encode())
+
+
+@encode.misconception(_("tokens for merges that are numbered from 0, although 0 to 255 are the bytes"))
+def numbered_from_0(text: str, merges: list[Pair]) -> list[int]:
+    tokens = list(text.encode())
+    for new, pair in enumerate(merges):
+        tokens = merged(tokens, pair, new)
     return tokens
 
 
@@ -692,19 +800,19 @@ def _require_decoded(trial: Trial, answer: Handle, tokens: list[int], merges: li
 
 @decode.criterion(
     _("the text comes back"),
-    points=0.5,
+    points=0.25,
     why=_("What a model writes are tokens. Somebody has to turn them into text again."),
 )
 def decodes(trial: Trial, answer: Handle) -> None:
     for length in (1, 2, 6):
-        words, merges = _language(trial.rng, merges=3 * length)
-        tokens = encoded(" " + _sentence(trial.rng, words, length), merges)
+        words, rest, merges = _side_by_side(trial.rng)
+        tokens = encoded(_sentence(trial.rng, [words[0], *words, rest], length), merges)
         _require_decoded(trial, answer, tokens, merges, _("These tokens stand for another text."))
 
 
 @decode.criterion(
     _("tokens that are made of tokens that are made of tokens"),
-    points=0.25,
+    points=0.5,
     why=_("Late merges join what early ones have made; a token can go back over many steps to its bytes."),
 )
 def decodes_nested(trial: Trial, answer: Handle) -> None:
@@ -713,7 +821,11 @@ def decodes_nested(trial: Trial, answer: Handle) -> None:
         return [BYTES + int(rng.integers(size)) for _ in range(1 + size % 3)], merges
 
     for tokens, merges in trial.cases(draw, 8):
-        _require_decoded(trial, answer, tokens, merges, _("A token stands for the bytes of both its parts, in order."))
+        message = _("A token stands for the bytes of both its parts, in order, and a part may have parts itself.")
+        _require_decoded(trial, answer, tokens, merges, message)
+    words, merges = _language(trial.rng, merges=40)
+    tokens = encoded(_sentence(trial.rng, words, 6), merges)
+    _require_decoded(trial, answer, tokens, merges, _("These tokens stand for another text."))
 
 
 @decode.criterion(
@@ -738,7 +850,7 @@ def decodes_split_characters(trial: Trial, answer: Handle) -> None:
     why=_("A tokenizer gives back what it got, to the byte. Only then can a program rely on it."),
 )
 def decodes_the_ends(trial: Trial, answer: Handle) -> None:
-    words, merges = _language(trial.rng)
+    words, _rest, merges = _side_by_side(trial.rng)
     zero_width = "".join(str(character) for character in trial.rng.permutation(list(_ZERO_WIDTH))[:2])
     for text in (f" {words[0]}{zero_width}", f"\n {words[1]}  \r\n", zero_width, "\x00", ""):
         _require_decoded(trial, answer, encoded(text, merges), merges, _("Give back every character, and no other."))
@@ -750,7 +862,7 @@ def decodes_the_ends(trial: Trial, answer: Handle) -> None:
     why=_("A reply that is cut off after so many tokens can end inside a character. That is no reason to crash."),
 )
 def decodes_broken_bytes(trial: Trial, answer: Handle) -> None:
-    words, merges = _language(trial.rng)
+    words, _rest, merges = _side_by_side(trial.rng)
     message = _('What is no valid UTF-8 becomes the replacement character, as with `errors="replace"`.')
     for text, kept in ((f"{words[0]} 🔧", -1), (f"{words[1]} ü", -1), ("🚰", 1), ("ß", 1)):
         tokens = encoded(text, merges)
@@ -758,7 +870,7 @@ def decodes_broken_bytes(trial: Trial, answer: Handle) -> None:
         _require_decoded(trial, answer, cut, merges, message)
     for size in (1, 3, 30):
         tokens = [int(token) for token in trial.rng.integers(BYTES + len(merges), size=size)]
-        _require_decoded(trial, answer, tokens, merges, message)
+        _require_decoded(trial, answer, [ord("<"), *tokens, ord(">")], merges, message)
     _require_decoded(trial, answer, list(range(BYTES)), [], message)
 
 
@@ -787,10 +899,20 @@ def latin_1(tokens: list[int], merges: list[Pair]) -> str:
     return _joined(tokens, merges).decode("latin-1")
 
 
-@decode.misconception(_("tokens that are taken apart once: what their parts are made of is forgotten"))
+@decode.misconception(
+    _("tokens that are taken apart once, and whose parts are left out where they are tokens above 255")
+)
 def taken_apart_once(tokens: list[int], merges: list[Pair]) -> str:
     parts = [part for token in tokens for part in (merges[token - BYTES] if token >= BYTES else [token])]
     return bytes(part for part in parts if part < BYTES).decode(errors="replace")
+
+
+@decode.misconception(
+    _("tokens that are taken apart once, so that their parts may still be tokens above 255, which are no bytes"),
+)
+def one_level_only(tokens: list[int], merges: list[Pair]) -> str:
+    parts = [part for token in tokens for part in (merges[token - BYTES] if token >= BYTES else [token])]
+    return bytes(parts).decode(errors="replace")
 
 
 @decode.misconception(_("a token whose two parts are put together in the wrong order"))
@@ -833,17 +955,25 @@ def _measured(trial: Trial, answer: Handle, messages: list[str], merges: list[Pa
     return got[0], got[1]
 
 
-def _require_measured(
-    trial: Trial, answer: Handle, messages: list[str], merges: list[Pair], ratio_message: str, *, costs: bool = True
-) -> None:
-    price = Decimal(int(trial.rng.integers(5, 400))) / 100
-    ratio, cost = _measured(trial, answer, messages, merges, price)
+def _require_ratio(
+    trial: Trial,
+    answer: Handle,
+    messages: list[str],
+    merges: list[Pair],
+    message: str,
+    *,
+    price: Decimal | None = None,
+) -> Any:
+    """Fail unless the tokens per word are right; return the cost, which is another criterion's matter."""
+    ratio, cost = _measured(trial, answer, messages, merges, price or _price(trial.rng))
     tokens = sum(len(encoded(text, merges)) for text in messages)
     words = sum(len(text.split()) for text in messages)
-    trial.close(ratio, tokens / words if words else 0.0, ratio_message)
-    if costs:
-        message = _("{tokens} tokens at {price} dollars a million cost something else.")
-        trial.equal(cost, tokens * price / _MILLION, message, tokens=tokens, price=str(price))
+    trial.close(ratio, tokens / words if words else 0.0, message)
+    return cost
+
+
+def _price(rng: Any) -> Decimal:
+    return Decimal(int(rng.integers(5, 400))) / 100
 
 
 @tokens_per_word.criterion(
@@ -855,7 +985,7 @@ def measures(trial: Trial, answer: Handle) -> None:
     for length in (1, 3, 9):
         words, merges = _language(trial.rng)
         message = _("Divide the number of tokens by the number of words.")
-        _require_measured(trial, answer, [_sentence(trial.rng, words, length)], merges, message, costs=False)
+        _require_ratio(trial, answer, [_sentence(trial.rng, words, length)], merges, message)
 
 
 @tokens_per_word.criterion(
@@ -867,7 +997,17 @@ def costs(trial: Trial, answer: Handle) -> None:
     for length in (1, 4):
         words, merges = _language(trial.rng)
         messages = [_sentence(trial.rng, words, 3 + length) for _ in range(length)]
-        _require_measured(trial, answer, messages, merges, _("Divide the number of tokens by the number of words."))
+        price = _price(trial.rng)
+        _ratio, cost = _measured(trial, answer, messages, merges, price)
+        tokens = sum(len(encoded(text, merges)) for text in messages)
+        exact = tokens * price / _MILLION
+        trial.is_a(cost, Decimal)
+        message = _("{tokens} tokens at {price} dollars a million cost something else.")
+        if cost.is_finite() and abs(cost - exact) < exact / 10**9:
+            message = _(
+                "That is right but for the last digits: somewhere a float came in. Calculate with `price` itself."
+            )
+        trial.equal(cost, exact, message, tokens=tokens, price=str(price))
 
 
 @tokens_per_word.criterion(
@@ -881,7 +1021,7 @@ def weighs_messages(trial: Trial, answer: Handle) -> None:
         short = [_word(trial.rng, "xyzvw") for _ in range(count)]
         messages = [*short, _sentence(trial.rng, words, 15)]
         message = _("Add up the tokens of all messages and the words of all messages, and divide once.")
-        _require_measured(trial, answer, messages, merges, message)
+        _require_ratio(trial, answer, messages, merges, message)
 
 
 @tokens_per_word.criterion(
@@ -898,7 +1038,7 @@ def encodes_whole_messages(trial: Trial, answer: Handle) -> None:
         gaps = [f" {start}\n{words[0]}  {words[1]}\t{words[2]}" for start in starts]
         message = _("Hand each message to `encode` whole, as it is sent; words are what `str.split()` returns.")
         for messages in (starts, gaps):
-            _require_measured(trial, answer, messages, [*ends, *_shifted(merges, len(ends))], message)
+            _require_ratio(trial, answer, messages, [*ends, *_shifted(merges, len(ends))], message)
 
 
 def _shifted(merges: list[Pair], by: int) -> list[Pair]:
@@ -917,10 +1057,15 @@ def measures_anything(trial: Trial, answer: Handle) -> None:
     words, merges = _language(trial.rng, extra=f"f{one}r gr{one}ß 🔧")
     emoji = str(trial.rng.permutation(list(_EMOJI))[0])
     message = _("Umlauts and emoji belong to words, a zero-width character parts none, a non-breaking space does.")
-    _require_measured(trial, answer, [f"f{one}r {words[-1]}{emoji} {emoji}", f"gr{one}ß\u200b{one}"], merges, message)
-    _require_measured(trial, answer, [f"5\u00a0kW {words[-1]}", "", words[-2]], merges, message)
+    for written in (f"f{one}r {words[-1]}{emoji} {emoji}", f"gr{one}ß\u200b{one}", f"5\u00a0kW {words[-1]}"):
+        _require_ratio(trial, answer, [written], merges, message)
+    _require_ratio(trial, answer, ["", words[-2]], merges, _("A message without a word has no share in the words."))
     for messages in ([], [""], ["", " \n"]):
-        _require_measured(trial, answer, messages, merges, _("Without a single word, tokens per word are 0.0."))
+        message = _("Without a single word, tokens per word are 0.0.")
+        # At this price two tokens cost more than a cent: who rounds has another criterion to fail.
+        cost = _require_ratio(trial, answer, messages, merges, message, price=Decimal(20_000))
+        message = _("Every token is paid for, even where there is no word; no tokens cost nothing.")
+        trial.require(bool(cost) == any(messages), message)
 
 
 def _counting(
@@ -952,6 +1097,18 @@ def mean_of_means(messages: list[str], encode: Callable[[str], list[int]], price
     return (sum(ratios) / len(ratios) if ratios else 0.0), cost
 
 
+@tokens_per_word.misconception(_("a mean over messages, in which a short message weighs as much as a long one"))
+def mean_then_tokens(messages: list[str], encode: Callable[[str], list[int]], price: Decimal) -> tuple[float, Decimal]:
+    ratios = [len(encode(message)) / len(message.split()) for message in messages]
+    return sum(ratios) / len(ratios), sum(len(encode(message)) for message in messages) * price / _MILLION
+
+
+@tokens_per_word.misconception(_("a cost of nothing where there is no word, although there are tokens"))
+def wordless_for_free(messages: list[str], encode: Callable[[str], list[int]], price: Decimal) -> tuple[float, Decimal]:
+    ratio, cost = _counting(messages, encode, price)
+    return ratio, cost if ratio else Decimal(0)
+
+
 @tokens_per_word.misconception(_("words cut at every single space, so that two spaces in a row make an empty word"))
 def cut_at_single_spaces(
     messages: list[str], encode: Callable[[str], list[int]], price: Decimal
@@ -980,6 +1137,36 @@ def characters_counted(
 @tokens_per_word.misconception(_("a price for a thousand tokens; it is for a million"))
 def for_a_thousand(messages: list[str], encode: Callable[[str], list[int]], price: Decimal) -> tuple[float, Decimal]:
     return _counting(messages, encode, price, per=1_000)
+
+
+@tokens_per_word.misconception(_("the price of a million tokens for each single token"))
+def for_each(messages: list[str], encode: Callable[[str], list[int]], price: Decimal) -> tuple[float, Decimal]:
+    return _counting(messages, encode, price, per=1)
+
+
+@tokens_per_word.misconception(
+    _("a calculation that mixes a `Decimal` with a float such as `1e6`: Python refuses that")
+)
+def decimal_by_float(messages: list[str], encode: Callable[[str], list[int]], price: Decimal) -> tuple[float, Decimal]:
+    return _counting(messages, encode, price, per=1e6)
+
+
+@tokens_per_word.misconception(_("a `Decimal` made of a float, which brings the float's rounding with it"))
+def float_in_between(messages: list[str], encode: Callable[[str], list[int]], price: Decimal) -> tuple[float, Decimal]:
+    ratio, cost = _counting(messages, encode, price)
+    return ratio, Decimal(float(cost))
+
+
+@tokens_per_word.misconception(_("a cost that is rounded to cents; a message costs much less than one"))
+def cost_rounded(messages: list[str], encode: Callable[[str], list[int]], price: Decimal) -> tuple[float, Decimal]:
+    ratio, cost = _counting(messages, encode, price)
+    return ratio, round(cost, 2)
+
+
+@tokens_per_word.misconception(_("tokens per word that are rounded to two digits"))
+def ratio_rounded(messages: list[str], encode: Callable[[str], list[int]], price: Decimal) -> tuple[float, Decimal]:
+    ratio, cost = _counting(messages, encode, price)
+    return round(ratio, 2), cost
 
 
 @tokens_per_word.misconception(_("a cost that is a float; money needs exact decimals"))

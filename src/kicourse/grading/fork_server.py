@@ -36,9 +36,10 @@ def main() -> None:
     while (request := _next_request(control)) is not None:
         content, descriptors = request
         if "import" in content:
-            warm_up(content["import"])
-            if prepare := getattr(sys.modules.get(f"kicourse.grading.{role}"), "before_forks", None):
-                prepare()
+            with imports.with_few_calls():
+                warm_up(content["import"])
+                if prepare := getattr(sys.modules.get(f"kicourse.grading.{role}"), "before_forks", None):
+                    prepare()
             gc.collect()
             gc.freeze()  # what a collector never touches, forks share with this process
             control.send(b"{}\n")
@@ -59,10 +60,9 @@ def adopt_orphans() -> None:
 
 def warm_up(modules: list[str]) -> None:
     """Import what the submissions of a unit need; a module that is not there will be missed by those who use it."""
-    with imports.with_few_calls():
-        for module in modules:
-            with suppress(Exception):
-                importlib.import_module(module)
+    for module in modules:
+        with suppress(Exception):
+            importlib.import_module(module)
     if torch := sys.modules.get("torch"):
         # After an operation with two threads in this process, its forks would hang for good.
         torch.set_num_threads(1)

@@ -33,7 +33,8 @@ _SYSTEM = (
     *("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/filesystems", "/sys/devices/system/cpu"),
 )
 _ROOMS = (
-    *("__init__.py", "errors.py", "language.py", "plots.py", "start.py", "syllabus.py", "answers", "data", "models"),
+    *("__init__.py", "errors.py", "language.py", "plots.py", "serving.py", "start.py", "syllabus.py"),
+    *("answers", "data", "models"),
     *(f"grading/{name}.py" for name in ("__init__", "fork_server", "imports", "player", "sandbox", "seccomp")),
     *("grading/shell.py", "grading/stubs.py"),
 )

@@ -117,6 +117,14 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         history = {"enabled": False, "hist_file": ":memory:"}
         super().__init__(config=Config(HistoryManager=history, InteractiveShell={"colors": "nocolor"}))
 
+    def show_an_error(self) -> None:
+        """Show an error to nobody: the first one of a process looks for the files of all modules that are there."""
+        try:
+            raise NameError
+        except NameError:
+            self.showtraceback()
+        self.outputs.clear()
+
     def start(self, characters: int) -> None:
         """Get ready to run cells in this process, and to collect what they write: so many characters of each."""
         self.outputs = Outputs(characters)

@@ -26,7 +26,12 @@ TASKS = {
         "best_threshold",
     ),
 }
-ANSWERS = {"conversation": "Conversation", "transformer_block": "TransformerBlock"}
+ANSWERS = {
+    "conversation": "Conversation",
+    "pseudonymiser": "Pseudonymiser",
+    "request_cache": "RequestCache",
+    "transformer_block": "TransformerBlock",
+}
 """What a task's answer is called, where it is not called like the task."""
 
 
@@ -102,8 +107,6 @@ class Entry:
     tries: str
     build: Callable[[], Attack]
     unit: str
-    slow: bool
-    """It runs into a limit of time."""
     fails: bool
     """The cell itself ends with an error on purpose."""
     safe_for_stock: bool
@@ -145,7 +148,7 @@ ATTACKS: dict[str, Entry] = {}
 
 
 def attack(
-    tries: str, *, unit: str = "first_call", slow: bool = False, fails: bool = False, safe_for_stock: bool = False
+    tries: str, *, unit: str = "first_call", fails: bool = False, safe_for_stock: bool = False
 ) -> Callable[[Callable[[], Attack]], Callable[[], Attack]]:
     """Add an attack to the corpus; `tries` completes "it tries to"."""
 
@@ -153,7 +156,7 @@ def attack(
         name = build.__name__
         assert name not in ATTACKS, name
         theme = build.__module__.rpartition(".")[2]
-        ATTACKS[name] = Entry(name, theme, tries, build, unit, slow, fails, safe_for_stock)
+        ATTACKS[name] = Entry(name, theme, tries, build, unit, fails, safe_for_stock)
         return build
 
     return add

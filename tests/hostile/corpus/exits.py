@@ -38,12 +38,12 @@ def crashed() -> Attack:
     return Attack(cell="ctypes.string_at(0)")
 
 
-@attack("crash in every task", slow=False)
+@attack("crash in every task")
 def crashed_in_tasks() -> Attack:
     return Attack(answers=every_task("import ctypes\nctypes.memset(8, 1, 8)"))
 
 
-@attack("stop itself with SIGSTOP, so that it neither ends nor answers", slow=True)
+@attack("stop itself with SIGSTOP, so that it neither ends nor answers")
 def stopped() -> Attack:
     return Attack(cell="os.kill(os.getpid(), signal.SIGSTOP)")
 

@@ -151,7 +151,7 @@ for _ in range(200):
 """)
 
 
-@attack("send half a frame, and then nothing", slow=True)
+@attack("send half a frame, and then nothing")
 def half_a_frame() -> Attack:
     return forging("""
 def serve(task):
@@ -162,7 +162,7 @@ instead(serve)
 """)
 
 
-@attack("answer one byte a second", slow=True)
+@attack("answer one byte a second")
 def dripping_frame() -> Attack:
     return forging("""
 def serve(task):
@@ -240,7 +240,7 @@ answering(lambda request: next(turn))
 """)
 
 
-@attack("send a set whose members all have the same hash, so that reading it takes for ever", slow=True)
+@attack("send a set whose members all have the same hash, so that reading it takes for ever")
 def colliding_hashes() -> Attack:
     return forging("""
 import msgpack

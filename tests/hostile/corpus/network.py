@@ -204,7 +204,7 @@ def ANSWER(client=None, *args, **kwargs):
     return Attack(answers={**every_task(source), "cost": "cost = lambda *args: 10"})
 
 
-@attack("send what the judge looks at in shapes that it does not expect", slow=False)
+@attack("send what the judge looks at in shapes that it does not expect")
 def odd_requests() -> Attack:
     source = """
 import itertools

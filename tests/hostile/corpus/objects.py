@@ -126,7 +126,7 @@ ANSWER = lambda *args, **kwargs: next(turns)
     return Attack(answers=every_task(source))
 
 
-@attack("never end: iterators and generators without end, everywhere", slow=True)
+@attack("never end: iterators and generators without end, everywhere")
 def endless_iterators() -> Attack:
     source = """
 import itertools
@@ -234,7 +234,7 @@ def ANSWER(*args, **kwargs):
     return Attack(answers=every_task(source))
 
 
-@attack("return awaitables that are awaited for ever, or that never were coroutines", slow=True)
+@attack("return awaitables that are awaited for ever, or that never were coroutines")
 def awaitables() -> Attack:
     source = """
 import asyncio

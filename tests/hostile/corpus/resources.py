@@ -3,12 +3,12 @@
 from tests.hostile.corpus.attack import Attack, attack
 
 
-@attack("loop for ever", slow=True)
+@attack("loop for ever")
 def endless_loop() -> Attack:
     return Attack(cell="while True:\n    pass")
 
 
-@attack("loop for ever where no interrupt gets in: in C, with every exception caught", slow=True)
+@attack("loop for ever where no interrupt gets in: in C, with every exception caught")
 def loop_that_catches() -> Attack:
     return Attack(
         answers={

@@ -1,0 +1,1590 @@
+"""The checks of `search`: chunks, search by words and by meaning, both together, and how good it is."""
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import lazy_loader
+
+from kicourse.checks import Check, Failed, Handle, Record, Trial, _
+from kicourse.checks.show import show
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = lazy_loader.load("numpy")
+
+UNIT = "search"
+_FENCE = "```"
+
+Hit = tuple[int, float]
+Span = tuple[int, int]
+
+
+# ---------------------------------------------------------------- chunk
+
+chunk = Check(
+    UNIT,
+    "chunk",
+    title=_("Cut a document into chunks"),
+    hints=(
+        _(
+            "Two jobs, one after the other: find where the blocks are, then put blocks into chunks. Keep of each block "
+            "where it starts and ends, and read its text from the document."
+        ),
+        _(
+            "For the first job walk over `document.splitlines(keepends=True)` and add up the lengths: so you always "
+            "know where a line starts. Inside a code block only a line with a fence matters. For the second keep a "
+            "list of the current chunk's blocks. Does the next block still fit? If not, the chunk is done, and you "
+            "drop blocks at the front until what is left is small enough and the next block fits."
+        ),
+        _(
+            "`for block in blocks: if current and words([*current, block]) > size: chunks.append(current); while "
+            "current and (words(current) > overlap or words([*current, block]) > size): current = current[1:]`, then "
+            "`current = [*current, block]`; and after the loop the last chunk."
+        ),
+    ),
+    seconds=3,
+)
+
+
+def _blocks(document: str) -> list[Span]:
+    """Return where the paragraphs and the code blocks of a document are."""
+    spans: list[Span] = []
+    place = 0
+    in_code = in_paragraph = False
+    for line in document.removesuffix("\n").split("\n"):
+        end = place + len(line)
+        fence = line.startswith(_FENCE)
+        if in_code or (in_paragraph and line.strip() and not fence):
+            spans[-1] = (spans[-1][0], end)
+        elif line.strip():
+            spans.append((place, end))
+        in_paragraph = bool(line.strip()) and not in_code and not fence
+        in_code = in_code != fence
+        place = end + 1
+    return spans
+
+
+def _packed(
+    document: str,
+    blocks: list[Span],
+    size: int,
+    overlap: int,
+    *,
+    count: Callable[[str], int] = lambda text: len(text.split()),
+    again: Callable[[list[Span], int], int] | None = None,
+    leaves_room: bool = True,
+    empty_first: bool = False,
+    last: bool = True,
+) -> list[list[Span]]:
+    """Put blocks into chunks; `again` says how many of the last blocks begin the next chunk."""
+
+    def words(chosen: list[Span]) -> int:
+        return sum(count(document[start:end]) for start, end in chosen)
+
+    chunks: list[list[Span]] = []
+    current: list[Span] = []
+    for block in blocks:
+        if (current or empty_first) and words([*current, block]) > size:
+            chunks.append(current)
+            if again is not None:
+                current = current[len(current) - again(current, size) :]
+            while current and (
+                (again is None and words(current) > overlap) or (leaves_room and words([*current, block]) > size)
+            ):
+                current = current[1:]
+        current = [*current, block]
+    return [*chunks, current] if last and current else chunks
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    text: str
+    start: int
+    end: int
+
+
+def _chunked(document: str, chunks: Sequence[Sequence[Span]]) -> list[Any]:
+    """Read chunks of blocks from their document."""
+    found = []
+    for blocks in chunks:
+        start, end = (blocks[0][0], blocks[-1][1]) if blocks else (0, 0)
+        found.append(_Chunk(document[start:end], start, end))
+    return found
+
+
+def _oracle(document: str, size: int, overlap: int) -> list[_Chunk]:
+    return _chunked(document, _packed(document, _blocks(document), size, overlap))
+
+
+# fmt: off
+_WORDS = (
+    "pump", "seal", "valve", "motor", "bearing", "shaft", "pressure", "flow", "filter", "gasket", "check", "replace",
+    "open", "close", "turn", "clean", "before", "after", "twice", "slowly", "the", "a", "and", "with", "under", "above",
+)
+# fmt: on
+_ODD_WORDS = ("Größe", "Öl", "🔧", "300 °C", "Wel\u00adle", "zero\u200bwidth", "é", "naïve")
+
+
+def _words(rng: "np.random.Generator", count: int) -> list[str]:
+    return [str(word) for word in rng.choice(_WORDS, size=count)]
+
+
+def _paragraph(rng: "np.random.Generator", words: int) -> str:
+    """Return a paragraph of so many words; its first word is a number, so that no two are the same by chance."""
+    text = [str(rng.integers(1_000, 1_000_000)), *_words(rng, words - 1)]
+    return "\n".join(" ".join(text[start : start + 6]) for start in range(0, words, 6))
+
+
+def _code(rng: "np.random.Generator", lines: int, opening: str = _FENCE) -> str:
+    """Return a code block with an empty line in it; every line has three words."""
+    code = [f"{rng.choice(_WORDS)} = {rng.integers(1_000)}" for _line in range(lines)]
+    return "\n".join([opening, *code[: lines // 2], "", *code[lines // 2 :], _FENCE])
+
+
+def _document(paragraphs: Sequence[str]) -> str:
+    return "\n\n".join(paragraphs) + "\n"
+
+
+def _chunks_of(trial: Trial, answer: Handle, document: str, size: int, overlap: int) -> list[tuple[str, int, int]]:
+    """Let the answer cut a document; return text, start and end of each chunk."""
+    got = answer(document, size, overlap)
+    trial.is_a(got, list)
+    chunks = []
+    for one in got:
+        fields = one.fields if isinstance(one, Record) else {}
+        values = tuple(fields.get(name) for name in ("text", "start", "end"))
+        right = tuple(type(value) for value in values) == (str, int, int)
+        trial.require(right, _("A chunk is a `Chunk` with text, start and end; you returned {found}."), found=show(one))
+        chunks.append(values)
+    return chunks  # type: ignore[return-value]
+
+
+def _require_chunks(
+    trial: Trial, answer: Handle, document: str, size: int, overlap: int, message: str, *, exactly: bool = False
+) -> None:
+    """Fail unless the answer cuts a document as it should.
+
+    One criterion looks `exactly`, at offsets and every space; to the others only the lines that one sees matter.
+    """
+    got = _chunks_of(trial, answer, document, size, overlap)
+    wanted = [(c.text, c.start, c.end) for c in _oracle(document, size, overlap)]
+    for number, (chunk, expected) in enumerate(zip(got, wanted, strict=False)):
+        if not (chunk == expected if exactly else _visible(chunk[0]) == _visible(expected[0])):
+            about = trial.text(_("Chunk number {number} is another one."), number=number)
+            raise Failed(f"{trial.text(message)} {about}", show(_Chunk(*expected)), show(_Chunk(*chunk)))
+    if len(got) != len(wanted):
+        counted = trial.text(_("You returned {found} chunks; {wanted} are right."), found=len(got), wanted=len(wanted))
+        texts = [[text for text, _start, _end in chunks] for chunks in (wanted, got)]
+        raise Failed(f"{trial.text(message)} {counted}", show(texts[0]), show(texts[1]))
+
+
+def _visible(text: str) -> list[str]:
+    return [line.rstrip() for line in text.split("\n") if line.strip()]
+
+
+@chunk.criterion(
+    _("paragraphs are put together, as many as fit"),
+    points=0.5,
+    why=_("A chunk of one line says too little to be found, and one of ten pages says too much at once."),
+)
+def packs(trial: Trial, answer: Handle) -> None:
+    message = _("A chunk takes paragraph after paragraph, as long as it has at most `size` words.")
+    short = _document([_paragraph(trial.rng, 1) for _number in range(9)])
+    letters = _document([" ".join(trial.rng.permutation(list("abcd"))[: 1 + number % 4]) for number in range(9)])
+    for document in (short, letters):
+        _require_chunks(trial, answer, document, 20, 0, message)
+    _require_chunks(trial, answer, letters, 7, 0, message)
+    for size in (6, 12, 30):
+        exact = [_paragraph(trial.rng, size // 2) for _number in range(4)]
+        _require_chunks(trial, answer, _document(exact), size, 0, message)
+
+    def draw(rng: "np.random.Generator", count: int) -> tuple[str, int]:
+        size = int(rng.integers(8, 25))
+        return _document([_paragraph(rng, int(rng.integers(1, size))) for _number in range(count)]), size
+
+    for document, size in trial.cases(draw, 10):
+        _require_chunks(trial, answer, document, size, 0, message)
+
+
+@chunk.criterion(
+    _("start and end are those of the document, whatever stands around"),
+    points=0.5,
+    why=_("Whoever clicks on a source wants to see it marked in the document. Offsets into some other text, a stripped "
+          "one or one in bytes, mark the wrong words."),
+)  # fmt: skip
+def right_offsets(trial: Trial, answer: Handle) -> None:
+    message = _("A chunk is what stands in the document from `start` to `end`, with indentation and empty lines.")
+    rng = trial.rng
+    for before in ("", "\n", "\n\n  \n"):
+        odd = [f"{rng.choice(_ODD_WORDS)} {_paragraph(rng, 5)}" for _number in range(3)]
+        indented = "\n".join(f"   {line}" for line in _paragraph(rng, 9).splitlines())
+        blocks = [odd[0], indented, odd[1], odd[0], odd[2], odd[0]]  # one of them thrice: a search finds the first
+        gaps = [str(gap) for gap in rng.choice(["\n\n", "\n\n\n", "\n \t\n", "  \n\n"], size=len(blocks))]
+        document = before + "".join(block + gap for block, gap in zip(blocks, gaps, strict=True))
+        for size in (10, 20):  # each block alone, and two or three of them
+            _require_chunks(trial, answer, document, size, 0, message, exactly=True)
+
+
+@chunk.criterion(
+    _("a code block stays whole, with its empty lines"),
+    points=0.5,
+    why=_("Half an example does not run, and the half without the first line does not even say what it is about."),
+)
+def whole_code(trial: Trial, answer: Handle) -> None:
+    message = _("From a line that starts with ``` to the next one, everything is one block.")
+    rng = trial.rng
+    for opening in (_FENCE, _FENCE + "python"):
+        code = [_code(rng, int(rng.integers(2, 6)), opening) for _number in range(2)]
+        text = [_paragraph(rng, int(rng.integers(4, 9))) for _number in range(3)]
+        apart = _document([text[0], code[0], text[1], code[1], text[2]])
+        close = "\n".join([text[0], code[0], text[1], code[1], code[0], text[2]]) + "\n"
+        unclosed = _document([text[0], text[1], code[0].removesuffix(_FENCE) + "\n" + text[2]])
+        for document in (apart, close, unclosed):
+            for size in (26, 31, 40):  # the largest block, the one without an end, has 25 words at most
+                _require_chunks(trial, answer, document, size, 0, message)
+
+
+@chunk.criterion(
+    _("the next chunk begins with the last blocks of the one before"),
+    points=0.5,
+    why=_("An answer may need the sentence before it. With an overlap, both stand together in one of two chunks."),
+)
+def right_overlap(trial: Trial, answer: Handle) -> None:
+    message = _("The overlap is whole blocks, as many as have at most `overlap` words and leave room for the next one.")
+
+    def draw(rng: "np.random.Generator", count: int) -> tuple[str, int, int]:
+        size = int(rng.integers(12, 30))
+        lengths = [int(rng.integers(1, 1 + size // 2)) for _number in range(2 + count)]
+        return _document([_paragraph(rng, length) for length in lengths]), size, int(rng.integers(4, size))
+
+    three = _document([_paragraph(trial.rng, 4) for _number in range(6)])
+    for size, overlap in ((8, 4), (12, 4), (12, 8), (12, 7)):
+        _require_chunks(trial, answer, three, size, overlap, message)
+    for document, size, overlap in trial.cases(draw, 10):
+        _require_chunks(trial, answer, document, size, overlap, message)
+
+
+@chunk.criterion(
+    _("it ends, even with an overlap as large as a chunk"),
+    points=0.25,
+    why=_("Every chunk has to bring at least one new block. Otherwise the same chunk comes for ever."),
+)
+def ends(trial: Trial, answer: Handle) -> None:
+    message = _("However large the overlap is, the next block must fit: drop blocks at the front until it does.")
+    for extra in (0, 1, 30):
+        size = int(trial.rng.integers(10, 20))
+        lengths = [int(trial.rng.integers(3, 8)) for _number in range(8)]
+        document = _document([_paragraph(trial.rng, length) for length in lengths])
+        _require_chunks(trial, answer, document, size, size + extra, message)
+
+
+@chunk.criterion(
+    _("nothing is lost or made up: large blocks, and empty documents"),
+    points=0.25,
+    why=_("What is in no chunk can never be found, and nobody notices. An empty chunk is found by accident."),
+)
+def keeps_all(trial: Trial, answer: Handle) -> None:
+    message = _("A block of more than `size` words is a chunk of its own, whole. Nothing gives no chunks at all.")
+    rng = trial.rng
+    for document in ("", "\n", " \n\n\t\n"):
+        _require_chunks(trial, answer, document, 10, 0, message)
+    small, other = _paragraph(rng, 3), _paragraph(rng, 4)
+    for large in (_paragraph(rng, 30), _code(rng, 12)):
+        for blocks in ([large, small, other], [small, large, other], [small, other, large], [large]):
+            _require_chunks(trial, answer, _document(blocks), 10, 0, message)
+            _require_chunks(trial, answer, _document(blocks).rstrip("\n"), 10, 4, message)
+
+
+@chunk.misconception(_("offsets in the stripped document: they are wrong as soon as it begins with an empty line"))
+def offsets_after_stripping(document: str, size: int, overlap: int) -> Any:
+    return _oracle(document.strip(), size, overlap)
+
+
+@chunk.misconception(_("offsets searched for with `find`, which returns the first place where the same text stands"))
+def offsets_by_find(document: str, size: int, overlap: int) -> Any:
+    found = [(c.text, document.find(c.text)) for c in _oracle(document, size, overlap)]
+    return [_Chunk(text, start, start + len(text)) for text, start in found]
+
+
+@chunk.misconception(_("offsets in bytes: after the first umlaut they are too large"))
+def offsets_in_bytes(document: str, size: int, overlap: int) -> Any:
+    def place(offset: int) -> int:
+        return len(document[:offset].encode())
+
+    return [_Chunk(c.text, place(c.start), place(c.end)) for c in _oracle(document, size, overlap)]
+
+
+@chunk.misconception(
+    _("a text that is joined anew from its blocks: empty lines and indentation are not the document's")
+)
+def joined_anew(document: str, size: int, overlap: int) -> Any:
+    chunks = _packed(document, _blocks(document), size, overlap)
+    return [_Chunk("\n\n".join(document[a:b].strip() for a, b in spans), spans[0][0], spans[-1][1]) for spans in chunks]
+
+
+def _paragraphs(document: str) -> list[Span]:
+    """Return where the blocks are if nobody knows of code."""
+    return _blocks(document.replace(_FENCE, "'''"))
+
+
+@chunk.misconception(_("a cut at every empty line, those inside a code block too"))
+def code_cut(document: str, size: int, overlap: int) -> Any:
+    return _chunked(document, _packed(document, _paragraphs(document), size, overlap))
+
+
+@chunk.misconception(_("a code block that only begins after an empty line, and ends before one"))
+def code_needs_space(document: str, size: int, overlap: int) -> Any:
+    spans: list[Span] = []
+    for start, end in _paragraphs(document):
+        open_code = bool(spans) and document[slice(*spans[-1])].count("\n" + _FENCE) % 2 == int(
+            not document[slice(*spans[-1])].startswith(_FENCE)
+        )
+        if open_code:
+            spans[-1] = (spans[-1][0], end)
+        else:
+            spans.append((start, end))
+    return _chunked(document, _packed(document, spans, size, overlap))
+
+
+@chunk.misconception(_("a code block without an end that is dropped"))
+def unclosed_dropped(document: str, size: int, overlap: int) -> Any:
+    blocks = _blocks(document)
+    texts = [document[slice(*span)] for span in blocks]
+    closed = [t.count(_FENCE) != 1 or not t.startswith(_FENCE) for t in texts]
+    kept = [block for block, keep in zip(blocks, closed, strict=True) if keep]
+    return _chunked(document, _packed(document, kept, size, overlap))
+
+
+@chunk.misconception(_("a loop that appends a chunk only when the next one begins: the tail is lost"))
+def tail_lost(document: str, size: int, overlap: int) -> Any:
+    return _chunked(document, _packed(document, _blocks(document), size, overlap, last=False))
+
+
+@chunk.misconception(_("an overlap that is taken back again and again: with a large one it never ends"))
+def never_ends(document: str, size: int, overlap: int) -> Any:
+    while overlap >= size:
+        time.sleep(0.01)
+    return _oracle(document, size, overlap)
+
+
+@chunk.misconception(_("no overlap"))
+def no_overlap(document: str, size: int, overlap: int) -> Any:
+    return _oracle(document, size, 0)
+
+
+@chunk.misconception(_("an overlap that comes on top: the chunk gets more than `size` words"))
+def overlap_on_top(document: str, size: int, overlap: int) -> Any:
+    return _chunked(document, _packed(document, _blocks(document), size, overlap, leaves_room=False))
+
+
+@chunk.misconception(_("an overlap of exactly one block, however long it is"))
+def one_block_again(document: str, size: int, overlap: int) -> Any:
+    chunks = _packed(document, _blocks(document), size, overlap, again=lambda _c, _s: int(overlap > 0))
+    return _chunked(document, chunks)
+
+
+@chunk.misconception(_("blocks larger than a chunk are cut into pieces of `size` words"))
+def large_cut(document: str, size: int, overlap: int) -> Any:
+    found = []
+    for c in _oracle(document, size, overlap):
+        words = c.text.split()
+        if len(words) <= size:
+            found.append(c)
+            continue
+        for first in range(0, len(words), size):
+            text = " ".join(words[first : first + size])
+            found.append(_Chunk(text, c.start, c.start + len(text)))
+    return found
+
+
+@chunk.misconception(_("blocks larger than a chunk are left out"))
+def large_left_out(document: str, size: int, overlap: int) -> Any:
+    small = [span for span in _blocks(document) if len(document[slice(*span)].split()) <= size]
+    return _chunked(document, _packed(document, small, size, overlap))
+
+
+@chunk.misconception(_("an empty chunk where the first block is too large"))
+def empty_chunk(document: str, size: int, overlap: int) -> Any:
+    return _chunked(document, _packed(document, _blocks(document), size, overlap, empty_first=True))
+
+
+@chunk.misconception(_("a size in characters instead of words"))
+def size_in_characters(document: str, size: int, overlap: int) -> Any:
+    return _chunked(document, _packed(document, _blocks(document), size, overlap, count=len))
+
+
+@chunk.misconception(_("a chunk for every block, nothing put together"))
+def one_for_each(document: str, size: int, overlap: int) -> Any:
+    return _chunked(document, [[block] for block in _blocks(document)])
+
+
+@chunk.misconception(_("windows of `size` words, which cut paragraphs wherever they end"))
+def windows(document: str, size: int, overlap: int) -> Any:
+    import re
+
+    words = [match.span() for match in re.finditer(r"\S+", document)]
+    step = max(size - overlap, 1)
+    return _chunked(document, [words[first : first + size] for first in range(0, len(words), step)])
+
+
+chunk.equivalent(
+    "return sum(len(document[start:end].split()) for start, end in chosen)",
+    "return sum(len(document[start:end + 1].split()) for start, end in chosen)",
+    reason="behind a block is a line break or nothing: no word more",
+)
+
+
+# ---------------------------------------------------------------- what both searches return
+
+
+def _hits(trial: Trial, got: Any) -> list[Hit]:
+    """Return what a search returned: pairs of a passage's number and a score. NumPy's numbers are numbers too."""
+    trial.is_a(got, list)
+    hits: list[Hit] = []
+    for one in got:
+        pair = tuple(one) if type(one) in (tuple, list) else ()
+        right = len(pair) == 2 and _is_number(pair[0], whole=True) and _is_number(pair[1])
+        message = _("A hit is a pair of a passage's number and its score, (3, 1.25); you returned {found}.")
+        trial.require(right, message, expected="list[tuple[int, float]]", found=show(one))
+        hits.append((int(pair[0]), float(pair[1])))
+    return hits
+
+
+def _is_number(value: Any, whole: bool = False) -> bool:
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+        value = value.item()
+    return type(value) is int or (type(value) is float and not whole)
+
+
+def _best(scores: Mapping[int, float], k: int) -> list[Hit]:
+    return sorted(scores.items(), key=lambda hit: -hit[1])[:k]
+
+
+# ---------------------------------------------------------------- bm25
+
+bm25 = Check(
+    UNIT,
+    "bm25",
+    title=_("Keyword search with BM25"),
+    hints=(
+        _(
+            "What can be computed once, when the passages come in? How often each word stands in each passage, how "
+            "long each passage is, and in how many passages a word occurs."
+        ),
+        _(
+            "A `Counter` for each passage gives f, and 0 for words that it does not have. A second `Counter`, fed with "
+            "`set(passage)`, gives n. In `search`, go over the different words of the query, skip those with n = 0, "
+            "and add to the score of each passage that has the word."
+        ),
+        _(
+            "`idf = math.log(1 + (N - n + 0.5) / (n + 0.5))`; `scores[i] += idf * f * (k1 + 1) / (f + k1 * (1 - b + b "
+            "* length / average))`; then `sorted(scores.items(), key=lambda hit: hit[1], reverse=True)[:k]`."
+        ),
+    ),
+)
+
+Passages = list[list[str]]
+
+
+def _idf(passages: int, having: int) -> float:
+    return math.log(1 + (passages - having + 0.5) / (having + 0.5))
+
+
+class _BM25:
+    """The formula, of which each misconception changes a part."""
+
+    def __init__(self, passages: Sequence[Sequence[str]], k1: float = 1.5, b: float = 0.75) -> None:
+        self.passages, self.k1, self.b = passages, k1, b
+        self.counts = [Counter(passage) for passage in passages]
+        self.having = Counter(word for count in self.counts for word in count)
+        self.lengths = [self.length(passage) for passage in passages]
+        self.average = sum(self.lengths) / len(passages) if passages else 0.0
+
+    def length(self, passage: Sequence[str]) -> float:
+        return len(passage)
+
+    def idf(self, word: str) -> float:
+        return _idf(len(self.passages), self.having[word])
+
+    def words(self, query: Sequence[str]) -> Sequence[str]:
+        return [word for word in dict.fromkeys(query) if word in self.having]
+
+    def part(self, count: int, length: float) -> float:
+        return count * (self.k1 + 1) / (count + self.k1 * (1 - self.b + self.b * length / self.average))
+
+    def scores(self, query: Sequence[str]) -> dict[int, float]:
+        scores: dict[int, float] = {}
+        for word in self.words(query):
+            for number, counts in enumerate(self.counts):
+                if counts[word]:
+                    gain = self.idf(word) * self.part(counts[word], self.lengths[number])
+                    scores[number] = scores.get(number, 0.0) + gain
+        return scores
+
+    def search(self, query: Sequence[str], k: int) -> list[Hit]:
+        return _best(self.scores(query), k)
+
+
+def _search(answer: Handle, passages: Passages, query: list[str], k: int, **settings: float) -> Any:
+    return answer.make(passages, **settings).attribute("search")(query, k)
+
+
+def _others(rng: "np.random.Generator", count: int) -> list[str]:
+    """Return words that no query has."""
+    numbers = rng.integers(100, size=count)
+    return [f"{word}{number}" for word, number in zip(_words(rng, count), numbers, strict=True)]
+
+
+def _passage(rng: "np.random.Generator", words: Mapping[str, int], length: int) -> list[str]:
+    """Return a passage of this length in which these words occur so often, in any order."""
+    chosen = [word for word, count in words.items() for _time in range(count)]
+    mixed = [*chosen, *_others(rng, length - len(chosen))]
+    return [str(word) for word in rng.permutation(mixed)]
+
+
+@bm25.criterion(
+    _("finds the passages that have the word, best first"),
+    points=0.5,
+    why=_("A search that returns what does not even have the word, or the worst first, is worse than scrolling."),
+)
+def finds(trial: Trial, answer: Handle) -> None:
+    rng = trial.rng
+    message = _("Exactly the passages with the word, those first in which it occurs more often, `k` at most.")
+    for size in (9, 12, 20):
+        often = [int(count) for count in rng.permutation([1, 2, 4])]
+        places = [int(place) for place in rng.permutation(size)[:3]]
+        passages = [_passage(rng, {}, 9) for _number in range(size)]
+        for place, count in zip(places, often, strict=True):
+            passages[place] = _passage(rng, {"gasket": count}, 9)
+        wanted = {place: float(count) for place, count in zip(places, often, strict=True)}
+        for k in (1, 2, 3, size + 1):
+            hits = _hits(trial, _search(answer, passages, ["gasket"], k))
+            _require_order(trial, [number for number, _score in hits], _best(wanted, k), message)
+
+
+def _require_order(trial: Trial, found: list[int], wanted: list[Hit], message: str) -> None:
+    numbers = [number for number, _score in wanted]
+    if found != numbers:
+        raise Failed(trial.text(message), show(numbers), show(found))
+
+
+@bm25.criterion(
+    _("rare words weigh more, and no word weighs less than nothing"),
+    points=0.5,
+    why=_("A word in every second passage says little. In a formula without the one, it would push passages down that "
+          "have it, below those that have nothing."),
+)  # fmt: skip
+def right_idf(trial: Trial, answer: Handle) -> None:
+    rng = trial.rng
+    message = _("In passages of equal length that have the word once, the score is the word's idf.")
+    for size in (4, 9, 15):
+        for having in sorted({1, size // 2, size - 1, size}):
+            passages = [["pump", *_even_words(rng, 7)] for _number in range(having)]
+            passages += [_even_words(rng, 8) for _number in range(size - having)]
+            wanted = dict.fromkeys(range(having), _idf(size, having))
+            _require_scores(trial, _hits(trial, _search(answer, passages, ["pump"], size)), wanted, message)
+    message = _("n counts passages, not occurrences: of ten passages, three have the word, one of them four times.")
+    passages = [["pump", *_even_words(rng, 7)], ["pump"] * 4 + _even_words(rng, 4), ["pump", *_even_words(rng, 7)]]
+    passages += [_even_words(rng, 8) for _number in range(7)]
+    found = dict(_hits(trial, _search(answer, passages, ["pump"], 10)))
+    once = {number: found[number] for number in (0, 2) if number in found}
+    _require_scores(trial, list(once.items()), dict.fromkeys((0, 2), _idf(10, 3)), message)
+
+
+def _even_words(rng: "np.random.Generator", count: int) -> list[str]:
+    """Return different words of four letters, so that a length in letters is the same as well."""
+    first = int(rng.integers(100, 1000 - count))
+    return [f"w{number}" for number in range(first, first + count)]
+
+
+def _require_scores(trial: Trial, hits: list[Hit], wanted: Mapping[int, float], message: str) -> None:
+    """Fail unless exactly these passages are found, with these scores."""
+    right = len(hits) == len(wanted) and all(
+        number in wanted and math.isclose(score, wanted[number], rel_tol=1e-6, abs_tol=1e-9) for number, score in hits
+    )
+    if not right:
+        raise Failed(trial.text(message), show(_best(wanted, len(wanted))), show(hits))
+
+
+@bm25.criterion(
+    _("more occurrences add less and less, and long passages count less"),
+    points=0.5,
+    why=_("Otherwise the longest passage wins every search, since it has the most words of every kind."),
+)
+def right_part(trial: Trial, answer: Handle) -> None:
+    rng = trial.rng
+    message = _("The ratio of two passages' scores for one word, in which idf cancels, is not that of the formula.")
+    for k1, b in ((1.5, 0.75), (round(float(rng.uniform(0.5, 3)), 2), round(float(rng.uniform(0.1, 0.9)), 2))):
+        counts = [1, 2, 5, 1, 2, 5]
+        lengths = [int(length) for length in rng.integers(6, 12, size=3)] + [int(rng.integers(20, 60)) for _ in "abc"]
+        passages = [_passage(rng, {"valve": c}, n) for c, n in zip(counts, lengths, strict=True)]
+        passages += [_passage(rng, {}, int(rng.integers(4, 90))) for _number in range(8)]
+        settings = {} if (k1, b) == (1.5, 0.75) else {"k1": k1, "b": b}
+        hits = dict(_hits(trial, _search(answer, passages, ["valve"], len(passages), **settings)))
+        wanted = _BM25(passages, k1, b).scores(["valve"])
+        trial.require(set(hits) == set(wanted), _("The passages with the word are {wanted}."), wanted=sorted(wanted))
+        for number in range(1, 6):
+            trial.require(hits[0] > 0, message)
+            trial.close(hits[number] / hits[0], wanted[number] / wanted[0], message, rtol=1e-6)
+    single = [_passage(rng, {"valve": 1, "seal": 4}, int(rng.integers(6, 20)))]
+    scores = [dict(_hits(trial, _search(answer, single, [word], 1))).get(0, 0.0) for word in ("valve", "seal")]
+    wanted_scores = [_BM25(single).scores([word])[0] for word in ("valve", "seal")]
+    message = _("In an index of a single passage its length is the average: four occurrences against one.")
+    if scores[0]:  # where the idf is zero, nothing can be compared: that is another criterion's matter
+        trial.close(scores[1] / scores[0], wanted_scores[1] / wanted_scores[0], message, rtol=1e-6)
+
+
+@bm25.criterion(
+    _("several words add up, each different one once"),
+    points=0.25,
+    why=_("Customers write whole sentences, and some words twice. What is asked for twice is not twice as important."),
+)
+def adds_up(trial: Trial, answer: Handle) -> None:
+    rng = trial.rng
+    words = ["pump", "öl", "💧"]
+    for size in (5, 12):
+        passages = [
+            _passage(rng, {w: int(rng.integers(0, 3)) for w in words}, int(n)) for n in rng.integers(7, 15, size)
+        ]
+        passages[0], passages[1] = _passage(rng, {words[0]: 1}, 8), _passage(rng, {words[0]: 1, words[1]: 1}, 9)
+        passages[2] = _passage(rng, {words[2]: 1}, 5)
+        index = answer.make(passages)
+        total: Counter[int] = Counter()
+        for word in words:
+            for number, score in _hits(trial, index.attribute("search")([word], size)):
+                total[number] += score  # type: ignore[assignment]
+        for query in (words, [words[0], *words, words[0], words[1]]):
+            hits = _hits(trial, index.attribute("search")(query, size))
+            message = _("The score of a query is the sum of the scores of its different words.")
+            _require_scores(trial, hits, dict(total), message)
+            falling = all(one >= other for (_a, one), (_b, other) in pairwise(hits))
+            trial.require(falling, _("The best passage comes first."), expected=show(_best(total, size)))
+
+
+@bm25.criterion(
+    _("an unknown word, an empty query and an empty corpus find nothing"),
+    points=0.25,
+    why=_("The first typo of a customer must not crash the search, and neither must a corpus that is not loaded yet."),
+)
+def finds_nothing(trial: Trial, answer: Handle) -> None:
+    rng = trial.rng
+    passages = [_passage(rng, {"motor": 1}, 5), _passage(rng, {}, 5), _passage(rng, {"motor": 2}, 7), []]
+    nothing = _("Nothing has a word of the query, so the result is an empty list.")
+    unknown = f"mtor{rng.integers(1000)}"
+    cases: list[tuple[Passages, list[str]]] = [(passages, [unknown]), (passages, []), ([], ["motor"]), ([[]], ["oil"])]
+    for searched, query in cases:
+        trial.equal(_search(answer, searched, query, 3), [], nothing)
+    known = _hits(trial, _search(answer, passages, ["motor"], 4))
+    both = _hits(trial, _search(answer, passages, [unknown, "motor"], 4))
+    message = _("An unknown word changes nothing: the known ones are searched for as if it were not there.")
+    trial.require(len(known) == 2, _("Two passages have the word."), expected="2")
+    _require_scores(trial, both, dict(known), message)
+
+
+@bm25.misconception(_("the older idf without the one under the logarithm: it is negative for words in more than half"))
+class negative_idf(_BM25):  # noqa: N801
+    def idf(self, word: str) -> float:
+        having = self.having[word]
+        return math.log((len(self.passages) - having + 0.5) / (having + 0.5))
+
+
+@bm25.misconception(_("the idf of TF-IDF, log(N / n): it is zero for a word that all passages have"))
+class plain_idf(_BM25):  # noqa: N801
+    def idf(self, word: str) -> float:
+        return math.log(len(self.passages) / self.having[word])
+
+
+@bm25.misconception(_("another logarithm than the natural one"))
+class decimal_idf(_BM25):  # noqa: N801
+    def idf(self, word: str) -> float:
+        return super().idf(word) / math.log(10)
+
+
+@bm25.misconception(_("an n that counts occurrences instead of passages"))
+class counts_occurrences(_BM25):  # noqa: N801
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.having = Counter(word for passage in self.passages for word in passage)
+
+    def idf(self, word: str) -> float:
+        return math.log(max(1 + (len(self.passages) - self.having[word] + 0.5) / (self.having[word] + 0.5), 1e-9))
+
+
+@bm25.misconception(_("no idf: all words weigh the same"))
+class no_idf(_BM25):  # noqa: N801
+    def idf(self, word: str) -> float:
+        return 1.0
+
+
+@bm25.misconception(_("no k1 + 1 above the fraction line"))
+class without_numerator(_BM25):  # noqa: N801
+    def part(self, count: int, length: float) -> float:
+        return super().part(count, length) / (self.k1 + 1)
+
+
+@bm25.misconception(_("every occurrence counted in full, as in TF-IDF: twice as often is twice as good"))
+class not_saturated(_BM25):  # noqa: N801
+    def part(self, count: int, length: float) -> float:
+        return float(count)
+
+
+@bm25.misconception(_("no b: long passages and short ones are treated alike"))
+class length_ignored(_BM25):  # noqa: N801
+    def part(self, count: int, length: float) -> float:
+        return super().part(count, self.average)
+
+
+@bm25.misconception(_("a passage's length in characters instead of words"))
+class length_in_characters(_BM25):  # noqa: N801
+    def length(self, passage: Sequence[str]) -> float:
+        return len("".join(passage))
+
+
+@bm25.misconception(_("a length that counts different words only"))
+class length_of_set(_BM25):  # noqa: N801
+    def length(self, passage: Sequence[str]) -> float:
+        return len(set(passage))
+
+
+@bm25.misconception(_("fixed constants: `k1` and `b` that are handed in are ignored"))
+class fixed_constants(_BM25):  # noqa: N801
+    def __init__(self, passages: Sequence[Sequence[str]], k1: float = 1.5, b: float = 0.75) -> None:
+        super().__init__(passages)
+
+
+@bm25.misconception(_("a word counted as often as it stands in the query"))
+class repeated_words(_BM25):  # noqa: N801
+    def words(self, query: Sequence[str]) -> Sequence[str]:
+        return [word for word in query if word in self.having]
+
+
+@bm25.misconception(_("a crash on words that no passage has"))
+class crashes_on_unseen(_BM25):  # noqa: N801
+    def words(self, query: Sequence[str]) -> Sequence[str]:
+        return [{word: word for word in self.having}[word] for word in dict.fromkeys(query)]
+
+
+@bm25.misconception(_("a crash on an empty corpus, whose average length is a division by zero"))
+class crashes_on_empty(_BM25):  # noqa: N801
+    def __init__(self, passages: Sequence[Sequence[str]], *args: Any, **settings: Any) -> None:
+        super().__init__(passages, *args, **settings)
+        self.average = sum(self.lengths) / len(passages)
+
+
+@bm25.misconception(_("a list that is filled up with passages of score zero"))
+class filled_up(_BM25):  # noqa: N801
+    def search(self, query: Sequence[str], k: int) -> list[Hit]:
+        return _best(dict.fromkeys(range(len(self.passages)), 0.0) | self.scores(query), k)
+
+
+@bm25.misconception(_("the worst passage first"))
+class worst_first(_BM25):  # noqa: N801
+    def search(self, query: Sequence[str], k: int) -> list[Hit]:
+        return sorted(self.scores(query).items(), key=lambda hit: hit[1])[:k]
+
+
+@bm25.misconception(_("only passages that have all the words of the query"))
+class all_words(_BM25):  # noqa: N801
+    def search(self, query: Sequence[str], k: int) -> list[Hit]:
+        scores = self.scores(query)
+        return _best({n: s for n, s in scores.items() if all(word in self.counts[n] for word in query)}, k)
+
+
+# ---------------------------------------------------------------- measure
+
+measure = Check(
+    UNIT,
+    "measure",
+    title=_("Measure a search"),
+    hints=(
+        _("Both numbers are means over questions: work out one number for each question first, then average."),
+        _(
+            "`set(ranking[:k]) & relevant` are the relevant passages that were found among the first k. For the "
+            "reciprocal rank walk through the ranking with `enumerate(ranking, start=1)` and stop at the first that "
+            "is relevant; if none is, the number is 0, and it still counts in the mean."
+        ),
+        _(
+            "`recall = len(set(ranking[:k]) & wanted) / len(wanted)`; `reciprocal = next((1 / rank for rank, number in "
+            "enumerate(ranking, start=1) if number in wanted), 0.0)`; divide both sums by the number of questions."
+        ),
+    ),
+)
+
+Rankings = list[list[int]]
+Relevant = list[set[int]]
+
+
+@dataclass(frozen=True)
+class _Quality:
+    recall: float
+    mean_reciprocal_rank: float
+
+
+def _recall(ranking: Sequence[int], relevant: set[int], k: int) -> float:
+    return len(set(ranking[:k]) & relevant) / len(relevant)
+
+
+def _reciprocal_rank(ranking: Sequence[int], relevant: set[int]) -> float:
+    return next((1 / rank for rank, number in enumerate(ranking, start=1) if number in relevant), 0.0)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+def _questions(rng: "np.random.Generator", *places: Sequence[int], size: int = 12) -> tuple[Rankings, Relevant]:
+    """Draw a ranking for each question, whose relevant passages stand at these places (from 0); at -1: nowhere."""
+    rankings, relevant = [], []
+    for where in places:
+        numbers = [int(number) for number in rng.permutation(3 * size)]
+        rankings.append(numbers[:size])
+        relevant.append({numbers[place] if place >= 0 else numbers[size - place] for place in where})
+    return rankings, relevant
+
+
+def _quality(trial: Trial, answer: Handle, rankings: Rankings, relevant: Relevant, k: int, name: str) -> Any:
+    got = answer(rankings, relevant, k)
+    right = isinstance(got, Record) and name in got.fields
+    found = got.type_name if isinstance(got, Record) else type(got).__name__
+    trial.require(right, _("You returned {found}, not {wanted}."), found=found, wanted="Quality", expected="Quality")
+    return got.fields[name]
+
+
+def _require_recall(trial: Trial, answer: Handle, drawn: tuple[Rankings, Relevant], k: int, message: str) -> None:
+    wanted = _mean([_recall(ranking, relevant, k) for ranking, relevant in zip(*drawn, strict=True)])
+    trial.close(_quality(trial, answer, *drawn, k, "recall"), wanted, message)
+
+
+def _require_rank(trial: Trial, answer: Handle, drawn: tuple[Rankings, Relevant], k: int, message: str) -> None:
+    wanted = _mean([_reciprocal_rank(ranking, relevant) for ranking, relevant in zip(*drawn, strict=True)])
+    trial.close(_quality(trial, answer, *drawn, k, "mean_reciprocal_rank"), wanted, message)
+
+
+@measure.criterion(
+    _("counts a question whose passage is first, and one whose passage is nowhere"),
+    points=0.25,
+    why=_("The two ends of the scale: everything found, and nothing."),
+)
+def both_ends(trial: Trial, answer: Handle) -> None:
+    message = _("One passage is relevant, k is 1: recall is 1 if it comes first, and 0 if it does not come at all.")
+    for places in ([[0]], [[-1]], [[0], [0]]):
+        _require_recall(trial, answer, _questions(trial.rng, *places), 1, message)
+
+
+@measure.criterion(
+    _("recall: which share of the relevant passages is among the first k"),
+    points=0.5,
+    why=_("If there are two good passages, one of them is half of what could be found, however long the list is."),
+)
+def right_recall(trial: Trial, answer: Handle) -> None:
+    message = _("Of each question's relevant passages, count those among the first k; divide by how many there are.")
+    _require_recall(trial, answer, _questions(trial.rng, [1]), 3, message)
+    _require_recall(trial, answer, _questions(trial.rng, [0, 4, 6, -1, -2]), 3, message)
+    for k in (1, 3, 5):
+        _require_recall(trial, answer, _questions(trial.rng, [k - 1]), k, message)
+        _require_recall(trial, answer, _questions(trial.rng, [0, k]), k, message)
+        _require_recall(trial, answer, _questions(trial.rng, [0, k - 1, k, 11], [k - 1, 11], size=14), k, message)
+    _require_recall(trial, answer, _questions(trial.rng, [0, 1], size=2), 5, message)
+
+
+@measure.criterion(
+    _("every question weighs the same, also one without a hit"),
+    points=0.25,
+    why=_("The customer who found nothing is the one that matters. A mean without him praises the search."),
+)
+def all_questions(trial: Trial, answer: Handle) -> None:
+    message = _("The mean is over all questions; one that found nothing counts as 0.")
+    for misses in (1, 3):
+        places: list[list[int]] = [[0], [1, 6, 8, -1], *([[-1]] * misses)]
+        _require_recall(trial, answer, _questions(trial.rng, *places), 3, message)
+    nothing: tuple[Rankings, Relevant] = ([[], []], [{1}, {2}])
+    _require_recall(trial, answer, nothing, 3, message)
+
+
+@measure.criterion(
+    _("the reciprocal rank of the first relevant passage"),
+    points=0.25,
+    why=_("One divided by the place: 1 at the top, a half at the second place. Whoever reads from the top cares for "
+          "the first good passage."),
+)  # fmt: skip
+def right_rank(trial: Trial, answer: Handle) -> None:
+    message = _("For each question 1 / place of the first relevant passage, counted from one in the whole ranking.")
+    for place in (0, 1, 4, 9):
+        _require_rank(trial, answer, _questions(trial.rng, [place]), 3, message)
+        _require_rank(trial, answer, _questions(trial.rng, [place, place + 1], [0, 7, -1]), 3, message)
+    misses = _("A question without a relevant passage in its ranking has the number 0, and counts in the mean.")
+    _require_rank(trial, answer, _questions(trial.rng, [0], [-1], [3]), 3, misses)
+    _require_rank(trial, answer, ([[], [4, 2]], [{1}, {2}]), 3, misses)
+
+
+@measure.criterion(
+    _("refuses questions that cannot be measured"),
+    points=0.25,
+    why=_("If nothing is relevant there is nothing to find, and neither 0 nor 1 is true. It is a mistake in the data, "
+          "and a number would hide it."),
+)  # fmt: skip
+def refuses(trial: Trial, answer: Handle) -> None:
+    rankings, relevant = _questions(trial.rng, [0], [1], [2])
+    for nothing_at in (0, 2):
+        empty = [set() if place == nothing_at else wanted for place, wanted in enumerate(relevant)]
+        message = _("Question number {number} has no relevant passage: this must raise ValueError.")
+        with trial.raises("ValueError", message=trial.text(message, number=nothing_at)):
+            answer(rankings, empty, 3)
+    with trial.raises("ValueError", message=_("Without a single question this must raise ValueError.")):
+        answer([], [], 3)
+
+
+def _measured(
+    rankings: Rankings,
+    relevant: Relevant,
+    k: int,
+    *,
+    recall: Callable[[Sequence[int], set[int], int], float] = _recall,
+    reciprocal: Callable[[Sequence[int], set[int], int], float] = lambda ranking, wanted, _k: _reciprocal_rank(
+        ranking, wanted
+    ),
+    mean: Callable[[Sequence[float]], float] = _mean,
+) -> Any:
+    if not relevant or not all(relevant):
+        raise ValueError
+    pairs = list(zip(rankings, relevant, strict=True))
+    return _Quality(mean([recall(*pair, k) for pair in pairs]), mean([reciprocal(*pair, k) for pair in pairs]))
+
+
+@measure.misconception(_("precision: divided by k instead of by the number of relevant passages"))
+def divides_by_k(rankings: Rankings, relevant: Relevant, k: int) -> Any:
+    return _measured(rankings, relevant, k, recall=lambda r, wanted, k: len(set(r[:k]) & wanted) / k)
+
+
+@measure.misconception(_("a hit rate: whether anything relevant was found, not how much of it"))
+def hit_rate(rankings: Rankings, relevant: Relevant, k: int) -> Any:
+    return _measured(rankings, relevant, k, recall=lambda r, wanted, k: float(bool(set(r[:k]) & wanted)))
+
+
+@measure.misconception(_("a recall of the whole ranking: k is ignored"))
+def k_ignored(rankings: Rankings, relevant: Relevant, k: int) -> Any:
+    return _measured(rankings, relevant, k, recall=lambda r, wanted, _k: _recall(r, wanted, len(r)))
+
+
+@measure.misconception(_("a recall divided by k where more than k passages are relevant, so that 1 can be reached"))
+def divides_by_less(rankings: Rankings, relevant: Relevant, k: int) -> Any:
+    return _measured(rankings, relevant, k, recall=lambda r, w, k: len(set(r[:k]) & w) / min(k, len(w)))
+
+
+@measure.misconception(_("all questions thrown together: found passages divided by all relevant passages"))
+def thrown_together(rankings: Rankings, relevant: Relevant, k: int) -> Any:
+    right = _measured(rankings, relevant, k)
+    found = sum(len(set(r[:k]) & w) for r, w in zip(rankings, relevant, strict=True))
+    return _Quality(found / sum(len(w) for w in relevant), right.mean_reciprocal_rank)
+
+
+@measure.misconception(_("misses left out of the mean"))
+def misses_left_out(rankings: Rankings, relevant: Relevant, k: int) -> Any:
+    return _measured(rankings, relevant, k, mean=lambda values: _mean([value for value in values if value]))
+
+
+@measure.misconception(_("misses left out of the mean of reciprocal ranks"))
+def rank_misses_left_out(rankings: Rankings, relevant: Relevant, k: int) -> Any:
+    right = _measured(rankings, relevant, k)
+    ranks = [_reciprocal_rank(r, w) for r, w in zip(rankings, relevant, strict=True)]
+    return _Quality(right.recall, _mean([rank for rank in ranks if rank]))
+
+
+@measure.misconception(_("a reciprocal rank that only looks at the first k"))
+def rank_within_k(rankings: Rankings, relevant: Relevant, k: int) -> Any:
+    return _measured(rankings, relevant, k, reciprocal=lambda r, w, k: _reciprocal_rank(r[:k], w))
+
+
+@measure.misconception(_("places that are one too large: the first counts as the second"))
+def rank_shifted(rankings: Rankings, relevant: Relevant, k: int) -> Any:
+    return _measured(rankings, relevant, k, reciprocal=lambda r, w, _k: _reciprocal_rank([-1, *r], w))
+
+
+@measure.misconception(_("the reciprocal ranks of all relevant passages added up, not only that of the first"))
+def all_ranks(rankings: Rankings, relevant: Relevant, k: int) -> Any:
+    def reciprocal(ranking: Sequence[int], wanted: set[int], _k: int) -> float:
+        return sum(1 / rank for rank, number in enumerate(ranking, start=1) if number in wanted)
+
+    return _measured(rankings, relevant, k, reciprocal=reciprocal)
+
+
+@measure.misconception(_("the reciprocal rank of the last relevant passage"))
+def last_rank(rankings: Rankings, relevant: Relevant, k: int) -> Any:
+    def reciprocal(ranking: Sequence[int], wanted: set[int], _k: int) -> float:
+        places = [rank for rank, number in enumerate(ranking, start=1) if number in wanted]
+        return 1 / places[-1] if places else 0.0
+
+    return _measured(rankings, relevant, k, reciprocal=reciprocal)
+
+
+@measure.misconception(_("a zero for questions that have no relevant passage"))
+def zero_for_nothing(rankings: Rankings, relevant: Relevant, k: int) -> Any:
+    somewhere = [wanted or {-1} for wanted in relevant]
+    return _measured(rankings, somewhere, k) if relevant else _Quality(0.0, 0.0)
+
+
+@measure.misconception(_("questions without a relevant passage left out in silence"))
+def left_out_in_silence(rankings: Rankings, relevant: Relevant, k: int) -> Any:
+    pairs = [(r, w) for r, w in zip(rankings, relevant, strict=True) if w]
+    return _measured([r for r, _w in pairs], [w for _r, w in pairs], k) if pairs else _Quality(0.0, 0.0)
+
+
+# ---------------------------------------------------------------- vector_index
+
+vector_index = Check(
+    UNIT,
+    "vector_index",
+    title=_("A vector index"),
+    hints=(
+        _(
+            "If all vectors have the length one, the cosine of the angle is a dot product. One matrix times one vector "
+            "gives all similarities at once."
+        ),
+        _(
+            "Divide each row by its length, `np.linalg.norm(vectors, axis=1, keepdims=True)`; where that is zero, "
+            "divide by one instead. `np.argpartition` finds the k best faster than sorting all, but leaves them "
+            "unsorted, and refuses a k larger than the index; `np.argsort` knows neither problem."
+        ),
+        _(
+            "`similarities = self.vectors @ (query / (np.linalg.norm(query) or 1))`; `best = "
+            "np.argsort(-similarities)[:k]`; `[(int(i), float(similarities[i])) for i in best]`. Before that: `if not "
+            "np.isfinite(query).all(): raise ValueError(...)`, and the same for the vectors."
+        ),
+    ),
+)
+
+
+def _cosines(vectors: Any, query: Any) -> dict[int, float]:
+    """Return the cosine of each vector with the query, 0 where one of them is zero."""
+    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
+    dots = vectors @ query
+    pairs = enumerate(zip(dots, lengths, strict=True))
+    return {number: float(dot / length) if length else 0.0 for number, (dot, length) in pairs}
+
+
+def _vectors(rng: "np.random.Generator", count: int, width: int = 6) -> Any:
+    """Draw vectors of length one."""
+    drawn = rng.normal(size=(count, width))
+    return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
+
+
+def _nearest(answer: Handle, vectors: Any, query: Any, k: int) -> Any:
+    return answer.make(vectors).attribute("search")(query, k)
+
+
+def _require_nearest(
+    trial: Trial,
+    got: Any,
+    scores: Mapping[int, float],
+    k: int,
+    message: str,
+    *,
+    order_only: bool = False,
+    **values: Any,
+) -> None:
+    """Fail unless these are the k most similar, best first, with their similarities; the order of ties is free."""
+    hits = _hits(trial, got)
+    wanted = _best(scores, k)
+    numbers = [number for number, _score in hits]
+    right = (
+        len(set(numbers)) == len(numbers) == len(wanted)
+        and all(order_only or abs(scores.get(number, math.nan) - score) <= _NEAR for number, score in hits)
+        and all(abs(scores.get(n, math.nan) - best) <= _NEAR for n, (_m, best) in zip(numbers, wanted, strict=True))
+    )
+    if not right:
+        raise Failed(trial.text(message, **values), show(wanted), show(hits))
+
+
+_NEAR = 1e-5
+
+
+@vector_index.criterion(
+    _("the nearest vectors, nearest first"),
+    points=0.5,
+    why=_("This is what everything else stands on, and the first hit is the one that gets read."),
+)
+def nearest_first(trial: Trial, answer: Handle) -> None:
+    message = _("The most similar passages come first; the numbers are places in the array.")
+    for count in (5, 15, 800):  # `argpartition` sorts a few hundred numbers by the way
+        vectors, query = _vectors(trial.rng, count), _vectors(trial.rng, 1)[0]
+        index = answer.make(vectors)
+        for k in (4, 1, count // 2):
+            got = index.attribute("search")(query, k)
+            _require_nearest(trial, got, _cosines(vectors, query), k, message, order_only=True)
+
+
+@vector_index.criterion(
+    _("similarity is the cosine, whatever the lengths of the vectors"),
+    points=0.5,
+    why=_("A dot product prefers long vectors, whatever they mean. A threshold on it would mean something else for "
+          "every model."),
+)  # fmt: skip
+def is_cosine(trial: Trial, answer: Handle) -> None:
+    rng = trial.rng
+    message = _("The similarity is the cosine of the angle: 1 in the same direction, -1 in the opposite one.")
+    for kind in ("float64", "float32"):
+        vectors = (_vectors(rng, 12) * rng.uniform(0.2, 8, size=(12, 1))).astype(kind)
+        query = (_vectors(rng, 1)[0] * rng.uniform(2, 9)).astype(kind)
+        vectors[3], vectors[7] = query / 20, -3 * query
+        _require_nearest(trial, _nearest(answer, vectors, query, 5), _cosines(vectors, query), 5, message)
+
+
+@vector_index.criterion(
+    _("small indexes: all passages if k is larger, none if there are none"),
+    points=0.5,
+    why=_("A new customer's manual may have three passages, or none yet. A search for the best five must not crash."),
+)
+def any_size(trial: Trial, answer: Handle) -> None:
+    rng = trial.rng
+    message = _("The index has {count} passages: return as many as there are, at most k.")
+    query = _vectors(rng, 1)[0]
+    for count, k in ((5, 5), (5, 6), (3, 50), (1, 1), (1, 5), (0, 3)):
+        vectors = _vectors(rng, count)
+        got = _nearest(answer, vectors, query, k)
+        _require_nearest(trial, got, _cosines(vectors, query), k, message, order_only=True, count=count)
+
+
+@vector_index.criterion(
+    _("a zero vector is similar to nothing"),
+    points=0.25,
+    why=_("An empty text can become a vector of zeros. Zero divided by zero is NaN, and NaN has no place in an order."),
+)
+def zero_vectors(trial: Trial, answer: Handle) -> None:
+    rng = trial.rng
+    message = _("A vector of zeros has no direction: its similarity is 0.")
+    vectors, query = _vectors(rng, 6), _vectors(rng, 1)[0]
+    empty, opposite = (int(number) for number in rng.permutation(6)[:2])
+    vectors[empty], vectors[opposite] = 0.0, -query  # the opposite one is last: so the empty one is among five of six
+    hits = dict(_hits(trial, _nearest(answer.allowing_nonfinite(), vectors, query, 5)))
+    trial.require(empty in hits, _("The passage with the zero vector is missing."), expected=show({empty: 0.0}))
+    trial.close(hits[empty], 0.0, message)
+    falling = sorted(number for number in hits if number != empty)
+    wanted = sorted(number for number, _score in _best(_cosines(vectors, query), 5) if number != empty)
+    trial.equal(falling, wanted, _("A zero vector in the index must not spoil the others."))
+    for _number, score in _hits(trial, _nearest(answer.allowing_nonfinite(), vectors, 0 * query, 5)):
+        trial.close(score, 0.0, message)
+
+
+@vector_index.criterion(
+    _("refuses vectors with NaN or infinity"),
+    points=0.25,
+    why=_("A model that overflows returns NaN. If nobody refuses it, one broken vector spoils every search to come."),
+)
+def refuses_nan(trial: Trial, answer: Handle) -> None:
+    rng = trial.rng
+    for broken in (float("nan"), float("inf"), -float("inf")):
+        vectors, query = _vectors(rng, 5), _vectors(rng, 1)[0]
+        bad_vectors, bad_query = vectors.copy(), query.copy()
+        bad_vectors[int(rng.integers(5)), int(rng.integers(6))] = broken
+        bad_query[int(rng.integers(6))] = broken
+        told = _("One of the vectors of the index has {value}: this must raise ValueError when the index is made.")
+        with trial.raises("ValueError", message=trial.text(told, value=str(broken))):
+            answer.make(bad_vectors)
+        told = _("The query's vector has {value}: this must raise ValueError.")
+        with trial.raises("ValueError", message=trial.text(told, value=str(broken))):
+            _nearest(answer, vectors, bad_query, 2)
+
+
+class _VectorIndex:
+    """The right index, of which each misconception changes a part."""
+
+    def __init__(self, vectors: Any) -> None:
+        self.require_finite(vectors)
+        self.vectors = self.directions(vectors)
+
+    def require_finite(self, vectors: Any) -> None:
+        if not np.isfinite(vectors).all():
+            raise ValueError
+
+    def directions(self, vectors: Any) -> Any:
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            return vectors / np.where(lengths == 0, 1, lengths)
+
+    def direction(self, query: Any) -> Any:
+        with np.errstate(invalid="ignore"):
+            return query / (np.linalg.norm(query) or 1.0)
+
+    def similarities(self, query: Any) -> Any:
+        return self.vectors @ self.direction(query)
+
+    def best(self, similarities: Any, k: int) -> Any:
+        return np.argsort(-similarities)[:k]
+
+    def search(self, query: Any, k: int) -> list[Hit]:
+        self.require_finite(query)
+        similarities = self.similarities(query)
+        return [(int(number), float(similarities[number])) for number in self.best(similarities, k)]
+
+
+@vector_index.misconception(_("`argpartition` alone: the k best are found, but not sorted"), factory=True)
+def unsorted() -> Any:
+    class Unsorted(_VectorIndex):
+        def best(self, similarities: Any, k: int) -> Any:
+            return np.argpartition(-similarities, min(k, len(similarities)) - 1)[:k] if len(similarities) else []
+
+    return Unsorted
+
+
+@vector_index.misconception(_("`argpartition` with a k larger than the index, which raises"), factory=True)
+def crashes_on_large_k() -> Any:
+    class Crashes(_VectorIndex):
+        def best(self, similarities: Any, k: int) -> Any:
+            chosen = np.argpartition(-similarities, k)[:k]
+            return chosen[np.argsort(-similarities[chosen])]
+
+    return Crashes
+
+
+@vector_index.misconception(_("places among the k best instead of places in the index"), factory=True)
+def places_among_best() -> Any:
+    class Places(_VectorIndex):
+        def best(self, similarities: Any, k: int) -> Any:
+            k = min(k, len(similarities))
+            chosen = np.argpartition(-similarities, k - 1)[:k] if k else np.array([], dtype=int)
+            return np.argsort(-similarities[chosen])
+
+    return Places
+
+
+@vector_index.misconception(_("the least similar first"), factory=True)
+def least_first() -> Any:
+    class Least(_VectorIndex):
+        def best(self, similarities: Any, k: int) -> Any:
+            return np.argsort(similarities)[:k]
+
+    return Least
+
+
+@vector_index.misconception(_("`[-k:]` of an ascending order: the k best, but the best comes last"), factory=True)
+def ascending() -> Any:
+    class Ascending(_VectorIndex):
+        def best(self, similarities: Any, k: int) -> Any:
+            return np.argsort(-similarities)[:k][::-1]
+
+    return Ascending
+
+
+@vector_index.misconception(_("a dot product, which prefers long vectors"), factory=True)
+def dot_product() -> Any:
+    class Dot(_VectorIndex):
+        def directions(self, vectors: Any) -> Any:
+            return vectors
+
+        def direction(self, query: Any) -> Any:
+            return query
+
+    return Dot
+
+
+@vector_index.misconception(_("vectors of the index that keep their lengths"), factory=True)
+def index_not_normalised() -> Any:
+    class Long(_VectorIndex):
+        def directions(self, vectors: Any) -> Any:
+            return vectors
+
+    return Long
+
+
+@vector_index.misconception(
+    _("a query that keeps its length: the order is right, the similarities are not"), factory=True
+)
+def query_not_normalised() -> Any:
+    class Long(_VectorIndex):
+        def direction(self, query: Any) -> Any:
+            return query
+
+    return Long
+
+
+@vector_index.misconception(_("the distance instead of the cosine"), factory=True)
+def distance() -> Any:
+    class Distance(_VectorIndex):
+        def similarities(self, query: Any) -> Any:
+            return -np.linalg.norm(self.vectors - self.direction(query), axis=1)
+
+    return Distance
+
+
+@vector_index.misconception(_("columns scaled to length one instead of rows"), factory=True)
+def wrong_axis() -> Any:
+    class Columns(_VectorIndex):
+        def directions(self, vectors: Any) -> Any:
+            lengths = np.linalg.norm(vectors, axis=0, keepdims=True)
+            return vectors / np.where(lengths == 0, 1, lengths)
+
+    return Columns
+
+
+@vector_index.misconception(_("one length for the whole index, since `axis` is missing"), factory=True)
+def one_length() -> Any:
+    class Whole(_VectorIndex):
+        def directions(self, vectors: Any) -> Any:
+            return vectors / (np.linalg.norm(vectors) or 1.0)
+
+    return Whole
+
+
+@vector_index.misconception(_("a division by the length without a look at zero: NaN"), factory=True)
+def zero_is_nan() -> Any:
+    class Nan(_VectorIndex):
+        def directions(self, vectors: Any) -> Any:
+            with np.errstate(invalid="ignore"):
+                return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+        def direction(self, query: Any) -> Any:
+            with np.errstate(invalid="ignore"):
+                return query / np.linalg.norm(query)
+
+    return Nan
+
+
+@vector_index.misconception(_("vectors with NaN are taken as they come"), factory=True)
+def takes_nan() -> Any:
+    class Takes(_VectorIndex):
+        def require_finite(self, vectors: Any) -> None:
+            pass
+
+    return Takes
+
+
+@vector_index.misconception(_("NaN is refused, infinity is not"), factory=True)
+def takes_infinity() -> Any:
+    class Takes(_VectorIndex):
+        def require_finite(self, vectors: Any) -> None:
+            if np.isnan(vectors).any():
+                raise ValueError
+
+    return Takes
+
+
+vector_index.equivalent(
+    "self.directions = vectors / np.where(lengths > 0, lengths, 1)",
+    "self.directions = vectors / np.where(lengths > 0, lengths, 2)",
+    reason="a vector of zeros divided by two is a vector of zeros",
+)
+vector_index.equivalent(
+    "similarities = self.directions @ (query / (np.linalg.norm(query) or 1))",
+    "similarities = self.directions @ (query / (np.linalg.norm(query) or 2))",
+    reason="a vector of zeros divided by two is a vector of zeros",
+)
+
+
+# ---------------------------------------------------------------- reciprocal_rank_fusion
+
+reciprocal_rank_fusion = Check(
+    UNIT,
+    "reciprocal_rank_fusion",
+    title=_("Two searches, one list"),
+    hints=(
+        _("What does the first place of a list tell you that its score does not? And what does a list say about a "
+          "passage that it does not have? Nothing."),
+        _("Walk through every list with `enumerate(hits, start=1)` and add 1 / (k + rank) to the passage's entry in a "
+          "dictionary. A passage that is missing from a list simply gets nothing there."),
+        _("`fused[number] = fused.get(number, 0.0) + 1 / (k + rank)` inside two loops; then `sorted(fused.items(), "
+          "key=lambda hit: hit[1], reverse=True)`."),
+    ),
+)  # fmt: skip
+
+Results = Sequence[Sequence[Hit]]
+
+
+def _fused(
+    results: Results,
+    k: float = 60,
+    *,
+    gain: Callable[[float, int, float], float] = lambda k, rank, _score: 1 / (k + rank),
+) -> dict[int, float]:
+    fused: dict[int, float] = {}
+    for hits in results:
+        for rank, (number, score) in enumerate(hits, start=1):
+            fused[number] = fused.get(number, 0.0) + gain(k, rank, score)
+    return fused
+
+
+def _ranked(numbers: Sequence[Any], falling: Sequence[float] | None = None) -> list[Hit]:
+    """Return a list of hits in this order. Unless told otherwise, the scores are such that adding them does no harm."""
+    scores = [1 / (60 + rank) for rank in range(1, len(numbers) + 1)] if falling is None else falling
+    return [(int(number), float(score)) for number, score in zip(numbers, scores, strict=True)]
+
+
+def _require_fused(trial: Trial, answer: Handle, results: list[list[Hit]], message: str) -> None:
+    """Fail unless every passage comes once, and none before one with a higher score."""
+    hits = _hits(trial, answer(results))
+    wanted = _fused(results)
+    scores = [wanted.get(number, math.nan) for number, _score in hits]
+    complete = sorted(number for number, _score in hits) == sorted(wanted)
+    if not (complete and all(one >= other - 1e-12 for one, other in pairwise(scores))):
+        raise Failed(trial.text(message), show(_best(wanted, len(wanted))), show(hits))
+
+
+def _two_orders(rng: "np.random.Generator", count: int) -> tuple[list[int], list[int]]:
+    """Return the same passages in two orders, in which no two passages have the same sum of places."""
+    numbers = [int(number) for number in rng.permutation(50)[:count]]
+    while True:
+        other = [int(number) for number in rng.permutation(numbers)]
+        sums = {place + other.index(number) for place, number in enumerate(numbers)}
+        if len(sums) == count and other != numbers:
+            return numbers, other
+
+
+@reciprocal_rank_fusion.criterion(
+    _("two lists of the same passages become one, best first"),
+    points=0.5,
+    why=_("What stands high in both lists should stand above what only one of them likes."),
+)
+def fuses_two(trial: Trial, answer: Handle) -> None:
+    message = _("Each list adds 1 / (k + rank) for each of its passages; the largest sum comes first.")
+    for count in (3, 5, 6):
+        one, other = _two_orders(trial.rng, count)
+        _require_fused(trial, answer, [_ranked(one), _ranked(other)], message)
+
+
+@reciprocal_rank_fusion.criterion(
+    _("the scores are sums of 1 / (k + rank)"),
+    points=0.5,
+    why=_("With another formula the order is often the same, until one list is longer or a third one comes."),
+)
+def right_scores(trial: Trial, answer: Handle) -> None:
+    message = _("The scores are those of the formula, with ranks from one, and with the `k` that was handed in.")
+    one, other = _two_orders(trial.rng, 5)
+    lists = [_ranked(one), _ranked(other)]
+    _require_scores(trial, _hits(trial, answer(lists)), _fused(lists), message)
+    for k in (60, int(trial.rng.integers(1, 59)), int(trial.rng.integers(61, 200))):
+        _require_scores(trial, _hits(trial, answer(lists, k=k)), _fused(lists, k), message)
+
+
+@reciprocal_rank_fusion.criterion(
+    _("a passage that only one list has is kept"),
+    points=0.5,
+    why=_("Keyword search finds error codes, and meaning finds paraphrases. Mostly only one of them has the answer."),
+)
+def keeps_missing(trial: Trial, answer: Handle) -> None:
+    message = _("A list that does not have a passage adds nothing for it, and takes nothing away.")
+    for count in (3, 6):
+        numbers = [int(number) for number in trial.rng.permutation(40)]
+        apart = [_ranked(numbers[:count]), _ranked(numbers[count : 2 * count + 2])]
+        shared = [_ranked(numbers[:count]), _ranked([numbers[20], *numbers[1 : count - 1], *numbers[21:24]])]
+        _require_fused(trial, answer, apart, message)
+        _require_fused(trial, answer, shared, message)
+
+
+@reciprocal_rank_fusion.criterion(
+    _("scores play no part, only places do"),
+    points=0.25,
+    why=_("BM25 has scores of 3 or 30, a cosine lies between -1 and 1. Added up, keyword search would decide alone."),
+)
+def ranks_only(trial: Trial, answer: Handle) -> None:
+    message = _("Only the places in the lists count, whatever the scores are.")
+    for count in (3, 5, 6):
+        one, other = _two_orders(trial.rng, count)
+        steep = [30.0, *sorted(trial.rng.uniform(0.5, 3, size=count - 1), reverse=True)]
+        flat = sorted(trial.rng.uniform(-0.2, 0.9, size=count), reverse=True)
+        _require_fused(trial, answer, [_ranked(one, steep), _ranked(other, flat)], message)
+        _require_fused(trial, answer, [_ranked(one, flat), _ranked(other, steep)], message)
+
+
+@reciprocal_rank_fusion.criterion(
+    _("any number of lists, empty ones too"),
+    points=0.25,
+    why=_("The third search comes sooner than you think; and one that found nothing gives an empty list."),
+)
+def any_lists(trial: Trial, answer: Handle) -> None:
+    numbers = [int(number) for number in trial.rng.permutation(60)]
+    message = _("One list keeps its order, none gives none, and an empty one changes nothing.")
+    three = [_ranked(numbers[:5]), _ranked(numbers[:5]), _ranked(numbers[4::-1])]
+    some: list[list[list[Hit]]] = [three, three[::-1], [_ranked(numbers[:4])], [_ranked(numbers[:3]), []], [[], []], []]
+    for lists in some:
+        _require_fused(trial, answer, lists, message)
+
+
+@reciprocal_rank_fusion.misconception(_("a k of 60, whatever is handed in"))
+def fixed_k(results: Results, k: int = 60) -> Any:
+    fused = _fused(results)
+    return _best(fused, len(fused))
+
+
+@reciprocal_rank_fusion.misconception(_("the scores added up: the search with the larger numbers decides alone"))
+def adds_scores(results: Results, k: int = 60) -> Any:
+    fused = _fused(results, k, gain=lambda _k, _rank, score: score)
+    return _best(fused, len(fused))
+
+
+@reciprocal_rank_fusion.misconception(
+    _("scores scaled to 0 to 1 in each list and added: one outlier squeezes the rest")
+)
+def scales_scores(results: Results, k: int = 60) -> Any:
+    scaled = []
+    for hits in results:
+        scores = [score for _number, score in hits]
+        low, width = min(scores, default=0.0), (max(scores, default=1.0) - min(scores, default=0.0)) or 1.0
+        scaled.append([(number, (score - low) / width) for number, score in hits])
+    fused = _fused(scaled, k, gain=lambda _k, _rank, score: score)
+    return _best(fused, len(fused))
+
+
+@reciprocal_rank_fusion.misconception(_("a crash on passages that are missing from one list"))
+def crashes_on_missing(results: Results, k: int = 60) -> Any:
+    lists = [[number for number, _score in hits] for hits in results if hits]
+    everything = dict.fromkeys(number for numbers in lists for number in numbers)
+    fused = {number: sum(1 / (k + 1 + numbers.index(number)) for numbers in lists) for number in everything}
+    return _best(fused, len(fused))
+
+
+@reciprocal_rank_fusion.misconception(_("only passages that all lists have"))
+def in_all_lists(results: Results, k: int = 60) -> Any:
+    everywhere = [{number for number, _score in hits} for hits in results if hits]
+    fused = {n: s for n, s in _fused(results, k).items() if all(n in numbers for numbers in everywhere)}
+    return _best(fused, len(fused))
+
+
+@reciprocal_rank_fusion.misconception(_("a missing passage treated as if it stood behind the last one"))
+def missing_is_last(results: Results, k: int = 60) -> Any:
+    fused = _fused(results, k)
+    for number in fused:
+        fused[number] += sum(1 / (k + len(hits) + 1) for hits in results if number not in dict(hits))
+    return _best(fused, len(fused))
+
+
+@reciprocal_rank_fusion.misconception(_("only the best place of each passage: nothing is added up"))
+def best_rank_only(results: Results, k: int = 60) -> Any:
+    fused: dict[int, float] = {}
+    for hits in results:
+        for rank, (number, _score) in enumerate(hits, start=1):
+            fused[number] = max(fused.get(number, 0.0), 1 / (k + rank))
+    return _best(fused, len(fused))
+
+
+@reciprocal_rank_fusion.misconception(_("ranks counted from zero"))
+def ranks_from_zero(results: Results, k: int = 60) -> Any:
+    fused = _fused(results, k, gain=lambda k, rank, _score: 1 / (k + rank - 1))
+    return _best(fused, len(fused))
+
+
+@reciprocal_rank_fusion.misconception(_("no k: a first place is worth twice as much as a second"))
+def without_k(results: Results, k: int = 60) -> Any:
+    fused = _fused(results, 0)
+    return _best(fused, len(fused))
+
+
+@reciprocal_rank_fusion.misconception(_("the sum divided by the number of lists"))
+def mean_of_lists(results: Results, k: int = 60) -> Any:
+    fused = {number: score / len(results) for number, score in _fused(results, k).items()}
+    return _best(fused, len(fused))
+
+
+@reciprocal_rank_fusion.misconception(_("the passages in the order in which they come up, not sorted"))
+def not_sorted(results: Results, k: int = 60) -> Any:
+    return list(_fused(results, k).items())
+
+
+@reciprocal_rank_fusion.misconception(_("only the first two lists"))
+def two_lists_only(results: Results, k: int = 60) -> Any:
+    fused = _fused(results[:2], k)
+    return _best(fused, len(fused))

@@ -1,0 +1,158 @@
+"""What is special about fine_tune: each mistake costs its own criterion, cheats, and the demonstrations."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from kicourse.answers.training import Shifted, SmallClassifier, adapted, descend, linear
+from kicourse.checks import fine_tune as check
+from tests.course.alternatives import fine_tune as honest
+from tests.course.demonstrations import demonstrated
+
+CHECKS = (check.lora_linear, check.add_lora, check.make_batches, check.fine_tune, check.model_files)
+
+
+def failed(verdict: Any) -> list[str]:
+    return [result.name for result in verdict.criteria if result.status != "passed"]
+
+
+@pytest.mark.long
+def test_a_mistake_costs_its_own_criterion_only() -> None:
+    expected = {
+        "both_zero": "learns",
+        "both_random": "begins_as_base",
+        "scale_missing": "scales_update",
+        "base_trained": "learns",
+        "merged_twice": "merges_again",
+        "merged_without_scale": "merges",
+        "base_still_trained": "trains_little",
+        "head_frozen": "trains_little",
+        "substring": "wraps_no_others",
+        "counts_everything": "counts",
+        "passes_over": "refuses_unknown",
+        "tail_lost": "keeps_tail",
+        "labels_misaligned": "labels_stay",
+        "mask_of_ones": "pads",
+        "not_sorted": "pads_little",
+        "not_mixed": "shuffles",
+        "picked_on_test": "keeps_best",
+        "kept_without_copy": "keeps_best",
+        "dropout_while_measuring": "evaluates",
+        "never_back_to_training": "takes_steps",
+        "mean_of_batches": "evaluates",
+        "reports_development": "reports",
+        "never_stops": "stops",
+        "head_lost": "reloads",
+        "everything_saved": "holds_little",
+        "labels_sorted": "keeps_settings",
+        "base_lost": "keeps_settings",
+        "typed_in": "states_numbers",
+    }
+    for task in CHECKS:
+        for wrong in task.misconceptions:
+            if wrong.name in expected:
+                assert failed(task.run(wrong.build())) == [expected.pop(wrong.name)], wrong.name
+    assert not expected
+
+
+def test_a_layer_whose_matrices_have_other_names_is_told_so() -> None:
+    class Named(nn.Module):
+        def __init__(self, base: nn.Linear, rank: int, alpha: float) -> None:
+            super().__init__()
+            self.base = base
+            self.down = nn.Parameter(torch.zeros(rank, base.in_features))
+
+        def forward(self, x: torch.Tensor) -> Any:
+            return self.base(x)
+
+    verdict = check.lora_linear.run(Named)
+    assert verdict.points == 0
+    assert "`A` [rank, inputs]" in verdict.criteria[0].message
+
+
+def test_weights_that_were_trained_earlier_know_nothing_of_a_fresh_language() -> None:
+    stolen: dict[str, Any] = {}
+
+    def thief(model: Any, optimizer: Any, epochs: Any, development: Any, test: Any) -> Any:
+        report = honest.fine_tune(model, optimizer, epochs, development, test)
+        if len(epochs[0]) == 24:
+            stolen.update({} if stolen else {name: part.clone() for name, part in model.state_dict().items()})
+            model.load_state_dict(stolen)
+        return report
+
+    assert "model_learns" not in failed(check.fine_tune.run(thief, seed=1))  # these are its own
+    assert check.fine_tune.run(thief, seed=2).points == 0
+
+
+def test_a_report_without_training_earns_nothing() -> None:
+    def storyteller(_model: Any, _optimizer: Any, epochs: Any, _development: Any, _test: Any) -> Any:
+        return honest.Report([0.99] * len(epochs), 1, 0.99, (0.97, 1.0))
+
+    assert check.fine_tune.run(storyteller).points == 0
+
+
+def test_a_model_that_is_replaced_is_no_fault_of_the_check() -> None:
+    def replacing(model: Any, *args: Any) -> Any:
+        report = honest.fine_tune(model, *args)
+        model.head = nn.Identity()
+        return report
+
+    verdict = check.fine_tune.run(replacing)
+    assert "not the one that was sent" in verdict.criteria[0].message
+
+
+def test_a_card_may_be_written_as_people_write_cards() -> None:
+    def windows(model: Any, labels: Any, facts: Any, report: Any) -> dict[str, bytes]:
+        files = honest.model_files(model, labels, facts, report)
+        return {**files, "README.md": files["README.md"].replace(b"\n", b"\r\n")}
+
+    verdict = check.model_files.run(windows)
+    assert verdict.status == "passed", verdict
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"---\n[\n---\n", b"---\n- a\n---\n", b"{" * 10_000])
+def test_files_that_cannot_be_read_fail_with_a_message(content: bytes) -> None:
+    def broken(*_args: Any) -> dict[str, bytes]:
+        return dict.fromkeys(("adapter.safetensors", "config.json", "README.md"), content)
+
+    verdict = check.model_files.run(broken)
+    assert verdict.points == 0
+    assert not [result for result in verdict.criteria if "fault of its own" in result.message]
+
+
+def test_the_small_model_ignores_padding_and_hides_the_same_numbers() -> None:
+    torch.manual_seed(0)
+    model = SmallClassifier(20, 8, 3, hidden=4)
+    ids, mask = torch.tensor([[3, 4, 5]]), torch.ones(1, 3, dtype=torch.long)
+    padded = nn.functional.pad(ids, (0, 2)), nn.functional.pad(mask, (0, 2))
+    model.eval()
+    assert torch.allclose(model(ids, mask), model(*padded), atol=1e-6)
+    calm = model(ids, mask)
+    model.train()
+    assert torch.equal(model(ids, mask), model(ids, mask))
+    assert not torch.allclose(model(ids, mask), calm)
+
+
+def test_helpers_train_what_is_not_frozen() -> None:
+    torch.manual_seed(0)
+    model = adapted(SmallClassifier(20, 8, 3), ["key"])
+    before = {name: part.clone() for name, part in model.state_dict().items()}
+    descend(model, [torch.tensor([[1, 2]]), torch.ones(1, 2, dtype=torch.long)], torch.tensor([1]), 0.5, 2)
+    moved = {name for name, part in model.state_dict().items() if not torch.equal(part, before[name])}
+    shifts = {name for name in before if name.endswith("key.shift")}
+    assert len(shifts) == 2
+    assert {"head.weight", "head.bias"} <= moved <= {"head.weight", "head.bias"} | shifts
+    layer = Shifted(linear(torch.ones(2, 3), None))
+    assert layer(torch.ones(1, 3)).tolist() == [[3.0, 3.0]]
+    assert [name for name, part in layer.named_parameters() if part.requires_grad] == ["shift"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_every_demonstration_runs(language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = demonstrated("fine_tune", language, tmp_path, monkeypatch)
+    assert len(shown.figures) == 4
+    assert "the same answers: True" in shown.printed

@@ -1,0 +1,123 @@
+"""What is special about rag: forged sources, gates before the model, and a measure that is measured."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kicourse.checks import rag as check
+from kicourse.syllabus import course
+from tests.course.alternatives import rag as honest
+from tests.course.conftest import code_cells
+from tests.course.demonstrations import demonstrated
+
+
+def failed(verdict: Any) -> list[str]:
+    return [result.name for result in verdict.criteria if result.status != "passed"]
+
+
+def test_a_mistake_costs_its_own_criterion_only() -> None:
+    expected = {
+        "marks_forged": "no_forged_marks",
+        "lines_forged": "stays_on_line",
+        "instructions_not_counted": "within_budget",
+        "changed_listed": "best_kept",
+        "too_long_sent": "question_too_long",
+        "unknown_accepted": "unknown_refused",
+        "sorted_numbers": "once_in_order",
+        "asks_without_source": "no_source",
+        "wrong_score": "good_hits_only",
+        "found_not_shown": "unverified",
+        "catches_everything": "server_error",
+        "dot_product": "any_length",
+        "zeros_divided": "nothing_to_measure",
+    }
+    for task in (check.build_prompt, check.cited_sources, check.answer, check.faithfulness):
+        for wrong in task.misconceptions:
+            if wrong.name in expected:
+                assert failed(task.run(wrong.build())) == [expected.pop(wrong.name)], wrong.name
+    assert not expected
+
+
+def test_the_checks_know_the_notebooks_words() -> None:
+    words = [f'"{check.NOT_FOUND}"', f"BUDGET = {check.BUDGET}\n", *check.INSTRUCTIONS.split(". ")]
+    cells = "\n".join(code_cells(course().unit("rag").exercise("en"))).replace('"\n    "', "")
+    assert [word for word in words if word not in cells] == []
+
+
+def test_a_forged_source_is_shown_where_it_differs() -> None:
+    def naive(instructions: str, question: str, sources: list[str], budget: int, count: Any) -> Any:
+        right = honest.build_prompt(instructions, question, [], budget, count)
+        lines = [f"[{number}] {source}" for number, source in enumerate(sources, start=1)]
+        right.messages[1]["content"] = "\n".join([*lines, f"Question: {question}"])
+        return honest.Prompt(sources, right.messages)
+
+    verdict = check.build_prompt.run(naive)
+    [result] = [result for result in verdict.criteria if result.name == "no_forged_marks"]
+    assert "(2)" in result.expected
+    assert "[2]" in result.got
+
+
+def test_an_answer_whose_prompt_has_a_fault_of_its_own_loses_nothing() -> None:
+    """Too long a source, shown all the same, is the fault of `build_prompt`; `answer` is judged by what it does."""
+
+    def answer(client: Any, question: str, retrieve: Callable[[str], Any], threshold: float) -> Any:
+        good = [hit["text"] for hit in retrieve(question) if hit["similarity"] >= threshold]
+        if not good:
+            return honest.Answer(outcome="not_found")
+        messages = honest._messages(honest.INSTRUCTIONS, question, good)
+        reply = client.chat.completions.create(model="m", messages=messages).choices[0].message.content
+        try:
+            numbers = honest.cited_sources(reply, len(good))
+        except honest.CitationError:
+            return honest.Answer(outcome="unverified")
+        return honest.Answer(outcome="answered", text=reply, sources=tuple(good[number - 1] for number in numbers))
+
+    assert failed(check.answer.run(answer)) == []
+
+
+def test_an_answer_without_a_request_is_told_so() -> None:
+    def silent(client: Any, question: str, retrieve: Callable[[str], Any], threshold: float) -> Any:
+        retrieve(question)
+        return honest.Answer(outcome="not_found")
+
+    verdict = check.answer.run(silent)
+    assert verdict.points == 0
+    assert "your code sent 0" in verdict.criteria[0].message
+
+
+def test_an_answer_that_blocks_is_told_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check.cited_sources, "seconds", 0.2)
+
+    def endless(reply: str, count: int) -> Any:
+        while reply:
+            pass
+
+    result = check.cited_sources.run(endless).criteria[0]
+    assert "did not come back" in result.message
+
+
+def test_faithfulness_may_embed_one_sentence_at_a_time_and_return_any_number() -> None:
+    assert failed(check.faithfulness.run(honest.faithfulness)) == []
+
+
+def test_the_made_up_embedder_behaves_like_one() -> None:
+    meaning = check._Meaning(np.random.default_rng(0), ["A1", "B2", "C3"], {"D4": (1, 0.8)})
+    one, two, mean, unknown = meaning.embed(["A1.", "D4.", "A1. B2.", "Z9."])
+    assert one @ two == pytest.approx(0)
+    assert two @ meaning.embed(["B2"])[0] == pytest.approx(0.8)
+    assert one @ mean / np.linalg.norm(mean) == pytest.approx(math.sqrt(0.5))
+    assert not unknown.any()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_every_demonstration_runs_with_the_embedded_models(
+    language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = demonstrated("rag", language, tmp_path, monkeypatch)
+    assert len(shown.figures) == 4
+    assert shown.figures[0].startswith("Ein Ablauf") == (language == "de")

@@ -1,0 +1,198 @@
+"""What is special about robust_client: time and jobs that a trial moves, secrets, demonstrations with real clients."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kicourse.answers.jobs import Jobs, cancel, described
+from kicourse.checks import robust_client as check
+from tests.course.alternatives import robust_client as honest
+from tests.course.demonstrations import demonstrated
+
+
+def failed(verdict: Any) -> list[str]:
+    return [result.name for result in verdict.criteria if result.status != "passed"]
+
+
+def messages(verdict: Any) -> str:
+    return " ".join(result.message for result in verdict.criteria)
+
+
+@pytest.mark.long
+def test_a_mistake_costs_its_own_criterion_only() -> None:
+    expected = {
+        "own_retries": "counts_attempts",
+        "retries_everything": "only_temporary",
+        "no_jitter": "backs_off",
+        "ignores_retry_after": "obeys_retry_after",
+        "no_deadline": "keeps_deadline",
+        "clipped": "keeps_deadline",
+        "key_by_order": "same_request",
+        "key_without_model": "other_request",
+        "handed_out": "not_spoilt",
+        "errors_kept": "keeps_no_error",
+        "batches": "keeps_going",
+        "all_at_once": "at_most",
+        "swallows": "stops",
+        "first_failure": "survives_failures",
+        "falls_back_always": "own_faults",
+        "names_first": "names_provider",
+        "new_each_time": "stable",
+        "replaces_longest_first": "leaves_alone",
+        "not_longest_first": "takes_the_whole",
+    }
+    tasks = (
+        check.with_retries,
+        check.request_cache,
+        check.gather_limited,
+        check.first_available,
+        check.pseudonymiser,
+    )
+    for task in tasks:
+        for wrong in task.misconceptions:
+            if wrong.name in expected:
+                assert failed(task.run(wrong.build())) == [expected.pop(wrong.name)], wrong.name
+    assert not expected
+
+
+def test_retries_pass_no_real_time() -> None:
+    def patient(client: Any, messages: Any, **told: Any) -> Any:
+        before = time.monotonic()
+        try:
+            return honest.with_retries(client, messages, **told)
+        finally:
+            assert time.monotonic() - before < 4
+
+    assert check.with_retries.run(patient).status == "passed"
+
+
+def test_a_loop_without_end_is_ended() -> None:
+    def stubborn(client: Any, messages: Any, *, sleep: Any, **told: Any) -> Any:
+        while True:
+            try:
+                return client.chat.completions.create(model="m", messages=messages).choices[0].message.content
+            except Exception:
+                sleep(1.0)
+
+    verdict = check.with_retries.run(stubborn)
+    assert "only_temporary" in failed(verdict)
+    assert verdict.points < 1
+
+
+def test_a_negative_sleep_raises_as_the_real_one_does() -> None:
+    def eager(client: Any, messages: Any, *, sleep: Any, **told: Any) -> Any:
+        sleep(-1.0)
+
+    assert "negative" in messages(check.with_retries.run(eager))
+
+
+def test_retries_without_a_request_are_told_so() -> None:
+    assert check.with_retries.run(lambda client, messages, **told: "well").points == 0
+
+
+def test_a_cache_that_returns_the_reply_itself_is_told_so() -> None:
+    class Objects(honest.request_cache):
+        def create(self, **request: Any) -> Any:
+            return self.ask(**request)
+
+    verdict = check.request_cache.run(Objects)
+    assert verdict.points == 0
+    assert "ChatCompletion" in messages(verdict) or "requests" in messages(verdict)
+
+
+def test_a_cache_that_hands_out_what_cannot_be_changed_passes() -> None:
+    class Frozen(honest.request_cache):
+        """Returns a dict that nothing else holds."""
+
+        def create(self, **request: Any) -> Any:
+            return {**super().create(**request)}
+
+    assert check.request_cache.run(Frozen).status == "passed"
+
+
+def test_jobs_that_are_not_awaited_earn_nothing() -> None:
+    async def lazy(jobs: Any, limit: int) -> Any:
+        return list(jobs)
+
+    assert check.gather_limited.run(lazy).points == 0
+
+
+def test_a_busy_wait_is_no_mistake() -> None:
+    async def polling(jobs: Any, limit: int) -> Any:
+        running: set[Any] = set()
+        tasks = []
+        try:
+            for job in jobs:
+                while len(running) >= limit:
+                    await asyncio.sleep(0.001)
+                    running = {task for task in running if not task.done()}
+                tasks.append(asyncio.ensure_future(job()))
+                running.add(tasks[-1])
+            return list(await asyncio.gather(*tasks, return_exceptions=True))
+        except asyncio.CancelledError:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+
+    assert check.gather_limited.run(polling).status == "passed"
+
+
+def test_jobs_tell_when_they_begin_end_and_stop() -> None:
+    events: list[Any] = []
+    note = events.append
+    jobs = Jobs([3, 1], lambda n: note(("begin", n)), lambda n: note(("end", n)), lambda n: note(("stopped", n)))
+
+    async def both() -> None:
+        await asyncio.gather(*(job() for job in jobs.as_list()))
+
+    asyncio.run(both())
+    assert events == [("begin", 0), ("begin", 1), ("end", 1), ("end", 0)]
+
+
+def test_a_job_does_not_wait_for_ever_for_a_crowd() -> None:
+    jobs = Jobs([0], lambda n: None, lambda n: "done", lambda n: None, crowd=[2], patience=0.01)
+    assert asyncio.run(jobs.as_list()[0]()) == "done"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("swallow", "how"), [(False, "cancelled"), (True, "ended")])
+def test_a_cancellation_is_seen_or_missed(swallow: bool, how: str) -> None:
+    events: list[Any] = []
+
+    async def answer(jobs: Any, limit: int) -> Any:
+        try:
+            return await jobs[0]()
+        except asyncio.CancelledError:
+            if not swallow:
+                raise
+
+    jobs = Jobs([0], lambda n: None, lambda n: None, lambda n: events.append("stopped"), crowd=[2], patience=1)
+    cancel(answer, jobs, 1, lambda: events.append("cancelling"), events.append)
+    assert events == ["cancelling", "stopped", how]
+
+
+def test_results_are_described_as_data() -> None:
+    assert described([1, ValueError("no"), None]) == [["value", 1], ["exception", "ValueError", "no"], ["value", None]]
+
+
+def test_a_secret_that_is_left_is_named() -> None:
+    class Careless(honest.pseudonymiser):
+        def pseudonymise(self, text: str) -> str:
+            return text
+
+    verdict = check.pseudonymiser.run(Careless)
+    assert verdict.points == 0
+    assert "is still in the text" in messages(verdict)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_every_demonstration_runs_with_the_embedded_gpt(
+    language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = demonstrated("robust_client", language, tmp_path, monkeypatch)
+    assert len(shown.figures) == 5
+    assert shown.figures[0].startswith("Ein Ablauf") == (language == "de")
