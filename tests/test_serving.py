@@ -27,5 +27,5 @@ def test_an_app_that_does_not_start_is_an_error() -> None:
         raise RuntimeError("no database")
         yield
 
-    with pytest.raises(UserError, match="does not start"), serving(FastAPI(lifespan=broken)):
+    with pytest.raises(UserError, match="does not start: RuntimeError: no database"), serving(FastAPI(lifespan=broken)):
         pass

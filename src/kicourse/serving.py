@@ -21,15 +21,30 @@ class Server:
 
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=2048)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=2)
+        self._app, self._failure = app, "it gives no reason."
+        config = uvicorn.Config(self._watched, interface="asgi3", log_level="critical", timeout_graceful_shutdown=2)
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="serving", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="serving", daemon=True)
         self._thread.start()
         while not self._server.started:
             self._thread.join(0.01)
             if not self._thread.is_alive():
                 self._socket.close()
-                raise UserError("The app does not start; its log says why.")
+                raise UserError(f"The app does not start: {self._failure}")
+
+    def _run(self) -> None:
+        with contextlib.suppress(SystemExit):  # uvicorn ends like a program when an app does not start
+            self._server.run([self._socket])
+
+    async def _watched(self, scope: Any, receive: Any, send: Any) -> None:
+        """Be the app, and keep what it says of a start that fails: the last line of a traceback."""
+
+        async def sending(message: Any) -> None:
+            if message["type"] == "lifespan.startup.failed":
+                self._failure = message.get("message", "").strip().rpartition("\n")[2] or self._failure
+            await send(message)
+
+        await self._app(scope, receive, sending)
 
     def stop(self) -> None:
         """End the server and wait until it has ended."""
