@@ -764,10 +764,10 @@ class _Service:
     def count(self) -> int:
         return len(self.server.requests)
 
-    def prompt(self) -> str:
-        """Return all that the first request says."""
+    def prompt(self, *roles: str) -> str:
+        """Return all that the first request says, or what these roles say in it."""
         messages = (self.server.requests[0].body or {}).get("messages") if self.server.requests else None
-        return "\n".join(text for _role, text in map(chats.message, messages or []))
+        return "\n".join(text for role, text in map(chats.message, messages or []) if role in (roles or (role,)))
 
     def shown(self) -> int:
         """Return how many numbered sources the first request shows."""
@@ -863,7 +863,8 @@ def _shows(trial: Trial, answer: Handle, threshold: float, gaps: Sequence[float]
     message = _("This hit reaches the threshold of {threshold}, and the model did not see it: {text}")
     trial.require(not missing, message, threshold=threshold, text=(missing or [""])[0])
     if good:
-        trial.require(service.question in said, _("The question is not in the request."), expected=service.question)
+        message = _("The question is not in the user's message.")
+        trial.require(service.question in service.prompt("user"), message, expected=service.question)
         placed = [said.find(text) for text in good]
         trial.require(placed == sorted(placed), _("The sources are not in the order in which they were found."))
 
