@@ -35,6 +35,10 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
         "mask_afterwards": "hides_padding",
         "mask_on_queries": "hides_padding",
         "mask_of_zeros": "hides_padding",
+        "infinite_on_queries": "hides_padding",
+        "infinite_on_both": "hides_padding",
+        "mask_of_ten": "hides_padding",
+        "ten_less": "hides_padding",
         "overflows": "stays_finite",
         "averages_padding": "leaves_padding_out",
         "counts_padding": "leaves_padding_out",
@@ -43,8 +47,12 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
         "includes_itself": "not_itself",
         "drops_twins": "not_itself",
         "divides_by_zero": "small_heaps",
+        "sorted_to_the_end": "small_heaps",
+        "index_of_zeros": "small_heaps",
         "tuned_on_test": "threshold_on_development",
         "gives_up_early": "threshold_on_development",
+        "more_than_wanted": "threshold_on_development",
+        "only_fitting": "threshold_on_development",
         "strictly_above": "unsure_below",
         "unsure_is_right": "counted",
         "lowers_the_bar": "promises_nothing",
@@ -78,6 +86,25 @@ def test_nan_is_told_as_what_it_is() -> None:
     verdict = check.attention.run(hides_both_by_infinity)
     assert failed(verdict) == ["hides_padding"]
     assert "NaN" in verdict.criteria[2].message
+    assert "mask the keys alone" in verdict.diagnosis
+
+
+def test_a_mask_may_be_a_large_negative_number() -> None:
+    def by_subtraction(query: Any, key: Any, value: Any, mask: Any) -> Any:
+        scores = query @ key.swapaxes(-1, -2) / math.sqrt(query.shape[-1]) - 1e4 * (1 - mask[:, None, None, :])
+        powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        weights = powers / powers.sum(axis=-1, keepdims=True)
+        return weights @ value, weights
+
+    assert check.attention.run(by_subtraction).status == "passed"
+
+
+@pytest.mark.parametrize("entry", [-2.0, 1.0])
+def test_the_row_itself_at_the_end_of_a_short_list_is_refused(entry: float) -> None:
+    def with_itself(vectors: Any, index: int, k: int) -> Any:
+        return [*honest.most_similar(vectors, index, k), (index, entry)][:k]
+
+    assert failed(check.most_similar.run(with_itself)) == ["small_heaps"]
 
 
 @pytest.mark.parametrize(

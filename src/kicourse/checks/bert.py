@@ -1,6 +1,7 @@
 """Checks of the unit bert: word pieces, attention, pooling, similarity, labels described in words."""
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -97,7 +98,7 @@ def whole_words(trial: Trial, answer: Handle) -> None:
     why=_("A vocabulary allows many ways to cut a word. The model was trained on one of them, and knows no other."),
 )
 def longest_first(trial: Trial, answer: Handle) -> None:
-    message = _("Without the marks, these are not the pieces. At each place the longest that fits is taken.")
+    message = _("Even if ## is left aside, these are not the pieces. At each place the longest that fits is taken.")
 
     def draw(rng: Any, size: int) -> tuple[str, list[str]]:
         longer = {_ab(rng, int(length)) for length in rng.integers(2, 5, size=10)}
@@ -148,8 +149,8 @@ def unknown(trial: Trial, answer: Handle) -> None:
 @wordpiece.criterion(
     _("a word of more than 100 characters is one `[UNK]`"),
     points=0.25,
-    why=_("The search for pieces takes the square of a word's length, and somebody will send you a megabyte without a "
-          "space."),
+    why=_("The work of the search grows with the square of a word's length, and somebody will send you a megabyte "
+          "without a space."),
 )  # fmt: skip
 def too_long(trial: Trial, answer: Handle) -> None:
     message = _("100 characters are cut, 101 are one {unknown}.")
@@ -209,6 +210,23 @@ def partial_pieces(text: str, vocabulary: Any) -> list[str]:
         return [UNKNOWN]
 
     return _by_words(text, vocabulary, cut)
+
+
+@wordpiece.misconception(_("a `while` that never ends: where no end fits, it must be left, for the word is one [UNK]"))
+def never_ends(text: str, vocabulary: Any) -> list[str]:
+    while any(_cut(word, vocabulary, 10**9) == [UNKNOWN] for word in _split(text)):
+        time.sleep(0.01)
+    return _by_words(text, vocabulary, _cut)
+
+
+@wordpiece.misconception(_("pieces between [CLS] and [SEP], which are not added here"))
+def with_special(text: str, vocabulary: Any) -> list[str]:
+    return ["[CLS]", *_by_words(text, vocabulary, _cut), "[SEP]"]
+
+
+@wordpiece.misconception(_("a list for each word, where one list of all pieces is wanted (`extend` for `append`)"))
+def nested(text: str, vocabulary: Any) -> Any:
+    return [_cut(word, vocabulary) for word in _split(text)]
 
 
 @wordpiece.misconception(_("an [UNK] for each character that no piece fits"))
@@ -315,13 +333,13 @@ attention = Check(
     "attention",
     title=_("Attention with a mask"),
     hints=(
-        _("Three steps: scores, weights, weighted mean. The mask belongs between the first two: a token that must not "
+        _("Three steps: scores, weights, weighted mean. The mask belongs between the first two: a piece that must not "
           "be looked at needs a score so low that the softmax gives it nothing."),
         _("The mask says which *keys* may be looked at, so it belongs to the last axis of the scores: `mask[:, None, "
-          "None, :]` has the shape [texts, 1, 1, tokens]. Take the largest score of each row off before `np.exp`."),
+          "None, :]` has the shape [texts, 1, 1, pieces]. Take the largest score of each row off before `np.exp`."),
         _("`scores = query @ key.swapaxes(-1, -2) / math.sqrt(query.shape[-1])`; `scores = np.where(mask[:, None, "
-          "None, :] == 1, scores, -np.inf)`; `weights = np.exp(scores - scores.max(axis=-1, keepdims=True))`; divide "
-          "by `weights.sum(axis=-1, keepdims=True)`; return `weights @ value, weights`."),
+          "None, :] == 1, scores, -np.inf)`; `powers = np.exp(scores - scores.max(axis=-1, keepdims=True))`. What "
+          "makes each row of `powers` sum to one? And the mean of the values with these weights is a product of matrices."),
     ),
 )  # fmt: skip
 
@@ -350,7 +368,8 @@ def _draw_heads(
 
 
 def _softmax(scores: Array, axis: int = -1) -> Array:
-    powers = np.exp(scores - scores.max(axis=axis, keepdims=True))
+    with np.errstate(invalid="ignore"):  # a misconception may have a row of -inf
+        powers = np.exp(scores - scores.max(axis=axis, keepdims=True))
     return powers / powers.sum(axis=axis, keepdims=True)
 
 
@@ -388,9 +407,9 @@ def _require_attention(trial: Trial, answer: Handle, heads: _Heads, message: str
 
 
 @attention.criterion(
-    _("each token gets the mean of the values, weighted by the softmax of its scores"),
+    _("each piece gets the mean of the values, weighted by the softmax of its scores"),
     points=0.5,
-    why=_("This is attention: who fits better has more to say. The weights of a token sum to one."),
+    why=_("This is attention: who fits better has more to say. The weights of a piece sum to one."),
 )
 def weighs(trial: Trial, answer: Handle) -> None:
     message = _("One text, one head, no padding; heads are one number wide, so scaling makes no difference.")
@@ -401,8 +420,8 @@ def weighs(trial: Trial, answer: Handle) -> None:
 @attention.criterion(
     _("scores are divided by the square root of the head's width, in each text and head by itself"),
     points=0.5,
-    why=_("A product of two vectors of d numbers grows with the square root of d. Undone by the width of the whole "
-          "model, the weights become too even."),
+    why=_("A product of two vectors of d numbers grows with the square root of d. Not divided, the weights become too "
+          "sharp; divided by the root of the whole model's width, too even."),
 )  # fmt: skip
 def scales(trial: Trial, answer: Handle) -> None:
     message = _("Several texts and heads, no padding.")
@@ -417,10 +436,16 @@ def scales(trial: Trial, answer: Handle) -> None:
           "something else beside a longer one."),
 )  # fmt: skip
 def hides_padding(trial: Trial, answer: Handle) -> None:
-    message = _("Texts of different length: a token must not look at padding, and looks at all else.")
-    for tokens in (3, 6):
-        lengths = [tokens, *(int(length) for length in trial.rng.integers(1, tokens, size=3))]
-        _require_attention(trial, answer, _draw_heads(trial.rng, 4, 1, tokens, 1, lengths=lengths), message)
+    message = _("Texts of different length: a piece must not look at padding, and looks at all else.")
+    for texts, tokens in ((2, 3), (5, 6)):
+        lengths = [tokens, *(int(length) for length in trial.rng.integers(1, tokens, size=texts - 1))]
+        heads = _draw_heads(trial.rng, texts, 1, tokens, 1, lengths=lengths)
+        _require_attention(trial, answer, heads, message)
+    # Now a score of -10, or 10 less than it was, would be the largest of all.
+    message = _("Here the scores of real pieces are about −50, those of padding about 20, and still it gets no weight.")
+    key = np.where(heads.mask[:, None, :, None] == 1, 0.1 * heads.key - 10, 4).astype(np.float32)
+    low = replace(heads, query=np.full_like(heads.query, 5), key=key)
+    _require_attention(trial, answer, low, message)
 
 
 @attention.criterion(
@@ -473,7 +498,7 @@ def width_itself() -> Any:
     return partial(_attending, scores=lambda heads: _scores(heads, heads.query.shape[-1]))
 
 
-@attention.misconception(_("scores divided by the square root of the number of tokens"), factory=True)
+@attention.misconception(_("scores divided by the square root of the number of pieces"), factory=True)
 def token_count() -> Any:
     return partial(_attending, scores=lambda heads: _scores(heads, math.sqrt(heads.query.shape[-2])))
 
@@ -490,6 +515,42 @@ def mask_on_queries() -> Any:
     return partial(
         _attending, weights=lambda scores, mask: _softmax(np.where(mask[:, None, :, None] == 1, scores, -1e9))
     )
+
+
+@attention.misconception(
+    _("a mask on the queries with -inf: a row of nothing but -inf gives NaN, and padding is still looked at"),
+    factory=True,
+)
+def infinite_on_queries() -> Any:
+    return partial(
+        _attending, weights=lambda scores, mask: _softmax(np.where(mask[:, None, :, None] == 1, scores, -np.inf))
+    )
+
+
+@attention.misconception(
+    _("a mask on queries and keys with -inf: a row of nothing but -inf gives NaN, so mask the keys alone"), factory=True
+)
+def infinite_on_both() -> Any:
+    return partial(
+        _attending,
+        weights=lambda scores, mask: _softmax(
+            np.where(_on_keys(mask) & (mask[:, None, :, None] == 1), scores, -np.inf)
+        ),
+    )
+
+
+@attention.misconception(
+    _("a score of -10 for padding, which is not low enough: other scores may be lower still"), factory=True
+)
+def mask_of_ten() -> Any:
+    return partial(_attending, weights=lambda scores, mask: _softmax(np.where(_on_keys(mask), scores, -10.0)))
+
+
+@attention.misconception(
+    _("10 taken off the scores of padding, which is not enough: it may still be the largest"), factory=True
+)
+def ten_less() -> Any:
+    return partial(_attending, weights=lambda scores, mask: _softmax(np.where(_on_keys(mask), scores, scores - 10)))
 
 
 @attention.misconception(_("a mask that is not used"), factory=True)
@@ -510,7 +571,7 @@ def mask_inverted() -> Any:
 
 
 @attention.misconception(
-    _("a softmax over the queries: the weights of a key sum to one, those of a token do not"), factory=True
+    _("a softmax over the queries: the weights of a key sum to one, those of a piece do not"), factory=True
 )
 def wrong_axis() -> Any:
     return partial(_attending, weights=lambda scores, mask: _softmax(np.where(_on_keys(mask), scores, -1e9), axis=-2))
@@ -546,10 +607,10 @@ mean_pool = Check(
     title=_("One vector for a text"),
     hints=(
         _("A mean is a sum divided by a count. What must not be in the sum, and what not in the count?"),
-        _("Multiply each token's vector by its mask (0 or 1), sum over the tokens, and divide by how many ones the "
+        _("Multiply each piece's vector by its mask (0 or 1), sum over the pieces, and divide by how many ones the "
           "text's mask has. `mask[:, :, None]` makes the mask fit the vectors. A count of 0 is the special case."),
-        _("Write `kept = mask[:, :, None]`, then return `(vectors * kept).sum(axis=1) / np.maximum(kept.sum(axis=1), "
-          "1)`."),
+        _("With `kept = mask[:, :, None]`, the sum is `(vectors * kept).sum(axis=1)`. The count is a sum along the "
+          "same axis, with `np.maximum` around it."),
     ),
 )  # fmt: skip
 
@@ -575,13 +636,13 @@ def _require_pooled(trial: Trial, answer: Handle, tokens: int, lengths: list[int
 
 
 @mean_pool.criterion(
-    _("the mean of a text's token vectors"),
+    _("the mean of the vectors of a text's pieces"),
     points=0.5,
-    why=_("Every token has a say, and a long text does not get a longer vector than a short one."),
+    why=_("Every piece has a say, and a long text does not get a longer vector than a short one."),
 )
 def averages(trial: Trial, answer: Handle) -> None:
     for tokens in (1, 4, 9):
-        _require_pooled(trial, answer, tokens, [tokens], _("One text without padding: the mean over its tokens."))
+        _require_pooled(trial, answer, tokens, [tokens], _("One text without padding: the mean over its pieces."))
 
 
 @mean_pool.criterion(
@@ -592,22 +653,22 @@ def averages(trial: Trial, answer: Handle) -> None:
 def leaves_padding_out(trial: Trial, answer: Handle) -> None:
     for tokens in (4, 9):
         lengths = [tokens, *(int(length) for length in trial.rng.permutation(np.arange(1, tokens))[:3])]
-        _require_pooled(trial, answer, tokens, lengths, _("Each text has its own number of tokens."))
+        _require_pooled(trial, answer, tokens, lengths, _("Each text has its own number of pieces."))
 
 
 @mean_pool.criterion(
-    _("a text without any token gives zeros"),
+    _("a text without any piece gives zeros"),
     points=0.5,
     why=_("Zero divided by zero is NaN, and a single NaN spoils every comparison that it meets. An empty message will "
           "come."),
 )  # fmt: skip
 def empty_text(trial: Trial, answer: Handle) -> None:
-    _require_pooled(trial, answer, 3, [0], _("The only text has no token at all: zeros, not NaN."))
+    _require_pooled(trial, answer, 3, [0], _("The only text has no piece at all: zeros, not NaN."))
     vectors, mask = _draw_tokens(trial.rng, 5, [5, 0, 5])
     got = answer.allowing_nonfinite()(vectors, mask)
     trial.array(got, (3, vectors.shape[-1]))
     trial.close(
-        got, _pooled(vectors, mask), _("The second of three texts has no token: zeros, not NaN."), rtol=1e-3, atol=1e-4
+        got, _pooled(vectors, mask), _("The second of three texts has no piece: zeros, not NaN."), rtol=1e-3, atol=1e-4
     )
 
 
@@ -632,12 +693,12 @@ def sums_padding() -> Any:
     return partial(_pooling, pool=lambda vectors, kept: vectors.sum(axis=1) / np.maximum(kept.sum(axis=1), 1))
 
 
-@mean_pool.misconception(_("a division by the tokens of all texts together"), factory=True)
+@mean_pool.misconception(_("a division by the pieces of all texts together"), factory=True)
 def counts_all_texts() -> Any:
     return partial(_pooling, pool=lambda vectors, kept: (vectors * kept).sum(axis=1) / max(kept.sum(), 1))
 
 
-@mean_pool.misconception(_("the vector of the first token, [CLS], for the whole text"), factory=True)
+@mean_pool.misconception(_("the vector of the first piece, [CLS], for the whole text"), factory=True)
 def first_token() -> Any:
     return partial(_pooling, pool=lambda vectors, _kept: vectors[:, 0])
 
@@ -652,18 +713,18 @@ def only_summed() -> Any:
     return partial(_pooling, pool=lambda vectors, kept: (vectors * kept).sum(axis=1))
 
 
-@mean_pool.misconception(_("a mean without the first and the last token; [CLS] and [SEP] count as well here"))
+@mean_pool.misconception(_("a mean without the first and the last piece; [CLS] and [SEP] count as well here"))
 def without_special(vectors: Array, mask: Array) -> Array:
     inner = mask * (np.arange(mask.shape[1]) > 0) * np.roll(mask, -1, axis=1)
     return _pooled(vectors, np.where(inner.any(axis=1, keepdims=True), inner, mask))
 
 
-@mean_pool.misconception(_("a mean over the texts, not over the tokens of each"))
+@mean_pool.misconception(_("a mean over the texts, not over the pieces of each"))
 def over_texts(vectors: Array, _mask: Array) -> Array:
     return vectors.astype(np.float64).mean(axis=0)
 
 
-@mean_pool.misconception(_("zero divided by zero where a text has no token: NaN"))
+@mean_pool.misconception(_("zero divided by zero where a text has no piece: NaN"))
 def not_a_number(vectors: Array, mask: Array) -> Array:
     with np.errstate(all="ignore"):
         kept = mask[:, :, None]
@@ -735,11 +796,11 @@ def _pairs(trial: Trial, got: Any) -> list[tuple[int, Any]]:
 
 
 def _require_neighbours(trial: Trial, answer: Handle, vectors: Array, index: int, k: int, message: str) -> None:
-    """Fail unless the right rows come back. The row itself among them is another criterion's affair."""
+    """Fail unless the right rows come back. The row itself at their head is another criterion's affair."""
     wanted = _neighbours(vectors, index, k)
     got = _pairs(trial, answer.allowing_nonfinite()(vectors, index, k))
     shown = {"index": index, "k": k}
-    got = [pair for pair in got if pair[0] != index]
+    got = got[1:] if got and got[0][0] == index else got
     wanted = wanted[: len(got)] if len(got) == k - 1 else wanted
     trial.equal([row for row, _score in got], [row for row, _score in wanted], message, **shown)
     scores = _("The rows are right, their similarities are not: cosines are wanted, between −1 and 1.")
@@ -800,13 +861,18 @@ def not_itself(trial: Trial, answer: Handle) -> None:
     why=_("On the first day there are three tickets, and one of them is empty."),
 )
 def small_heaps(trial: Trial, answer: Handle) -> None:
-    message = _("There are fewer than {k} others, so all of them come back.")
+    message = _("There are fewer than {k} others, so all of them come back, and nothing else.")
     _require_neighbours(trial, answer, _directions(trial.rng, 3), 1, 10, message)
     _require_neighbours(trial, answer, _directions(trial.rng, 1), 0, 3, _("There is no other text at all."))
     vectors = _directions(trial.rng, 5)
     vectors[3] = 0.0
     message = _("Row 3 holds zeros and has no direction: its similarity is 0.")
     _require_neighbours(trial, answer, vectors, 1, 4, message)
+    message = _("Row 3 itself holds zeros: all others come back, in any order, each with the similarity 0.")
+    pairs = _pairs(trial, answer.allowing_nonfinite()(vectors, 3, 9))
+    others = sorted((pair for pair in pairs if pair[0] != 3), key=lambda pair: pair[0])
+    trial.equal([row for row, _score in others], [0, 1, 2, 4], message)
+    trial.close([score for _row, score in others], [0.0] * 4, message)
 
 
 @most_similar.misconception(_("an ascending order: the least similar first"))
@@ -822,6 +888,13 @@ def not_unit(vectors: Array, index: int, k: int) -> Found:
 @most_similar.misconception(_("the text itself at the head of its own list"))
 def includes_itself(vectors: Array, index: int, k: int) -> Found:
     return [(index, 1.0), *_neighbours(vectors, index, k - 1)] if len(vectors) > 1 else [(index, 1.0)]
+
+
+@most_similar.misconception(
+    _("the text itself sorted to the end, not left out: it comes back where there are fewer than k others")
+)
+def sorted_to_the_end(vectors: Array, index: int, k: int) -> Found:
+    return [*_neighbours(vectors, index, k), (index, -2.0)][:k]
 
 
 @most_similar.misconception(_("the first of the ranking dropped, which is not the text itself where it has a twin"))
@@ -858,6 +931,12 @@ def divides_by_zero(vectors: Array, index: int, k: int) -> Found:
     with np.errstate(all="ignore"):
         units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
         return _ranked(units @ units[index], index, k)
+
+
+@most_similar.misconception(_("a division by the length of row `index`, which may be zero too: NaN"))
+def index_of_zeros(vectors: Array, index: int, k: int) -> Found:
+    with np.errstate(all="ignore"):
+        return _ranked(_units(vectors) @ vectors[index] / np.linalg.norm(vectors[index]), index, k)
 
 
 @most_similar.misconception(_("the k best in no order"))
@@ -1018,22 +1097,22 @@ def nearest_label(trial: Trial, answer: Handle) -> None:
 @zero_shot.criterion(
     _("the threshold is the smallest that keeps the promise on the development set"),
     points=0.5,
-    why=_("Chosen on the test set it fits the luck of those texts, and the number that you report is too good. And of "
-          "all thresholds that keep the promise, the smallest answers most."),
+    why=_("Of all thresholds that keep the promise, the smallest answers most. And the texts that no label fits count: "
+          "to answer them is a mistake as well."),
 )  # fmt: skip
 def threshold_on_development(trial: Trial, answer: Handle) -> None:
     # From the highest score down: right, wrong, ... . In the second a threshold in the middle fails and a lower one
     # passes; the third meets the promise to the text.
     patterns = (
-        ("RRRRWRRWWW", 0.8),
-        ("WRRRRRRRRRRWRWWWRW", 0.75),
-        ("RRWRRRRWWW", 0.75),
-        ("RRRRRWWWRRRRRRRRRRRRRRRWWWWWWWWWW", 0.8),
+        ("RRRRWRRWWW", 0.8, 0.5),
+        ("WRRRRRRRRRRWRWWWRW", 0.75, 1.0),  # no label fits the wrong ones
+        ("RRWRRRRWWW", 0.75, 0.5),
+        ("RRRRRWWWRRRRRRRRRRRRRRRWWWWWWWWWW", 0.8, 0.5),
     )
-    for pattern, wanted in patterns:
+    for pattern, wanted, none in patterns:
         labels = _axes(trial.rng, _names(trial.rng, 4))
         right = [letter == "R" for letter in pattern]
-        development = _heap(trial.rng, labels, _apart(trial.rng, len(right)), right)
+        development = _heap(trial.rng, labels, _apart(trial.rng, len(right)), right, none)
         lucky = [bool(score > 0.45) for score in np.linspace(0.8, 0.1, 14)]
         case = _Case(labels, development, _heap(trial.rng, labels, _apart(trial.rng, 14), lucky), wanted)
         message = _(
@@ -1052,7 +1131,7 @@ def threshold_on_development(trial: Trial, answer: Handle) -> None:
 
 # Whole numbers with whole lengths: (3, 4) has the length 5, so its similarity to the first axis is 3/5, in whatever
 # way it is calculated. Only so can a test text score exactly the threshold.
-_HIGH = ((24, 7), (12, 5), (15, 8), (4, 3))
+_HIGH = ((24, 7), (12, 5), (15, 8), (21, 20))
 _LOW = ((5, 12), (7, 24), (8, 15))
 
 
@@ -1080,11 +1159,15 @@ def unsure_below(trial: Trial, answer: Handle) -> None:
         labels = _axes(trial.rng, _names(trial.rng, 3))
         development = _exact(trial.rng, labels, [*_HIGH, *_LOW], [True] * len(_HIGH) + [False] * len(_LOW))
         pairs = [(*_HIGH, *_LOW)[place] for place in trial.rng.permutation(len(_HIGH) + len(_LOW))]
-        case = _Case(labels, development, _exact(trial.rng, labels, pairs, [pair in _HIGH for pair in pairs]), 1.0)
+        case = _Case(labels, development, _exact(trial.rng, labels, pairs, [pair in _HIGH for pair in pairs]), 0.9)
         got = _reported(trial, answer, case)
         # Whoever chose another threshold than the right one is told elsewhere; here it only has to be used.
-        between = _("Your threshold {threshold} does not tell right from wrong on the development set.")
-        trial.close(got.threshold, 0.725, between, rtol=0, atol=0.24, threshold=got.threshold)
+        between = _(
+            "Your threshold is {threshold}. On the development set all texts with a score of {lowest} or more are "
+            "right, and all others are wrong."
+        )
+        lowest = 21 / 29
+        trial.close(got.threshold, lowest, between, rtol=0, atol=0.24, threshold=got.threshold, lowest=lowest)
         wanted = _answers(labels, case.test[0], float(got.threshold) - 1e-12)
         _require_answers(trial, got.answers, wanted, message, threshold=got.threshold)
 
@@ -1105,7 +1188,7 @@ def cosines(trial: Trial, answer: Handle) -> None:
         vectors, truth = _heap(trial.rng, labels, [0.3, 0.4, 0.6], [True] * 3)
         test, test_truth = _heap(trial.rng, labels, _apart(trial.rng, 8, low=0.32), [True] * 8)
         size = trial.rng.permuted(np.geomspace(0.2, 5.0, 8))[:, None]
-        case = _Case(longer, (0.1 * vectors, truth), (size * test, test_truth), 1.0)
+        case = _Case(longer, (0.1 * vectors, truth), (size * test, test_truth), 0.9)
         got = _reported(trial, answer, case)
         _require_answers(trial, got.answers, _labelled(labels, test)[0], message)
         trial.close(got.threshold, 0.3, _("The threshold is a cosine, whatever the lengths."), rtol=0, atol=0.05)
@@ -1140,8 +1223,8 @@ def promises_nothing(trial: Trial, answer: Handle) -> None:
     for pattern in ("WRRRW", "WWW"):
         labels = _axes(trial.rng, _names(trial.rng, 3))
         right = [letter == "R" for letter in pattern]
-        development = _heap(trial.rng, labels, _apart(trial.rng, len(right)), right)
-        case = _Case(labels, development, _heap(trial.rng, labels, _apart(trial.rng, 4), [False] * 4, 0.0), 1.0)
+        development = _heap(trial.rng, labels, _apart(trial.rng, len(right)), right, 0.0)
+        case = _Case(labels, development, _heap(trial.rng, labels, _apart(trial.rng, 4), [False] * 4, 0.0), 0.9)
         got = _reported(trial, answer, case)
         never = isinstance(got.threshold, float) and got.threshold == math.inf
         trial.require(never, _("No threshold keeps the promise on the development set: `math.inf`."))
@@ -1167,7 +1250,10 @@ def _sorting(
     return _Report(chosen, found, len(found) - found.count(UNSURE), right(found, test[1]))
 
 
-@zero_shot.misconception(_("a threshold tuned on the test set"), factory=True)
+@zero_shot.misconception(
+    _("a threshold chosen on the test set: it fits the luck of those texts, and what you report is too good"),
+    factory=True,
+)
 def tuned_on_test() -> Any:
     return partial(_sorting, threshold=lambda labels, _development, test, wanted: _threshold(labels, test, wanted))
 
@@ -1218,6 +1304,30 @@ def share_of_all() -> Any:
         right = np.array([name == true for name, true in zip(found, development[1], strict=True)])
         shares = ((score, right[scores >= score].sum() / len(right)) for score in scores)
         return float(min((score for score, share in shares if share >= wanted), default=math.inf))
+
+    return partial(_sorting, threshold=choose)
+
+
+@zero_shot.misconception(
+    _("a share that must be more than `wanted` (`>` for `>=`): exactly `wanted` keeps the promise"), factory=True
+)
+def more_than_wanted() -> Any:
+    return partial(
+        _sorting,
+        threshold=lambda labels, development, _test, wanted: _threshold(labels, development, wanted + 1e-9),
+    )
+
+
+@zero_shot.misconception(
+    _("a development set without the texts that no label fits; to answer one of them breaks the promise as well"),
+    factory=True,
+)
+def only_fitting() -> Any:
+    def choose(labels: dict[str, Any], development: Heap, _test: Heap, wanted: float) -> float:
+        fitting = [place for place, true in enumerate(development[1]) if true != NONE]
+        if not fitting:
+            return math.inf
+        return _threshold(labels, (development[0][fitting], [development[1][place] for place in fitting]), wanted)
 
     return partial(_sorting, threshold=choose)
 
