@@ -486,7 +486,7 @@ for axes, (layer, head, title) in zip(figure.subplots(1, 4, sharey=True), chosen
 plots.show(
     figure,
     alt=text(
-        "Four maps of attention weights for “The pump in hall 3 leaks because its seal is worn.” In the first a dark line just below the diagonal: each piece looks at the one before. In the second most look at the one after. In the third nearly all look at [CLS]. In the fourth “its” looks at “pump”."
+        "Four maps of attention weights for “The pump in hall 3 leaks because its seal is worn.” In the first a dark line just below the diagonal: each piece looks at the one before. In the second eight of 14 look at the one after, the others at [CLS]. In the third nearly all look at [CLS]. In the fourth “its” looks at “pump”."
     ),
 )
 

@@ -339,7 +339,7 @@ attention = Check(
           "None, :]` has the shape [texts, 1, 1, pieces]. Take the largest score of each row off before `np.exp`."),
         _("`scores = query @ key.swapaxes(-1, -2) / math.sqrt(query.shape[-1])`; `scores = np.where(mask[:, None, "
           "None, :] == 1, scores, -np.inf)`; `powers = np.exp(scores - scores.max(axis=-1, keepdims=True))`. What "
-          "makes each row of `powers` sum to one? And the mean of the values with these weights is a product of matrices."),
+          "makes each row of `powers` sum to one? The mean of the values with these weights is a product of matrices."),
     ),
 )  # fmt: skip
 
