@@ -32,7 +32,8 @@ class Exchange:
     """One thing asked of an answer and what came back, kept for messages and for the diagnosis.
 
     Of an object that stayed on the answer's side (`kept`) the outcome is the name of its type. What is asked of helper
-    code beside the answer (`helper`) means nothing to a learner.
+    code beside the answer (`helper`) means nothing to a learner. `shown` is how messages write what was asked, where
+    the call itself would say little.
     """
 
     call: str
@@ -41,6 +42,7 @@ class Exchange:
     kept: bool = False
     helper: bool = False
     lent: list[Any] = field(default_factory=list)
+    shown: str = ""
 
     @property
     def behaviour(self) -> list[Any]:

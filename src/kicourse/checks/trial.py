@@ -81,6 +81,16 @@ class Trial:
         """Count something that the answer caused (a request to a server, say) as part of how it behaved."""
         self.observations.append(data)
 
+    @contextmanager
+    def trying(self, shown: str) -> Iterator[None]:
+        """Let a verdict show what the block tries as `shown`, where the call itself would tell a learner little."""
+        start = len(self.session.transcript)
+        try:
+            yield
+        finally:
+            for exchange in self.session.transcript[start:]:
+                exchange.shown = shown
+
     def text(self, message: str, **values: Any) -> str:
         """Return `message` in the learner's language with `values` filled in, each shortened."""
         template = translate(self.domain, message)
