@@ -126,7 +126,7 @@ tool_schema = Check(
     "tool_schema",
     title=_("A function as a tool"),
     hints=(
-        _("All that the model has to know stands in the function already: its name, its docstring, its parameters. "
+        _("All that the model has to know is in the function already: its name, its docstring, its parameters. "
           "Which part of the schema comes from which?"),
         _("`inspect.signature(function).parameters` has the parameters with annotation and default, and "
           "`inspect.getdoc(function)` the docstring without its indentation. Split that at `Args:`. A pydantic model "
@@ -545,7 +545,7 @@ def calls(trial: Trial, answer: Handle) -> None:
 
 
 @call_tool.criterion(
-    _("an unknown tool, or arguments that are no JSON object, become an error"),
+    _("an unknown tool, or arguments that are not a JSON object, become an error"),
     points=0.5,
     why=_("Models invent tools and break off in the middle of an object. Told so, they do better in the next turn; an "
           "exception would end the conversation."),
@@ -615,7 +615,7 @@ def catches(trial: Trial, answer: Handle) -> None:
     _("results that are too long, or that JSON cannot hold, become a short error"),
     points=0.5,
     why=_("All that comes back is sent with every further request, and paid for each time; and half of a result looks "
-          "like a whole one. What is no JSON breaks the next request."),
+          "like a whole one. What is not JSON breaks the next request."),
 )  # fmt: skip
 def bounds_results(trial: Trial, answer: Handle) -> None:
     workshop = _draw_workshop(trial, answer, ("str",))
@@ -811,7 +811,7 @@ def raises(tools: Any, name: str, arguments: str) -> Any:
 _REFUSED_ANYWAY = "`**` refuses what is no mapping with a TypeError of its own; this one only says it more kindly"
 
 call_tool.equivalent("if not isinstance(given, dict):", "if False:", reason=_REFUSED_ANYWAY)
-call_tool.equivalent('raise TypeError("the arguments are no JSON object")', "pass", reason=_REFUSED_ANYWAY)
+call_tool.equivalent('raise TypeError("the arguments are not a JSON object")', "pass", reason=_REFUSED_ANYWAY)
 call_tool.equivalent(
     'return {"error": f"{type(error).__name__}: {error}"[:LONGEST_ERROR]}',
     'return {"error": f"{type(error).__name__}: {error}"[:LONGEST_ERROR - 1]}',
@@ -1411,7 +1411,7 @@ def as_user() -> Any:
     )
 
 
-@run_agent.misconception(_("Python's `str()` of the outcome, which is no JSON"), factory=True)
+@run_agent.misconception(_("Python's `str()` of the outcome, which is not JSON"), factory=True)
 def no_json() -> Any:
     return _agent(
         results=lambda message, outcomes: [
