@@ -33,7 +33,7 @@ class Exchange:
 
     Of an object that stayed on the answer's side (`kept`) the outcome is the name of its type. What is asked of helper
     code beside the answer (`helper`) means nothing to a learner. `shown` is how messages write what was asked, where
-    the call itself would say little.
+    the call itself would say little; `part` takes out of an outcome what counts, where the rest is a matter of taste.
     """
 
     call: str
@@ -43,11 +43,13 @@ class Exchange:
     helper: bool = False
     lent: list[Any] = field(default_factory=list)
     shown: str = ""
+    part: Callable[[Any], Any] | None = None
 
     @property
     def behaviour(self) -> list[Any]:
         """What the answer did: what a class is called, or whether an iterator is a generator, is no part of it."""
-        return [None if self.kept else self.outcome, self.lent]
+        outcome = self.part(self.outcome) if self.part else self.outcome
+        return [None if self.kept else outcome, self.lent]
 
 
 @dataclass
@@ -60,10 +62,12 @@ class Session:
     changed: set[str] = field(default_factory=set)
     spent: float = 0.0
     lent: dict[int, Callable[..., Any]] = field(default_factory=dict)
+    part: Callable[[Any], Any] | None = None
 
     def request(self, exchange: Exchange | None, bounds: Bounds | None = None, **message: Any) -> Any:
         """Ask the host for something and return its reply. Raises a subclass of AnswerError where that fails."""
         if exchange is not None:
+            exchange.part = self.part
             self.transcript.append(exchange)
         start = time.monotonic()
         try:

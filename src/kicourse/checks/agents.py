@@ -449,10 +449,14 @@ class _Workshop:
         self.noted.append(arguments)
         return self.results[min(len(self.noted), len(self.results)) - 1]
 
-    def call(self, name: str, arguments: str, result: Any = "") -> Any:
-        """Let the answer make a call that would bring `result`; fail unless an outcome came back."""
+    def call(self, name: str, arguments: str, result: Any = "", words: Sequence[str] = ()) -> Any:
+        """Let the answer make a call that would bring `result`; fail unless an outcome came back.
+
+        Of the text of an error the diagnosis looks only at its length, and at which of `words` it says.
+        """
         self.noted, self.results = [], [result]
-        got = self.answer(self.tools, name, arguments)
+        with self.trial.comparing(lambda got: _facts(got, words)):
+            got = self.answer(self.tools, name, arguments)
         self.trial.is_a(got, dict)
         if list(got) not in (["result"], ["error"]):
             message = self.trial.text(
@@ -479,11 +483,12 @@ class _Workshop:
         *,
         calls: int = 0,
         named: str = "",
+        words: Sequence[str] = (),
         message: str = _("This call must end in an error."),
         **values: Any,
     ) -> str:
         """Return the error in which a call ends, after this many calls of the tool; fail if it does not say `named`."""
-        got = self.call(name, arguments, result)
+        got = self.call(name, arguments, result, words or [named])
         if list(got) != ["error"]:
             raise Failed(self.trial.text(message, **values), '{"error": "..."}', show(got))
         error = got["error"]
@@ -500,6 +505,14 @@ class _Workshop:
                 message += " " + self.trial.text(_("Was your text cut off before it?"))
             raise Failed(message, f"... {named} ...", show(error))
         return str(error)
+
+
+def _facts(outcome: Any, words: Sequence[str]) -> Any:
+    """Return an outcome with what counts of its error, if it has one: how an answer words it is its own affair."""
+    if not isinstance(outcome, dict) or type(outcome.get("error")) is not str:
+        return outcome
+    error = outcome["error"]
+    return outcome | {"error": [0 < len(error) <= _LONGEST_ERROR, *(word in error for word in ("Traceback", *words))]}
 
 
 def _json(value: Any) -> str:
@@ -556,7 +569,7 @@ def refuses_nonsense(trial: Trial, answer: Handle) -> None:
     unknown = next(name for name in _TOOLS if name not in known)
     for asked in (unknown, known[0].upper(), "", "x" * 5000):
         for name in known:
-            workshop.require_error(asked, "{}", named=name)
+            workshop.require_error(asked, "{}", named=name, words=known)
     function = workshop.functions[known[0]]
     whole = _json(function.arguments(trial.rng))
     for arguments in (whole[:-1], "", "please", f"[{whole}]", '"x"', "null", "17", f"{whole} {whole}"):
@@ -597,7 +610,7 @@ def catches(trial: Trial, answer: Handle) -> None:
         for named in (kind, text):
             workshop = _Workshop(trial, answer, function)
             try:
-                error = workshop.require_error(function.name, arguments, calls=1, named=named)
+                error = workshop.require_error(function.name, arguments, calls=1, named=named, words=[kind, text])
             except AnswerRaised as raised:
                 if raised.type_names[0] != kind or text not in raised.text:
                     raise
@@ -1239,6 +1252,8 @@ def repeats(trial: Trial, answer: Handle) -> None:
     near = first | {"part": str(first["part"]).lower()}
     otherwise = f'{{ "options": {{"most":3,"near":true}},"part": {_json(first["part"])}}}'.replace("Ø", "\\u00d8")
     rows: list[tuple[Any, ...]] = [(first, first, first), (first, near, otherwise), (cut, cut, cut)]
+    asked = [play.call(name, first), play.call(name, first)]
+    _require_stopped(play.run(answer, *(play.wants(call) for call in (*asked, play.call()))), "repeated", asked)
     for number, (once, between, again) in enumerate(rows):
         asked = [play.call(name, once), play.call(name if number == 1 else other, between), play.call(name, again)]
         played = play.run(answer, *(play.wants(call) for call in (*asked, play.call())), max_steps=4)

@@ -91,6 +91,15 @@ class Trial:
             for exchange in self.session.transcript[start:]:
                 exchange.shown = shown
 
+    @contextmanager
+    def comparing(self, part: Callable[[Any], Any]) -> Iterator[None]:
+        """Let the diagnosis compare no more than `part(outcome)` of what comes back in the block."""
+        before, self.session.part = self.session.part, part
+        try:
+            yield
+        finally:
+            self.session.part = before
+
     def text(self, message: str, **values: Any) -> str:
         """Return `message` in the learner's language with `values` filled in, each shortened."""
         template = translate(self.domain, message)
