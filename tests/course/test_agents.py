@@ -38,7 +38,7 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
         "without_name": "repeats",
         "only_last_step": "repeats",
         "tokens_above": "budgets",
-        "error_swallowed": "server_error",
+        "error_swallowed": "budgets",
         "one_more": "budgets",
         "outcomes_not_recorded": "records",
         "forgotten": "remembers",

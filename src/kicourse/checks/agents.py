@@ -1123,7 +1123,7 @@ def answers_at_once(trial: Trial, answer: Handle) -> None:
 
 @run_agent.criterion(
     _("makes the call, gives the outcome back, and goes on until there is an answer"),
-    points=0.75,
+    points=1,
     why=_("The model remembers nothing. What it asked for and what came of it must stand in the next request, or it "
           "asks again."),
 )  # fmt: skip
@@ -1191,7 +1191,7 @@ def _step(step: Any) -> Any:
 
 
 @run_agent.criterion(
-    _("stops when its steps or its tokens are used up, and makes no further call"),
+    _("stops when its steps or its tokens are used up, makes no further call, and lets a server's error through"),
     points=0.5,
     why=_("A model that looks for something that does not exist looks for ever, and every step sends the whole "
           "dialogue again."),
@@ -1220,6 +1220,22 @@ def budgets(trial: Trial, answer: Handle) -> None:
     played = play.run(answer, Completion(text, usage=play.usage(500)), max_steps=1, max_tokens=100)
     played.require_requests(1)
     played.require_ended("answered", text)
+    _require_error_let_through(trial, answer)
+
+
+def _require_error_let_through(trial: Trial, answer: Handle) -> None:
+    """Fail unless a server's error reaches the caller, in the first step and in a later one."""
+    for turns in (0, 1):
+        play = _Play(trial)
+        replies = [play.wants(play.call()) for _turn in range(turns)]
+        played = play.run(answer, *replies, Failure(503, "busy"))
+        if played.error is not None and len(played.server.requests) <= turns:
+            raise played.error
+        raised = played.error.type_names if played.error else ()
+        if "OpenAIError" not in raised:
+            message = trial.text(_("The server failed at request {number}; its error must reach the caller, who "
+                                   "knows whether to try again."), number=turns + 1)  # fmt: skip
+            raise Failed(message, "InternalServerError", raised[0] if raised else show(played.got))
 
 
 _OVER = {
@@ -1258,26 +1274,6 @@ def repeats(trial: Trial, answer: Handle) -> None:
         asked = [play.call(name, once), play.call(name if number == 1 else other, between), play.call(name, again)]
         played = play.run(answer, *(play.wants(call) for call in (*asked, play.call())), max_steps=4)
         _require_stopped(played, "repeated", asked)
-
-
-@run_agent.criterion(
-    _("lets an error of the server's through to the caller"),
-    points=0.25,
-    why=_("The caller knows whether to try again, or to tell the customer. A run that merely looks stopped hides that "
-          "nobody was there."),
-)  # fmt: skip
-def server_error(trial: Trial, answer: Handle) -> None:
-    for turns in (0, 1):
-        play = _Play(trial)
-        replies = [play.wants(play.call()) for _turn in range(turns)]
-        played = play.run(answer, *replies, Failure(503, "busy"))
-        if played.error is not None and len(played.server.requests) <= turns:
-            raise played.error
-        raised = played.error.type_names if played.error else ()
-        if "OpenAIError" not in raised:
-            message = trial.text(_("The server failed at request {number}; its error must reach the caller."),
-                                 number=turns + 1)  # fmt: skip
-            raise Failed(message, "InternalServerError", raised[0] if raised else show(played.got))
 
 
 @dataclass(frozen=True)
