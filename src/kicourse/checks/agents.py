@@ -615,7 +615,7 @@ def catches(trial: Trial, answer: Handle) -> None:
                 if raised.type_names[0] != kind or text not in raised.text:
                     raise
                 message = trial.text(_("The tool raised an exception, and your code let it through."))
-                line = f"  ← {raised.location.source}" if raised.location else ""
+                line = f"  ← {raised.location.source}" if raised.location and raised.location.source else ""
                 raise Failed(message, f'{{"error": "{kind}: {text}"}}', f"{show(raised)}{line}") from None
             trial.require(
                 "Traceback" not in error,
