@@ -43,7 +43,6 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
         "outcomes_not_recorded": "records",
         "forgotten": "remembers",
         "all_refused": "only_reading",
-        "own_content": "asks_before_writing",
         "confirmed_for_ever": "confirmation_counts_once",
         "unknown_reads": "refuses_unknown",
     }
