@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Models that use tools
 #
-# "How many shaft seals S-17 do we have?" types a technician at Harz Pumpen, standing in a customer's basement. A GPT cannot know: the number stands in the warehouse's database and changes every hour. By the end of this unit the model may ask for it. It chooses a **tool**, your program calls the tool, the model reads the outcome and goes on, until it can answer. A program that works in this way is called an **agent**. You build one from nothing: the tools, the loop, its brakes, and the lock that keeps a stranger's text from giving it orders.
+# "How many shaft seals S-17 do we have?" types a technician at Harz Pumpen, standing in a customer's basement. A GPT cannot know: the number is stored in the warehouse's database and changes every hour. By the end of this unit the model may ask for it. It chooses a **tool**, your program calls the tool, the model reads the outcome and goes on, until it can answer. A program that works in this way is called an **agent**. You build one from nothing: the tools, the loop, its brakes, and the lock that keeps a stranger's text from giving it orders.
 
 # %%
 import kicourse
@@ -43,7 +43,7 @@ reply = client.chat.completions.create(
 print(reply.choices[0].message.content)
 
 # %% [markdown]
-# A number, said with confidence, and made up: the 17 stands in the part's name. Larger models say that they do not know, or make up a better number. What is missing is not wit but a way to look.
+# A number, said with confidence, and made up: the 17 comes from the part's name. Larger models say that they do not know, or make up a better number. What is missing is not intelligence but a way to look.
 #
 # This is the way. The blue boxes are yours, and the arrows in the middle go round as often as the model likes, within limits that you set.
 
@@ -55,9 +55,9 @@ boxes = [
     (1.9, 1, text("all messages,\nand the tools"), plots.BLUE),
     (4.3, 1, text("the model"), plots.GREY),
     (6.4, 1, text("answer"), plots.GREEN),
-    (4.3, 0, text("it wants calls"), plots.ORANGE),
+    (4.3, 0, text("limit reached?"), plots.BLUE),
     (1.9, 0, text("may it? then call,\nand append the outcome"), plots.BLUE),
-    (6.4, 0, text("limit reached:\nstop"), plots.RED),
+    (6.4, 0, text("stop"), plots.RED),
 ]
 for x, y, name, color in boxes:
     style = {"boxstyle": "round,pad=0.5", "facecolor": plots.PAPER, "edgecolor": color, "linewidth": 2}
@@ -68,13 +68,15 @@ for start, end in arrows:
     axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": plots.INK, "linewidth": 1.4})
 axes.text(5.4, 1.06, text("text"), ha="center", fontsize=9)
 axes.text(4.4, 0.5, text("tool calls"), ha="left", va="center", fontsize=9)
+axes.text(5.35, 0.06, text("yes"), ha="center", fontsize=9)
+axes.text(3.3, 0.06, text("no"), ha="center", fontsize=9)
 axes.set_xlim(-0.5, 7.1)
 axes.set_ylim(-0.3, 1.25)
 axes.axis("off")
 plots.show(
     figure,
     alt=text(
-        "A loop: the question goes with all messages and the tools to the model. If the model writes text, that is the answer. If it wants calls, your program decides whether it may, calls, appends the outcomes to the messages and asks the model again; or a limit is reached and it stops."
+        "A loop: the question goes with all messages and the tools to the model. If the model writes text, that is the answer. If it wants calls, your program looks whether a limit is reached, and then stops. If none is, it decides whether each call may be made, calls, appends the outcomes to the messages and asks the model again."
     ),
 )
 
@@ -144,7 +146,7 @@ SERVICE_DESK = (check_stock, read_manual, order_parts, send_technician, track_pa
 TOOLS: dict[str, Callable[..., Any]] = {tool.__name__: tool for tool in SERVICE_DESK}
 
 # %% [markdown]
-# Functions of Python cannot be sent to a server. What is sent is a description in JSON, one for each tool. For `track_parcel` it is
+# Python functions cannot be sent to a server. What is sent is a description in JSON, one for each tool. For `track_parcel` it is
 #
 # ```json
 # {"type": "function",
@@ -189,7 +191,7 @@ print(json.dumps(Work.model_json_schema(), indent=2))
 # * `description`: the docstring up to the line `Args:`, or all of it if there is no such line. How its lines are broken does not matter.
 # * `parameters`: a JSON schema for the arguments. It says the type of each, and for a `Literal` which values there are; it requires exactly the parameters that have no default (a parameter `X | None` without a default is required: null has to be written); it allows no further arguments; and each property has the `description` that `Args:` gives it.
 #
-# The trial's functions have parameters of the types `str`, `int`, `float`, `bool`, `list[str]`, `str | None` and `Literal[...]` of texts, or none at all; in their docstrings each parameter is described in one line.
+# The trial's functions have parameters of the types `str`, `int`, `float`, `bool`, `list[str]`, `str | None` and `Literal[...]` of texts, or none at all; in their docstrings each parameter is described in one line, which may contain further colons.
 
 
 # %% task="tool_schema"
@@ -230,7 +232,7 @@ for offered in ({}, {"tools": schemas}):
     print(f"{reply.usage.prompt_tokens} tokens of prompt: {reply.choices[0].message.content}")
 
 # %% [markdown]
-# Nothing: the prompt has as many tokens as before. There is no magic in `tools`. A server writes them into the prompt, in a form that the model has seen in training, and recognises the form in which such a model asks for a call. SmolLM2-135M never saw either, so the server leaves them out. **Whether a model can use tools is a property of its training**, and it stands in its *model card*, the page on which its makers describe it.
+# Nothing: the prompt has as many tokens as before. There is no magic in `tools`. A server writes them into the prompt, in a form that the model has seen in training, and recognises the form in which such a model asks for a call. SmolLM2-135M never saw either, so the server leaves them out. **Whether a model can use tools is a property of its training**, and its *model card*, the page on which its makers describe it, says so.
 #
 # A model that was trained for it would reply as follows. (These words are ours, not a model's: `ScriptedServer` is a real server on your machine that says what was written down for it. We will use it wherever you should see the same run as we did.)
 
@@ -249,7 +251,7 @@ with ScriptedServer([Completion(tool_calls=wanted)]) as server:
 print(reply.choices[0].message.model_dump_json(indent=2, exclude_none=True))
 
 # %% [markdown]
-# Three things to see. The message has no text: `content` is missing. There may be **several calls** at once, each with an `id`. And `arguments` is a *text* in which JSON should stand: a model wrote it, token by token.
+# Three things to see. The message has no text: `content` is missing. There may be **several calls** at once, each with an `id`. And `arguments` is a *text* that should be JSON: a model wrote it, token by token.
 #
 # ## How well does a model choose?
 #
@@ -344,12 +346,20 @@ for axes, tools in zip(figure.subplots(1, 2), (short, telling), strict=True):
 plots.show(
     figure,
     alt=text(
-        "Two confusion matrices of five tools, a row for the right tool and a column for the chosen one. With short names nearly all requests end in a column that is not theirs. With telling names about twice as many lie on the diagonal, and half of them still do not."
+        "Two confusion matrices of five tools, a row for the right tool and a column for the chosen one. With short names most requests end in the column of the first tool, whichever is theirs. With telling names about twice as many lie on the diagonal, and half of them still do not."
     ),
 )
 
 # %% [markdown]
-# When we ran it: 7 of 30 with the short names, hardly more than guessing, and 14 with the telling ones. **A tool's name is a part of the prompt**, and in this small model it weighs more than the whole description. We tried four more prompts: an example for each tool in the prompt (10 and 13), and names without descriptions (8 and 17 with an example each). One of the six had to be the best, so do not believe the 17.
+# When we ran it: 7 of 30 with the short names, hardly more than guessing, and 14 with the telling ones. The model mostly took the first tool of the list, 20 times and 17 times. **A tool's name is a part of the prompt**, and in this small model it weighs more than the whole description. We tried four more prompts:
+#
+# | in the prompt, beside each name | short names | telling names |
+# | --- | --- | --- |
+# | its description | 7 | 14 |
+# | its description and an example | 10 | 13 |
+# | an example alone | 8 | 17 |
+#
+# One of the six had to be the best, so do not believe the 17.
 #
 # Large models are much better at it and never perfect; with fifty tools that overlap they are wrong again. For every size: **few tools, told apart by name and description**, and **measure the choice** on messages of your own, as you would any other classifier.
 #
@@ -369,9 +379,9 @@ for wrong in ({"part": "S-17"}, {"part": "S-17", "quantity": "many"}, {"part": "
         print(f"\n{error}")
 
 # %% [markdown]
-# And if something is wrong? Suppose that your program raised an exception. Then the conversation would be over, because of a typing error that the model could mend at once. So an error is **data**: it goes back to the model as the outcome of the call, and says what was wrong in few words. You saw a model mend its JSON when it was shown the error; this is the same idea.
+# And if something is wrong? Suppose that your program raised an exception. Then the conversation would be over, because of a slip that the model could correct at once. So an error is **data**: it goes back to the model as the outcome of the call, and says what was wrong in few words. You saw a model repair its JSON when it was shown the error; this is the same idea.
 #
-# Not everything belongs into this outcome:
+# Not everything belongs in this outcome:
 #
 # * **A traceback** does not: pages of text about the inside of your program, which is of no use to the model and of much use to an attacker.
 # * **A megabyte** does not: whatever a tool returns is sent along with *every* further request of the run. Cut it off without a word, and half a list looks like a whole one. So it is refused, and the model can ask for less.
@@ -386,15 +396,15 @@ LONGEST_ERROR = 500
 # %% [markdown]
 # ## Task 2: call a tool
 #
-# Write `call_tool`. It never raises an exception; it returns a dictionary with one entry:
+# Write `call_tool`. Whatever of the following goes wrong, it raises no exception; it returns a dictionary with one entry:
 #
 # * `{"result": ...}` with what the function returned, if all went well.
 # * `{"error": "..."}` if anything did not. The text is not empty, has at most `LONGEST_ERROR` characters and contains no traceback.
 #
 # An error is returned
 #
-# * for a **tool that does not exist**: the text names all tools that do (there are few, their names are short);
-# * for **arguments that are no JSON object**: broken JSON, or JSON of something else, such as a list;
+# * for a **tool that does not exist**: the text names all tools that do (there are few and their names are short, but the one that was asked for may be long);
+# * for **arguments that are not a JSON object**: broken JSON, or JSON of something else, such as a list;
 # * for **wrong arguments**: one is missing, is of another type than its annotation says, or is not known. The text contains the name of one that is wrong, and the function is not called;
 # * if the **function raises** an `Exception`: the text contains the name of its type and its message (as much as there is room for);
 # * if the **result** is more than `LONGEST_RESULT` characters long as JSON text, `json.dumps(result, ensure_ascii=False)`, or if JSON cannot hold it (NaN and infinity included).
@@ -411,7 +421,7 @@ def call_tool(tools: Mapping[str, Callable[..., Any]], name: str, arguments: str
     try:
         given = json.loads(arguments)
         if not isinstance(given, dict):
-            raise TypeError("the arguments are no JSON object")
+            raise TypeError("the arguments are not a JSON object")
         result = validate_call(tools[name])(**given)
         length = len(json.dumps(result, ensure_ascii=False, allow_nan=False))
     except Exception as error:
@@ -439,6 +449,8 @@ for name, arguments in [
     print(f"{name}({arguments})\n    {call_tool(TOOLS, name, arguments)}")
 
 # %% [markdown]
+# `KeyError: 'S-19'` tells a model little. A tool should raise a telling message, such as "there is no part S-19".
+#
 # And now a whole turn with the embedded model, one step at a time: it chooses a tool, fills in the arguments (constrained by the schema that you made), your code calls, and the model says it in words.
 
 # %% tags=["demo"]
@@ -473,7 +485,7 @@ for message in (
     print(f"{message}\n    {name}({arguments})\n    {outcome}\n    {said.choices[0].message.content!r}\n")
 
 # %% [markdown]
-# When we ran it: a visit for a question about stock; an order of the right part in the right quantity, but by express, which nobody wanted and somebody pays for; and a look into the stock for a leak. The sentences at the end have little to do with any of it. Your code did its part each time: nothing crashed, and nothing was called that was not well-formed. **Well-formed is not right**, as valid was not. What an agent may do without asking is the question of the last task.
+# When we ran it: a visit for a question about stock; an order of the right part in the right quantity, but by express delivery, which nobody wanted and somebody pays for; and a stock check for a leak. The sentences at the end have little to do with any of it. Your code did its part each time: nothing crashed, and nothing was called that was not well-formed. **Well-formed is not right**, as a valid record was not in *From text to data*. What an agent may do without asking is the question of the last task.
 #
 # ## The loop
 #
@@ -487,7 +499,7 @@ for message in (
 # {"role": "tool", "tool_call_id": "call_7d2", "content": "{\"result\": 0}"}
 # ```
 #
-# First the model's own message as it came (`reply.choices[0].message` itself may be appended to the list, the client can send it). Then **for each call one message** with the role `tool`, the call's `id` as `tool_call_id`, and the outcome as a JSON text. Providers refuse a request in which an outcome is missing; and under a wrong id the model reads that there are no S-17.
+# First the model's own message as it came (`reply.choices[0].message` itself may be appended to the list, the client can send it). In Python its `tool_calls` is `None` or a list; each call in it has an `.id`, a `.function.name` and the text `.function.arguments`. Then **for each call one message** with the role `tool`, the call's `id` as `tool_call_id`, and the outcome as a JSON text. Providers refuse a request in which an outcome is missing; and under a wrong id the model reads that there are no S-17.
 #
 # ## Three brakes
 #
@@ -537,7 +549,7 @@ class Run:
 #
 # Write `run_agent`. The messages begin with `INSTRUCTIONS` as the system's and the question as the user's. Then, step by step:
 #
-# 1. Send all messages, with `tools=schemas` in every request.
+# 1. Send all messages to `MODEL`, with `tools=schemas` in every request.
 # 2. A reply without calls is the answer, whatever it cost: return it, with `stopped="answered"`.
 # 3. Else look whether the run is over: this was step number `max_steps` (`"steps"`); the tokens of all steps so far, this one included, have reached `max_tokens` (`"tokens"`); or one of the calls was already made in an earlier step of this run, with the same name and the same arguments as data (`"repeated"`). Then return without making any call of this reply. If several of these hold, name any of them. Arguments that are not JSON are the same if their texts are.
 # 4. Else make every call, in order, through `call(name, arguments)`, which is given to your function: `arguments` as the model wrote them, the outcome is a dictionary as from `call_tool`. Append the messages, and go on.
@@ -627,7 +639,7 @@ for number, step in enumerate(run.steps, start=1):
 print(f"stopped: {run.stopped}")
 
 # %% [markdown]
-# The third call was refused by its type, the model mended it, and then it fell asleep at the wheel: the last order is the same as the one before, only written otherwise. Compared as text, it would have been a second bearing.
+# The third call was refused by its type, the model corrected it, and then it fell asleep at the wheel: the last order is the same as the one before, only written differently. Compared as text, it would have been a second bearing.
 #
 # How much was sent? These are the characters of each request of this run, tools included:
 
@@ -658,7 +670,7 @@ plots.show(
 #
 # ## Tools for everyone: MCP
 #
-# Your tools live in this notebook. A colleague's chat program could use them too, if both spoke one language. That language is the **Model Context Protocol**: a *server* offers tools, any *client* asks for the list and calls them. Over **stdio** the client starts the server as a program of its own, and they exchange JSON, a line a message, over its input and output. The package `mcp` does all of it; what a tool looks like you know by now:
+# Your tools live in this notebook. A colleague's chat program could use them too, if both spoke one language. That language is the **Model Context Protocol**: a *server* offers tools, any *client* asks for the list and calls them. Over **stdio** the client starts the server as a program of its own, and they exchange JSON, one message per line, over its input and output. The package `mcp` does all of it; what a tool looks like you know by now:
 
 # %% tags=["demo"]
 import sys
@@ -703,11 +715,15 @@ with tempfile.TemporaryDirectory() as folder:
     await look_around(folder)  # noqa: F704
 
 # %% [markdown]
-# The decorator made the schema from the function, as `tool_schema` does. The arguments were checked, and both mistakes came back as errors, not as exceptions: `call_tool` again. (What an exception says stays inside, unless the tool raises the package's own `ToolError`.) (`async` and `await` mark where a program waits for another one without standing still; *Calls that survive production* explains them. That `await` may stand outside of a function is special to notebooks, and `noqa` tells it to linters. When `async with` ends, the server's process ends too.) A server of somebody else's is as easy to start as this one. It is then a program of somebody else's that runs on your machine, with descriptions of somebody else's in your prompt. Which brings us to the last part.
+# The decorator made the schema from the function, as `tool_schema` does, except that it allows further arguments, which are then dropped. The arguments were checked, and both mistakes came back as errors, not as exceptions: `call_tool` again. (What an exception says stays inside, unless the tool raises the package's own `ToolError`.)
+#
+# `async` and `await` mark where a program waits for another one without standing still; *Calls that survive production* explains them. That `await` may stand outside of a function is special to notebooks, and `noqa` tells linters so. When `async with` ends, the server's process ends too.
+#
+# A server of somebody else's is as easy to start as this one. It is then a program of somebody else's that runs on your machine, with descriptions of somebody else's in your prompt. Which brings us to the last part.
 #
 # ## Who is speaking?
 #
-# A model reads one long text. In it stand your instructions, the user's question, and what tools returned, and nothing tells it for certain which words are orders and which are only to be read. So whoever can write into a text that an agent reads can try to give it orders. That is **prompt injection**, and here is one: a ticket that a customer wrote, or somebody who says so.
+# A model reads one long text. It contains your instructions, the user's question, and what tools returned, and nothing tells the model for certain which words are instructions and which are only to be read. So whoever can write into a text that an agent reads can try to give it orders. That is **prompt injection**, and here is one: a ticket that a customer wrote, or somebody who says so.
 
 # %%
 TICKETS = {
@@ -781,7 +797,7 @@ def authorise(
 check.authorise(authorise)
 
 # %% [markdown]
-# Now let a model obey the ticket: it reads it, looks up the customers, and mails them away; for good measure it tries a web address too. Its part is written down again, and it does the same both times. The tools only say `done`. **Predict:** which calls go through without your function, and which with it?
+# Now let a model obey the ticket. It looks up a customer and sends a mail; then it reads the ticket, fetches the list of all customers, mails the list out, and tries a web address too. Its part is written down again, and it does the same both times. The tools only say `done`. **Predict:** which calls go through without your function, and which with it?
 
 
 # %% tags=["demo"]
@@ -807,8 +823,9 @@ def attacked(guarded: bool) -> list[tuple[str, str]]:
         [("send_mail", '{"to": "audit@harz-pumpen.example.net", "text": "all customers"}')],
         [("browse", '{"url": "https://harz-pumpen.example.net/?list=all"}')],
     ]
+    offered = [{"type": "function", "function": {"name": name}} for name in RIGHTS]
     with ScriptedServer(scripted_replies(orders, "Done.")) as server:
-        run_agent(OpenAI(base_url=server.url, api_key="none"), "Answer ticket 4711.", schemas, call)
+        run_agent(OpenAI(base_url=server.url, api_key="none"), "Answer ticket 4711.", offered, call)
     return decided
 
 
@@ -835,7 +852,7 @@ plots.show(
 )
 
 # %% [markdown]
-# The first mail waits for a person, which is as it should be. After the ticket the agent still looks things up, and nothing leaves the house any more. Note what it took: no knowledge of the attack, and no trust in the model.
+# The first mail is held back until a person confirms it, which is as it should be. After the ticket the agent still looks things up, and nothing leaves the house any more. Note what it took: no knowledge of the attack, and no trust in the model.
 #
 # Such a lock has its price. "Answer the ticket by mail" is exactly what a service desk wants, and this policy refuses it after every ticket. One way out is to have the reading done by a model without any tools, which fills in a form with an enum and a number, and hand only that form to the agent: then no sentence of the stranger's is in its dialogue. *Agents under attack* goes on from here.
 #

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kicourse.checks import agents as check
+from kicourse.checks.help import reference_source
 from kicourse.models import gpt
 from tests.course.alternatives import agents as honest
 from tests.course.demonstrations import demonstrated
@@ -23,15 +24,21 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
         "defaults_required": "requires",
         "literal_lost": "says_types",
         "whole_docstring": "describes",
+        "cut_at_colon": "describes",
         "further_allowed": "forbids_further",
         "not_validated": "refuses_arguments",
         "type_missing": "catches",
         "tools_not_named": "refuses_nonsense",
         "any_length": "bounds_results",
+        "measured_as_str": "bounds_results",
         "first_id": "parallel",
         "first_only": "parallel",
         "message_omitted": "goes_on",
         "compared_as_text": "repeats",
+        "without_name": "repeats",
+        "only_last_step": "repeats",
+        "tokens_above": "budgets",
+        "error_swallowed": "budgets",
         "one_more": "budgets",
         "outcomes_not_recorded": "records",
         "forgotten": "remembers",
@@ -117,6 +124,78 @@ def test_a_call_with_its_arguments_swapped_is_none() -> None:
 
     verdict = check.run_agent.run(swapped)
     assert "goes_on" in failed(verdict)
+
+
+@pytest.mark.parametrize(
+    ("task", "before", "after", "diagnosis"),
+    [
+        ("run_agent", "json.dumps(json.loads(wanted.arguments), sort_keys=True)", "wanted.arguments", "as text"),
+        ("run_agent", "made |= keys", "made = keys", "with the step before alone"),
+        ("run_agent", "return wanted.name, json.dumps", 'return "", json.dumps', "without the tool's name"),
+        ("run_agent", ">= max_tokens", "> max_tokens", "reached is enough"),
+        ("run_agent", "sum(step.tokens for step in steps)", "tokens", "only the last reply's tokens"),
+        ("run_agent", "json.dumps(record.outcome, ensure_ascii=False)", "str(record.outcome)", "Python's `str()`"),
+        ("run_agent", 'return Run(None, "repeated", steps)', "pass", "repeats that are not noticed"),
+        ("call_tool", "length > LONGEST_RESULT", "len(str(result)) > LONGEST_RESULT", "the length of `str(result)`"),
+        ("call_tool", "{type(error).__name__}: {error}", "It broke: {error}", "without its type"),
+        ("call_tool", "There are only these tools: {', '.join(tools)}", "unknown: {name}", "the ones that there are"),
+    ],
+)
+def test_a_mistake_in_the_learners_own_words_is_named(task: str, before: str, after: str, diagnosis: str) -> None:
+    """Whatever the learner tells the model, and however the JSON is written."""
+    verdict = getattr(check, task).run(changed(task, before, after))
+    assert verdict.points < verdict.max_points
+    assert diagnosis in verdict.diagnosis
+    assert "results of any length" not in verdict.diagnosis
+
+
+def changed(task: str, before: str, after: str) -> Any:
+    """Build the unit's own solution with one change."""
+    source = reference_source("agents", task, "en")
+    assert source.count(before) == 1
+    namespace: dict[str, Any] = {"INSTRUCTIONS": "You are the service desk.", "MODEL": gpt.MODEL}
+    namespace |= {"LONGEST_RESULT": 2000, "LONGEST_ERROR": 500}
+    names = (
+        "from dataclasses import dataclass\nfrom pydantic import *\nfrom collections.abc import *\nfrom typing import *"
+    )
+    names += "\nimport json, inspect\nfrom openai import OpenAI"
+    exec(names, namespace)
+    namespace |= {"Run": check._Run, "Step": check._Step, "ToolRecord": check._ToolRecord}
+    exec(source.replace(before, after), namespace)
+    return namespace[task]
+
+
+def test_a_verdict_shows_what_the_model_asked_for() -> None:
+    verdict = check.run_agent.run(changed("run_agent", "sort_keys=True", "sort_keys=False"))
+    [result] = [result for result in verdict.criteria if result.status == "failed"]
+    assert "1: " in result.tried
+    assert "usage.total_tokens" in result.tried
+    assert "<make>" not in result.tried
+    assert "after request 3, whose call is the same" in result.message
+    assert result.expected == "3, stopped='repeated'"
+
+
+def test_an_outcome_that_is_not_json_is_told_from_one_that_is_missing() -> None:
+    wrong = changed("run_agent", "json.dumps(record.outcome, ensure_ascii=False)", "str(record.outcome)")
+    [result] = [result for result in check.run_agent.run(wrong).criteria if result.status == "failed"]
+    assert "not the outcome as JSON text" in result.message
+    assert result.got.startswith("{'result': ")
+    assert result.expected.startswith('{"result": ')
+
+
+def test_a_tools_exception_is_told_from_one_of_the_learners() -> None:
+    wrong = changed(
+        "call_tool", "except Exception as error:", "except (ValidationError, TypeError, ValueError) as error:"
+    )
+    [result] = [result for result in check.call_tool.run(wrong).criteria if result.status == "failed"]
+    assert "The tool raised an exception" in result.message
+    assert "KeyError: " in result.got
+
+
+def test_a_schema_is_shown_with_the_function_it_was_asked_for() -> None:
+    [result, *_rest] = check.tool_schema.run(lambda function: dict[str, Any]()["kind"]).criteria
+    assert "def " in result.tried
+    assert "Args:" in result.tried
 
 
 @pytest.mark.long

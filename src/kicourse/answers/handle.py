@@ -32,7 +32,8 @@ class Exchange:
     """One thing asked of an answer and what came back, kept for messages and for the diagnosis.
 
     Of an object that stayed on the answer's side (`kept`) the outcome is the name of its type. What is asked of helper
-    code beside the answer (`helper`) means nothing to a learner.
+    code beside the answer (`helper`) means nothing to a learner. `shown` is how messages write what was asked, where
+    the call itself would say little; `part` takes out of an outcome what counts, where the rest is a matter of taste.
     """
 
     call: str
@@ -41,11 +42,14 @@ class Exchange:
     kept: bool = False
     helper: bool = False
     lent: list[Any] = field(default_factory=list)
+    shown: str = ""
+    part: Callable[[Any], Any] | None = None
 
     @property
     def behaviour(self) -> list[Any]:
         """What the answer did: what a class is called, or whether an iterator is a generator, is no part of it."""
-        return [None if self.kept else self.outcome, self.lent]
+        outcome = self.part(self.outcome) if self.part else self.outcome
+        return [None if self.kept else outcome, self.lent]
 
 
 @dataclass
@@ -58,10 +62,12 @@ class Session:
     changed: set[str] = field(default_factory=set)
     spent: float = 0.0
     lent: dict[int, Callable[..., Any]] = field(default_factory=dict)
+    part: Callable[[Any], Any] | None = None
 
     def request(self, exchange: Exchange | None, bounds: Bounds | None = None, **message: Any) -> Any:
         """Ask the host for something and return its reply. Raises a subclass of AnswerError where that fails."""
         if exchange is not None:
+            exchange.part = self.part
             self.transcript.append(exchange)
         start = time.monotonic()
         try:

@@ -93,9 +93,12 @@ def spoil(reply: Any) -> None:
 
 @probe
 def function(_answer: Any, name: str, source: str, **given: Any) -> Any:
-    """Build the function `name` from its source, as a notebook would define it; it may use the names in `given`."""
+    """Build the function `name` from its source, as a notebook would define it; it may use the names in `given`.
+
+    Its lines are not the learner's: what they raise is shown where the learner's code called it.
+    """
     namespace = {"__name__": "__main__", **given}
-    exec(compile(source, f"<{name}>", "exec"), namespace)
+    exec(compile(source, f"<string: {name}>", "exec"), namespace)
     return namespace[name]
 
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from kicourse.answers import AnswerRefused
 from kicourse.checks import AnswerRaised, Check, Failed, Handle, Record, Trial, _, chats, json_schema
-from kicourse.checks.scripted_server import Completion, ScriptedServer, ToolCall
+from kicourse.checks.scripted_server import Completion, Failure, Reply, ScriptedServer, ToolCall
 from kicourse.checks.show import show
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class _Function:
         return f"def {self.name}({', '.join(map(str, self.parameters))})"
 
     @property
-    def source(self) -> str:
+    def described(self) -> str:
+        """Signature and docstring."""
         told = [f"        {parameter.name}: {parameter.told}" for parameter in self.parameters]
         arguments = ["", "    Args:", *told] if told else []
         lines = [
@@ -61,8 +63,11 @@ class _Function:
             *(f"    {line}".rstrip() for line in self.description[1:]),
             *arguments,
         ]
-        docstring = "\n".join([*lines, '    """'])
-        return f"from typing import Literal\n\n\n{self.signature} -> object:\n{docstring}\n    {self.body}\n"
+        return "\n".join([f"{self.signature} -> object:", *lines, '    """'])
+
+    @property
+    def source(self) -> str:
+        return f"from typing import Literal\n\n\n{self.described}\n    {self.body}\n"
 
     def arguments(self, rng: "np.random.Generator", *, without: Sequence[str] = ()) -> dict[str, Any]:
         """Return arguments that fit."""
@@ -121,21 +126,21 @@ tool_schema = Check(
     "tool_schema",
     title=_("A function as a tool"),
     hints=(
-        _("All that the model has to know stands in the function already: its name, its docstring, its parameters. "
+        _("All that the model has to know is in the function already: its name, its docstring, its parameters. "
           "Which part of the schema comes from which?"),
         _("`inspect.signature(function).parameters` has the parameters with annotation and default, and "
           "`inspect.getdoc(function)` the docstring without its indentation. Split that at `Args:`. A pydantic model "
           "made with `create_model` writes the schema of the parameters for you."),
         _("For each parameter `fields[name] = (parameter.annotation, Field(description=...))`, and with a default "
-          "`Field(default=parameter.default, description=...)`; then `create_model(function.__name__, "
-          "__config__=ConfigDict(extra=\"forbid\"), **fields).model_json_schema()`."),
+          "`Field(default=parameter.default, description=...)`. Then go on as the example did with `Work`."),
     ),
 )  # fmt: skip
 
 
 def _schema(trial: Trial, answer: Handle, function: _Function) -> dict[str, Any]:
     """Return the inner part of the tool's schema; fail with words if it is not shaped like one."""
-    got = answer(function.built(answer))
+    with trial.trying(f"tool_schema({function.name})\n\n{function.described}"):
+        got = answer(function.built(answer))
     trial.is_a(got, dict)
     inner = got.get("function")
     if got.get("type") != "function" or not isinstance(inner, dict):
@@ -238,8 +243,11 @@ def requires(trial: Trial, answer: Handle) -> None:
     why=_("A description beside its parameter is read together with it, and nothing has to be said twice."),
 )
 def describes(trial: Trial, answer: Handle) -> None:
-    for kinds in (("str", "Literal", "int?"), ("bool",)):
+    rows = (("str", "Literal", "int?"), ""), (("bool",), f": {chats.sentence(trial.rng, words=1)}")
+    for kinds, further in rows:
         function = _draw_function(trial.rng, *kinds, lines=3)
+        parameters = [replace(one, told=f"{one.told}{further}") for one in function.parameters]
+        function = replace(function, parameters=parameters)
         inner = _schema(trial, answer, function)
         wanted = " ".join(" ".join(function.description).split())
         told = " ".join(str(inner.get("description")).split())
@@ -380,6 +388,15 @@ def not_described(function: Any) -> Any:
     return _describing(function, _changing(change))
 
 
+@tool_schema.misconception(_("the description of a parameter cut off at a colon of its own"))
+def cut_at_colon(function: Any) -> Any:
+    def change(_inner: dict[str, Any], schema: dict[str, Any]) -> None:
+        for stands in schema["properties"].values():
+            stands["description"] = str(stands["description"]).partition(":")[0]
+
+    return _describing(function, _changing(change))
+
+
 @tool_schema.misconception(_("a schema that allows further arguments: `additionalProperties` is missing"))
 def further_allowed(function: Any) -> Any:
     return _describing(function, _changing(lambda _inner, schema: schema.pop("additionalProperties", None)))
@@ -404,9 +421,10 @@ call_tool = Check(
     hints=(
         _("Name and arguments were written by a model. Go through them word by word: what can be wrong, and who should "
           "learn of it?"),
-        _("One `try` around everything that can go wrong: the name, `json.loads`, the arguments, the call, "
-          "`json.dumps` of the result. pydantic's `validate_call(function)` returns a function that checks its "
-          "arguments first. Measure the result's JSON text before you return the result."),
+        _("First look whether the name is in `tools`; then one `try` around everything else that can go wrong: "
+          "`json.loads`, the arguments, the call, `json.dumps` of the result. pydantic's `validate_call(function)` "
+          "returns a function that checks its arguments first. Measure the result's JSON text before you return the "
+          "result."),
         _("`result = validate_call(tools[name])(**given)`, `text = json.dumps(result, ensure_ascii=False, "
           "allow_nan=False)`; `except Exception as error: return {\"error\": f\"{type(error).__name__}: "
           "{error}\"[:LONGEST_ERROR]}`."),
@@ -431,10 +449,14 @@ class _Workshop:
         self.noted.append(arguments)
         return self.results[min(len(self.noted), len(self.results)) - 1]
 
-    def call(self, name: str, arguments: str, result: Any = "") -> Any:
-        """Let the answer make a call that would bring `result`; fail unless an outcome came back."""
+    def call(self, name: str, arguments: str, result: Any = "", words: Sequence[str] = ()) -> Any:
+        """Let the answer make a call that would bring `result`; fail unless an outcome came back.
+
+        Of the text of an error the diagnosis looks only at its length, and at which of `words` it says.
+        """
         self.noted, self.results = [], [result]
-        got = self.answer(self.tools, name, arguments)
+        with self.trial.comparing(lambda got: _facts(got, words)):
+            got = self.answer(self.tools, name, arguments)
         self.trial.is_a(got, dict)
         if list(got) not in (["result"], ["error"]):
             message = self.trial.text(
@@ -453,12 +475,22 @@ class _Workshop:
         self.trial.equal(self.noted, [dict(noted)], _("The tool was not called once, with exactly these arguments."))
         self.trial.equal(got, {"result": result}, _("That is not what the tool returned."))
 
-    def require_error(self, name: str, arguments: str, result: Any = "", *, calls: int = 0, named: str = "") -> str:
+    def require_error(
+        self,
+        name: str,
+        arguments: str,
+        result: Any = "",
+        *,
+        calls: int = 0,
+        named: str = "",
+        words: Sequence[str] = (),
+        message: str = _("This call must end in an error."),
+        **values: Any,
+    ) -> str:
         """Return the error in which a call ends, after this many calls of the tool; fail if it does not say `named`."""
-        got = self.call(name, arguments, result)
+        got = self.call(name, arguments, result, words or [named])
         if list(got) != ["error"]:
-            message = self.trial.text(_("This call must end in an error."))
-            raise Failed(message, '{"error": "..."}', show(got))
+            raise Failed(self.trial.text(message, **values), '{"error": "..."}', show(got))
         error = got["error"]
         self.trial.is_a(error, str)
         self.trial.require(
@@ -469,8 +501,18 @@ class _Workshop:
         )
         if named not in error:
             message = self.trial.text(_("The error does not say `{named}`, which would help the model."), named=named)
+            if len(error) >= _LONGEST_ERROR:
+                message += " " + self.trial.text(_("Was your text cut off before it?"))
             raise Failed(message, f"... {named} ...", show(error))
         return str(error)
+
+
+def _facts(outcome: Any, words: Sequence[str]) -> Any:
+    """Return an outcome with what counts of its error, if it has one: how an answer words it is its own affair."""
+    if not isinstance(outcome, dict) or type(outcome.get("error")) is not str:
+        return outcome
+    error = outcome["error"]
+    return outcome | {"error": [0 < len(error) <= _LONGEST_ERROR, *(word in error for word in ("Traceback", *words))]}
 
 
 def _json(value: Any) -> str:
@@ -516,7 +558,7 @@ def calls(trial: Trial, answer: Handle) -> None:
 
 
 @call_tool.criterion(
-    _("an unknown tool, or arguments that are no JSON object, become an error"),
+    _("an unknown tool, or arguments that are not a JSON object, become an error"),
     points=0.5,
     why=_("Models invent tools and break off in the middle of an object. Told so, they do better in the next turn; an "
           "exception would end the conversation."),
@@ -527,7 +569,7 @@ def refuses_nonsense(trial: Trial, answer: Handle) -> None:
     unknown = next(name for name in _TOOLS if name not in known)
     for asked in (unknown, known[0].upper(), "", "x" * 5000):
         for name in known:
-            workshop.require_error(asked, "{}", named=name)
+            workshop.require_error(asked, "{}", named=name, words=known)
     function = workshop.functions[known[0]]
     whole = _json(function.arguments(trial.rng))
     for arguments in (whole[:-1], "", "please", f"[{whole}]", '"x"', "null", "17", f"{whole} {whole}"):
@@ -566,7 +608,15 @@ def catches(trial: Trial, answer: Handle) -> None:
         function = replace(_draw_tool(trial.rng, "str"), body=f"note(); raise {kind}({text!r})")
         arguments = _json(function.arguments(trial.rng))
         for named in (kind, text):
-            error = _Workshop(trial, answer, function).require_error(function.name, arguments, calls=1, named=named)
+            workshop = _Workshop(trial, answer, function)
+            try:
+                error = workshop.require_error(function.name, arguments, calls=1, named=named, words=[kind, text])
+            except AnswerRaised as raised:
+                if raised.type_names[0] != kind or text not in raised.text:
+                    raise
+                message = trial.text(_("The tool raised an exception, and your code let it through."))
+                line = f"  ← {raised.location.source}" if raised.location and raised.location.source else ""
+                raise Failed(message, f'{{"error": "{kind}: {text}"}}', f"{show(raised)}{line}") from None
             trial.require(
                 "Traceback" not in error,
                 _("A traceback is no use to the model, and shows it your program from the inside."),
@@ -578,7 +628,7 @@ def catches(trial: Trial, answer: Handle) -> None:
     _("results that are too long, or that JSON cannot hold, become a short error"),
     points=0.5,
     why=_("All that comes back is sent with every further request, and paid for each time; and half of a result looks "
-          "like a whole one. What is no JSON breaks the next request."),
+          "like a whole one. What is not JSON breaks the next request."),
 )  # fmt: skip
 def bounds_results(trial: Trial, answer: Handle) -> None:
     workshop = _draw_workshop(trial, answer, ("str",))
@@ -587,9 +637,30 @@ def bounds_results(trial: Trial, answer: Handle) -> None:
     fits = "ü" * (_LONGEST_RESULT - 2)  # and two quotation marks
     for result in (fits, ["x" * 46] * 40):  # each item is 50 characters long: 46, two quotes, a comma, a space
         workshop.require_result(name, arguments, result, arguments)
-    unfit: list[Any] = [f"{fits}ü", "🙂" * 100_000, ["x" * 46] * 41, math.nan, [math.inf], {"of": -math.inf}]
+    # A really long one comes first: so the diagnosis can tell no limit from one that is measured wrongly.
+    for result in ("🙂" * 100_000, f"{fits}ü", ["x" * 46] * 41):
+        error = workshop.require_error(
+            name,
+            _json(arguments),
+            result,
+            calls=1,
+            message=_("The result has {count} characters as JSON text, and {most} are the most: this call must end in "
+                      "an error."),
+            count=len(_json(result)),
+            most=_LONGEST_RESULT,
+        )  # fmt: skip
+        _require_short(trial, error)
+    unfit: list[Any] = [math.nan, [math.inf], {"of": -math.inf}]
     for result in unfit:
-        _require_short(trial, workshop.require_error(name, _json(arguments), result, calls=1))
+        try:
+            error = workshop.require_error(name, _json(arguments), result, calls=1)
+        except AnswerRefused as refused:
+            message = trial.text(
+                _("JSON cannot hold this result: {result}. `json.dumps` says so if it is told `allow_nan=False`."),
+                result=show(result),
+            )
+            raise Failed(message, '{"error": "..."}', refused.found) from None
+        _require_short(trial, error)
     for body in ("return {note()}", "return note", "return b'x'", "note(); raise ValueError('ß' * 1_000_000)"):
         odd = _Workshop(trial, answer, replace(function, body=body))
         _require_short(trial, odd.require_error(name, _json(arguments), calls=int("()" in body)))
@@ -628,6 +699,7 @@ def _calling(
     ascii_only: bool = False,
     allow_nan: bool = False,
     most: float = _LONGEST_RESULT,
+    measured: Callable[[Any, str], int] = lambda _result, text: len(text),
     too_long: Callable[[str], dict[str, Any]] | None = None,
     longest_error: int | None = _LONGEST_ERROR,
 ) -> dict[str, Any]:
@@ -644,7 +716,7 @@ def _calling(
         text = json.dumps(result, ensure_ascii=ascii_only, allow_nan=allow_nan)
     except Exception as error:
         return {"error": say(error)[:longest_error]}
-    if len(text) <= most:
+    if measured(result, text) <= most:
         return {"result": result}
     return too_long(text) if too_long else {"error": f"a result of {len(text):,} characters: ask for less"}
 
@@ -705,6 +777,11 @@ def any_length(tools: Any, name: str, arguments: str) -> Any:
     return _calling(tools, name, arguments, most=math.inf)
 
 
+@call_tool.misconception(_("the length of `str(result)`, not of its JSON text, compared with the limit"))
+def measured_as_str(tools: Any, name: str, arguments: str) -> Any:
+    return _calling(tools, name, arguments, measured=lambda result, _text: len(str(result)))
+
+
 @call_tool.misconception(_("a long result cut off without a word: half of it looks like the whole"))
 def cut_off(tools: Any, name: str, arguments: str) -> Any:
     return _calling(tools, name, arguments, too_long=lambda text: {"result": text[:_LONGEST_RESULT]})
@@ -747,7 +824,7 @@ def raises(tools: Any, name: str, arguments: str) -> Any:
 _REFUSED_ANYWAY = "`**` refuses what is no mapping with a TypeError of its own; this one only says it more kindly"
 
 call_tool.equivalent("if not isinstance(given, dict):", "if False:", reason=_REFUSED_ANYWAY)
-call_tool.equivalent('raise TypeError("the arguments are no JSON object")', "pass", reason=_REFUSED_ANYWAY)
+call_tool.equivalent('raise TypeError("the arguments are not a JSON object")', "pass", reason=_REFUSED_ANYWAY)
 call_tool.equivalent(
     'return {"error": f"{type(error).__name__}: {error}"[:LONGEST_ERROR]}',
     'return {"error": f"{type(error).__name__}: {error}"[:LONGEST_ERROR - 1]}',
@@ -766,11 +843,13 @@ run_agent = Check(
           "asked for the second time?"),
         _("A loop: ask; no tool calls, then return the answer; is it over (steps, tokens, repeated), then stop; else "
           "append the model's message as it came, and for each of its calls one message with the role `tool`, its "
-          "`tool_call_id`, and the outcome as JSON. For repeats keep a set of what was called: parse the arguments "
-          "and write them again with `sort_keys=True`."),
+          "`tool_call_id`, and the outcome as JSON. For repeats keep a set of what was called: the name, and the "
+          "arguments parsed and written again with `sort_keys=True`."),
         _("`messages.append(message)`, then `for wanted in message.tool_calls: outcome = call(wanted.function.name, "
           "wanted.function.arguments)` and `messages.append({\"role\": \"tool\", \"tool_call_id\": wanted.id, "
-          "\"content\": json.dumps(outcome)})`."),
+          "\"content\": json.dumps(outcome)})`. Before that the brakes: `len(steps) >= max_steps`; "
+          "`sum(step.tokens for step in steps) >= max_tokens`; is one of this reply's calls in the set of the earlier "
+          "steps? Only then add them to it."),
     ),
 )  # fmt: skip
 
@@ -818,20 +897,48 @@ class _Play:
         self.made.append((name, arguments))
         return self.outcome(len(self.made) - 1)
 
-    def run(self, answer: Handle, *replies: Completion, **limits: int) -> "_Played":
+    def run(self, answer: Handle, *replies: Reply, **limits: int) -> "_Played":
         """Let the answer work on the question while the model gives these replies."""
         self.made = []
-        server = self.trial.server(replies)
+        server = self.trial.resources.enter_context(ScriptedServer(replies))
+        self.trial.resources.callback(lambda: self.trial.observe(_observed(server, self.schemas)))
         client = answer.build("openai_client", base_url=server.url)
         got, error = None, None
-        try:
-            got = answer(client, self.question, self.schemas, self.make, **limits)
-        except AnswerRaised as raised:
-            error = raised
+        with self.trial.trying(self.shown(replies, limits)):
+            try:
+                got = answer(client, self.question, self.schemas, self.make, **limits)
+            except AnswerRaised as raised:
+                error = raised
         self.trial.require(
             server.requests, _("No request arrived. Send it through the client that your code is given.")
         )
         return _Played(self, got, error, server)
+
+    def shown(self, replies: Sequence[Reply], limits: Mapping[str, int]) -> str:
+        """Return what is tried, as a verdict shows it: the call, and what the model replies to each request."""
+        given = ", ".join(("client", repr(self.question), "schemas", "call", *(f"{k}={v}" for k, v in limits.items())))
+        said = [f"{number}: {_reply(reply)}" for number, reply in enumerate(replies, start=1)]
+        return chats.short("\n".join([f"run_agent({given})", self.trial.text(_("The model replies:")), *said]), 1500)
+
+
+def _reply(reply: Reply) -> str:
+    """Return a reply in one line for a verdict."""
+    if not isinstance(reply, Completion):
+        return str(getattr(reply, "status", ""))
+    calls = [f"{call['function']['name']}({call['function']['arguments']})" for call in reply.tool_calls]
+    tokens = reply.usage["total_tokens"] if reply.usage else None
+    return f"{' '.join(calls) or show(''.join(reply.pieces))}  [usage.total_tokens: {tokens}]"
+
+
+def _observed(server: ScriptedServer, schemas: list[Any]) -> list[Any]:
+    """Return what a server was asked, without matters of taste: the instructions, and how JSON is written."""
+    asked = []
+    for request in server.requests:
+        messages = (request.body or {}).get("messages")
+        said = [_message(message) for message in messages] if isinstance(messages, list) else []
+        tools = (request.body or {}).get("tools") == schemas
+        asked.append([tools, [("system",) if one[0] == "system" else one for one in _by_id(said)]])
+    return asked
 
 
 def _offered(name: str, description: str) -> dict[str, Any]:
@@ -854,11 +961,14 @@ class _Played:
     def trial(self) -> Trial:
         return self.play.trial
 
-    def require_requests(self, count: int, message: str = _("Your code sent {sent} requests.")) -> None:
+    def require_requests(
+        self, count: int, message: str = _("Your code sent {sent} requests."), expected: str = ""
+    ) -> None:
         sent = len(self.server.requests)
         if self.error is not None and sent <= count:
             raise self.error
-        self.trial.require(sent == count, message, sent=sent, expected=str(count))
+        if sent != count:
+            raise Failed(self.trial.text(message, sent=sent, count=count), expected or str(count), str(sent))
 
     def require_made(self, *calls: ToolCall) -> None:
         """Fail unless exactly these calls were made, in their order."""
@@ -911,6 +1021,7 @@ class _Played:
             expected="system: INSTRUCTIONS",
         )
         if list(_by_id(got[1:])) != list(_by_id(wanted)):
+            self.require_json(got, wanted)
             message = self.trial.text(
                 _("Request {number} does not hold the dialogue so far: the question, then for each step the model's "
                   "message with its calls, and for each call one message with its outcome."),
@@ -918,12 +1029,20 @@ class _Played:
             )  # fmt: skip
             raise Failed(message, _dialogue(wanted), _dialogue(got[1:]))
 
+    def require_json(self, got: Sequence[tuple[Any, ...]], wanted: Sequence[tuple[Any, ...]]) -> None:
+        """Fail if an outcome stands under the id of its call, but not as JSON."""
+        outcomes = {row[1]: row[2] for row in wanted if row[0] == "tool"}
+        for role, *parts in got:
+            if role == "tool" and isinstance(parts[1], str) and parts[0] in outcomes:
+                message = self.trial.text(_("The content of this message is not the outcome as JSON text."))
+                raise Failed(message, _json(outcomes[parts[0]]), chats.short(parts[1]))
+
     def require_outcomes(self, number: int, *calls: ToolCall) -> None:
         """Fail unless a request holds the outcome of each of these calls, under its id; how it is written is free."""
         import json
 
         told = {str(message.get("tool_call_id")): chats.message(message)[1] for message in self.messages(number)
-                if isinstance(message, dict)}  # fmt: skip
+                if isinstance(message, dict) and message.get("role") == "tool"}  # fmt: skip
         for place, call in enumerate(calls):
             [outcome] = self.play.outcome(place).values()
             said = told.get(call.id, "")
@@ -975,7 +1094,14 @@ def _dialogue(messages: Sequence[tuple[Any, ...]]) -> str:
     """Return messages in one line for a verdict."""
     lines = []
     for role, *parts in messages:
-        told = [f"{part[0]} {part[1]}({part[2]})" if isinstance(part, tuple) else str(part) for part in parts]
+        told = [
+            f"{part[0]} {part[1]}({part[2]})"
+            if isinstance(part, tuple)
+            else part
+            if isinstance(part, str)
+            else _json(part)
+            for part in parts
+        ]
         lines.append(f"{role}: {chats.short(' '.join(told), 150)}")
     return chats.short(" · ".join(lines), 700)
 
@@ -1051,7 +1177,7 @@ def _require_steps(played: _Played, wanted: list[tuple[int, list[Any]]]) -> None
     """Fail unless the steps are recorded: tokens, and of each call its name, its arguments and its outcome."""
     steps = played.field("steps")
     got = [_step(step) for step in steps] if isinstance(steps, list | tuple) else steps
-    played.trial.equal(got, wanted, _("The steps of this run are recorded otherwise (tokens, calls)."))
+    played.trial.equal(got, wanted, _("The steps of this run have to be recorded differently (tokens, calls)."))
 
 
 def _step(step: Any) -> Any:
@@ -1065,7 +1191,7 @@ def _step(step: Any) -> Any:
 
 
 @run_agent.criterion(
-    _("stops when its steps or its tokens are used up, and makes no further call"),
+    _("stops when its steps or its tokens are used up, makes no further call, and lets a server's error through"),
     points=0.5,
     why=_("A model that looks for something that does not exist looks for ever, and every step sends the whole "
           "dialogue again."),
@@ -1094,11 +1220,36 @@ def budgets(trial: Trial, answer: Handle) -> None:
     played = play.run(answer, Completion(text, usage=play.usage(500)), max_steps=1, max_tokens=100)
     played.require_requests(1)
     played.require_ended("answered", text)
+    _require_error_let_through(trial, answer)
+
+
+def _require_error_let_through(trial: Trial, answer: Handle) -> None:
+    """Fail unless a server's error reaches the caller, in the first step and in a later one."""
+    for turns in (0, 1):
+        play = _Play(trial)
+        replies = [play.wants(play.call()) for _turn in range(turns)]
+        played = play.run(answer, *replies, Failure(503, "busy"))
+        if played.error is not None and len(played.server.requests) <= turns:
+            raise played.error
+        raised = played.error.type_names if played.error else ()
+        if "OpenAIError" not in raised:
+            message = trial.text(_("The server failed at request {number}; its error must reach the caller, who "
+                                   "knows whether to try again."), number=turns + 1)  # fmt: skip
+            raise Failed(message, "InternalServerError", raised[0] if raised else show(played.got))
+
+
+_OVER = {
+    "steps": _("This run is over after request {count}, which is step number `max_steps`. Your code sent {sent}."),
+    "tokens": _("This run is over after request {count}, when the tokens of all steps so far have reached "
+                "`max_tokens`. Your code sent {sent}."),
+    "repeated": _("This run is over after request {count}, whose call is the same as that of request 1. Your code sent "
+                  "{sent}."),
+}  # fmt: skip
 
 
 def _require_stopped(played: _Played, reason: str, wanted: Sequence[ToolCall]) -> None:
     """Fail unless the run ended with the last of these calls, which was not made."""
-    played.require_requests(len(wanted), _("Here it is over after fewer or more requests; your code sent {sent}."))
+    played.require_requests(len(wanted), _OVER[reason], expected=f"{len(wanted)}, stopped={reason!r}")
     played.require_made(*wanted[:-1])
     played.require_ended(reason, None)
 
@@ -1117,6 +1268,8 @@ def repeats(trial: Trial, answer: Handle) -> None:
     near = first | {"part": str(first["part"]).lower()}
     otherwise = f'{{ "options": {{"most":3,"near":true}},"part": {_json(first["part"])}}}'.replace("Ø", "\\u00d8")
     rows: list[tuple[Any, ...]] = [(first, first, first), (first, near, otherwise), (cut, cut, cut)]
+    asked = [play.call(name, first), play.call(name, first)]
+    _require_stopped(play.run(answer, *(play.wants(call) for call in (*asked, play.call()))), "repeated", asked)
     for number, (once, between, again) in enumerate(rows):
         asked = [play.call(name, once), play.call(name if number == 1 else other, between), play.call(name, again)]
         played = play.run(answer, *(play.wants(call) for call in (*asked, play.call())), max_steps=4)
@@ -1179,8 +1332,11 @@ class _Agent:
     total: Callable[[list[int]], int] = sum
     key: Callable[[str, str], Any] = _as_data
     late: int = 0  # by how many steps the limit is missed
+    above: int = 0  # by how many tokens
     stops: tuple[str, ...] = ("steps", "tokens", "repeated")
     makes_last: bool = False
+    only_last: bool = False  # repeats are looked for in the step before alone
+    excuse: str = ""  # why a run is said to have stopped whose server failed
     recorded: Callable[[list[_Step]], list[_Step]] = lambda steps: steps
     seen: set[Any] = field(default_factory=set)
 
@@ -1191,7 +1347,12 @@ class _Agent:
         steps: list[_Step] = []
         while True:
             offer = {"tools": schemas} if self.offered(len(steps)) else {}
-            completion = client.chat.completions.create(model=gpt.model(), messages=self.history(messages), **offer)
+            try:
+                completion = client.chat.completions.create(model=gpt.model(), messages=self.history(messages), **offer)
+            except Exception:
+                if self.excuse:
+                    return _Run(None, self.excuse, self.recorded(steps))
+                raise
             message, tokens = completion.choices[0].message, self.spent(completion.usage)
             wanted = self.answered(message.tool_calls or [])
             unmade = [_ToolRecord(one.function.name, one.function.arguments, None) for one in wanted]
@@ -1210,10 +1371,10 @@ class _Agent:
     def _stopped(self, steps: list[_Step], wanted: list[_ToolRecord], max_steps: int, max_tokens: int) -> str:
         keys = {self.key(one.name, one.arguments) for one in wanted}
         before = keys & self.seen
-        self.seen |= keys
+        self.seen = keys if self.only_last else self.seen | keys
         over = {
             "steps": len(steps) >= max_steps + self.late,
-            "tokens": self.total([step.tokens for step in steps]) >= max_tokens,
+            "tokens": self.total([step.tokens for step in steps]) >= max_tokens + self.above,
             "repeated": bool(before),
         }
         return next((reason for reason in self.stops if over[reason]), "")
@@ -1261,7 +1422,7 @@ def as_user() -> Any:
     )
 
 
-@run_agent.misconception(_("Python's `str()` of the outcome, which is no JSON"), factory=True)
+@run_agent.misconception(_("Python's `str()` of the outcome, which is not JSON"), factory=True)
 def no_json() -> Any:
     return _agent(
         results=lambda message, outcomes: [
@@ -1305,6 +1466,11 @@ def last_tokens() -> Any:
     return _agent(total=lambda tokens: tokens[-1])
 
 
+@run_agent.misconception(_("tokens that have to be more than the limit: reached is enough"), factory=True)
+def tokens_above() -> Any:
+    return _agent(above=1)
+
+
 @run_agent.misconception(_("a loop without a limit of tokens"), factory=True)
 def no_token_limit() -> Any:
     return _agent(stops=("steps", "repeated"))
@@ -1335,6 +1501,23 @@ def not_noticed() -> Any:
 @run_agent.misconception(_("every second call of a tool taken for a repeat, whatever its arguments"), factory=True)
 def by_name_alone() -> Any:
     return _agent(key=lambda name, _arguments: name)
+
+
+@run_agent.misconception(_("arguments compared without the tool's name"), factory=True)
+def without_name() -> Any:
+    return _agent(key=lambda name, arguments: _as_data("", arguments))
+
+
+@run_agent.misconception(
+    _("a call compared with the step before alone: it may be the same as an older one"), factory=True
+)
+def only_last_step() -> Any:
+    return _agent(only_last=True)
+
+
+@run_agent.misconception(_("a server's error swallowed: the run looks stopped, and nobody learns why"), factory=True)
+def error_swallowed() -> Any:
+    return _agent(excuse="steps")
 
 
 @run_agent.misconception(_("a `usage` taken for granted, which not every server sends"), factory=True)
@@ -1386,8 +1569,8 @@ authorise = Check(
         _("Three questions about a call: do we know the tool? Does it write? And what has the model read before?"),
         _("`any(rights[one[\"name\"]][\"untrusted\"] for one in made)` says whether anything untrusted was read, "
           "however long ago. For a confirmation count: how often was this very call confirmed, and how often made?"),
-        _("In this order: unknown, refuse. Reads, allow. Untrusted content read, refuse. "
-          "`confirmed.count(call) > made.count(call)`, allow. Else confirm."),
+        _("In this order: the tool is unknown, refuse. It reads, allow. Untrusted content was read, refuse. What is "
+          "left depends on the two counts alone."),
     ),
 )  # fmt: skip
 
@@ -1445,15 +1628,24 @@ def _decides(trial: Trial, answer: Handle, house: _House, *cases: Case) -> None:
         if type(got) is not str or got != wanted:
             got = decide(call, made, confirmed)  # once more, so that the verdict shows this one
             counts = {"confirmed": list(confirmed).count(call), "made": list(made).count(call)}
-            raise Failed(trial.text(_situation(call, made, house.rights), **counts), wanted, show(got))
+            message = trial.text(_situation(call, made, house.rights), **counts)
+            rights = house.rights.get(call["name"], {})
+            if rights.get("untrusted") and not _read(made, house.rights):
+                message += " " + trial.text(_("What this tool itself returns has not been read yet."))
+            raise Failed(message, wanted, show(got))
+
+
+def _read(made: Sequence[Call], rights: Rights) -> bool:
+    """Whether untrusted content was read."""
+    return any(rights[one["name"]]["untrusted"] for one in made)
 
 
 def _situation(call: Call, made: Sequence[Call], rights: Rights) -> str:
     """Say what decides about a call."""
     if call["name"] not in rights:
         return _("The tool is unknown.")
-    writes, read = rights[call["name"]]["writes"], any(rights[one["name"]]["untrusted"] for one in made)
-    if read:
+    writes = rights[call["name"]]["writes"]
+    if _read(made, rights):
         return (
             _("The tool writes, and untrusted content was read before.")
             if writes
@@ -1461,14 +1653,14 @@ def _situation(call: Call, made: Sequence[Call], rights: Rights) -> str:
         )
     if not writes:
         return _("The tool reads, and nothing untrusted was read before.")
-    return _("The tool writes, and nothing untrusted was read before. This call: confirmed {confirmed} times, made "
-             "{made} times.")  # fmt: skip
+    return _("The tool writes, and nothing untrusted was read before. How often this call was confirmed: {confirmed}; "
+             "how often made: {made}.")  # fmt: skip
 
 
 @authorise.criterion(
     _("lets the agent read, and asks before it writes"),
     points=0.25,
-    why=_("What an agent reads can do no harm yet; what it writes cannot be taken back."),
+    why=_("Looking something up changes nothing; what is written cannot be taken back."),
 )
 def asks_before_writing(trial: Trial, answer: Handle) -> None:
     house = _House(trial)
@@ -1578,7 +1770,7 @@ def _deciding(
     good = confirmation(call, made, confirmed)
     if writes and confirmed_first and good:
         return "allow"
-    if tainted(made, rights) if tainted else any(rights[one["name"]]["untrusted"] for one in made):
+    if (tainted or _read)(made, rights):
         return tainted_writing if writes else tainted_reading
     if not writes:
         return reading
@@ -1599,6 +1791,11 @@ def forgotten(call: Call, made: Sequence[Call], confirmed: Sequence[Call], right
         return any(rights[one["name"]]["untrusted"] for one in made[-1:])
 
     return _deciding(call, made, confirmed, rights, tainted=tainted)
+
+
+@authorise.misconception(_("the call's own content counted as read: it comes only once the call was made"))
+def own_content(call: Call, made: Sequence[Call], confirmed: Sequence[Call], rights: Rights) -> str:
+    return _deciding(call, made, confirmed, rights, tainted=lambda made, rights: _read([*made, call], rights))
 
 
 @authorise.misconception(_("no difference after untrusted content has been read"))

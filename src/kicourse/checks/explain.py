@@ -13,7 +13,7 @@ from kicourse.language import _, translate
 def explain(error: Exception, transcript: list[Exchange], unit: str) -> dict[str, str]:
     """Return the texts of a failed criterion: message, tried, got, expected, where."""
     last = _last_call(transcript)
-    texts = {"tried": show_call(last.call, *last.arguments) if last else ""}
+    texts = {"tried": last.shown or show_call(last.call, *last.arguments) if last else ""}
     if isinstance(error, Failed):
         got = error.got or (show(last.outcome) if last and last.outcome is not None else "")
         if got == error.expected:  # two arrays, say, that are shown by their shapes alone

@@ -42,7 +42,7 @@ def as_text(verdict: Verdict) -> str:
     for result in verdict.criteria:
         reached = "" if result.status != "not_reached" else f" ({_words(_NOT_REACHED)})"
         lines.append(f"  {_MARKS[result.status]} {result.title}{reached}{_share(result)}")
-        lines.extend(f"      {line}" for line in _details(result))
+        lines.extend(f"      {line}" for detail in _details(result) for line in detail.splitlines())
     if verdict.diagnosis:
         lines.append(f"  → {_diagnosis(verdict)}")
     lines.extend(f"  ! {note}" for note in verdict.notes)
@@ -96,8 +96,14 @@ def _row(result: Result) -> str:
 
 def _html_details(result: Result) -> list[str]:
     lines = [f"<b>{inline(result.message)}</b>"] if result.message else []
-    lines += [f"{escape(_words(label))}: <code>{escape(value)}</code>" for label, value in _labelled(result)]
+    lines += [f"{escape(_words(label))}: {_value(value)}" for label, value in _labelled(result)]
     return lines + ([f"<i>{inline(result.why)}</i>"] if result.why and result.status == "failed" else [])
+
+
+def _value(text: str) -> str:
+    """Set a value as code; one of several lines keeps them."""
+    style = ' style="display:block;white-space:pre-wrap"' if "\n" in text else ""
+    return f"<code{style}>{escape(text)}</code>"
 
 
 def _details(result: Result) -> list[str]:

@@ -81,6 +81,25 @@ class Trial:
         """Count something that the answer caused (a request to a server, say) as part of how it behaved."""
         self.observations.append(data)
 
+    @contextmanager
+    def trying(self, shown: str) -> Iterator[None]:
+        """Let a verdict show what the block tries as `shown`, where the call itself would tell a learner little."""
+        start = len(self.session.transcript)
+        try:
+            yield
+        finally:
+            for exchange in self.session.transcript[start:]:
+                exchange.shown = shown
+
+    @contextmanager
+    def comparing(self, part: Callable[[Any], Any]) -> Iterator[None]:
+        """Let the diagnosis compare no more than `part(outcome)` of what comes back in the block."""
+        before, self.session.part = self.session.part, part
+        try:
+            yield
+        finally:
+            self.session.part = before
+
     def text(self, message: str, **values: Any) -> str:
         """Return `message` in the learner's language with `values` filled in, each shortened."""
         template = translate(self.domain, message)
