@@ -214,7 +214,7 @@ def packs(trial: Trial, answer: Handle) -> None:
 
 
 @chunk.criterion(
-    _("start and end are those of the document, whatever stands around"),
+    _("start and end are those of the document, whatever is around them"),
     points=0.5,
     why=_("Whoever clicks on a source wants to see it marked in the document. Offsets into some other text, a stripped "
           "one or one in bytes, mark the wrong words."),
@@ -256,7 +256,7 @@ def whole_code(trial: Trial, answer: Handle) -> None:
     message = _("Every line that starts with ``` ends an open code block, whatever follows the backticks.")
     named = _code(rng, 3) + "end"
     _require_chunks(trial, answer, _document([before, named, after, _code(rng, 3), other]), 26, 0, message)
-    message = _("Only at the very start of a line do three backticks count: behind spaces they are text.")
+    message = _("Only at the very start of a line do three backticks count: after spaces they are text.")
     lines = _code(rng, 4).split("\n")
     inside = "\n".join([*lines[:2], f"   {_FENCE}", *lines[2:]])
     outside = "\n".join([_paragraph(rng, 9), f"   {_FENCE}", _paragraph(rng, 9)])
@@ -397,7 +397,7 @@ def bare_fence_ends(document: str, size: int, overlap: int) -> Any:
     return _code_by(document, size, overlap, lambda line: line.startswith(_FENCE), lambda line: line.strip() == _FENCE)
 
 
-@chunk.misconception(_("three backticks behind spaces taken for the begin or the end of a code block"))
+@chunk.misconception(_("three backticks behind spaces taken for the beginning or the end of a code block"))
 def indented_fences(document: str, size: int, overlap: int) -> Any:
     def fence(line: str) -> bool:
         return line.lstrip().startswith(_FENCE)
