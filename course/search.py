@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Find the right passage
 #
-# The service desk of Harz Pumpen has four hundred manuals, and the answer to nearly every ticket stands in one of them. Nobody finds it: the search box knows only whole words, so *Dichtung* does not find the *Gleitringdichtung*, and "how do I get the air out?" does not find the vent screw. "You have a model that understands language," says the head of service. "Let it search." By the end of this unit you have built both kinds of search, the one by words and the one by meaning, joined them, and measured which of them finds what.
+# The service desk of Harz Pumpen has four hundred manuals, and the answer to nearly every ticket is in one of them. Nobody finds it: the search box knows only whole words, so *Dichtung* (seal) does not find the *Gleitringdichtung* (mechanical seal), and "how do I get the air out?" does not find the vent screw. "You have a model that understands language," says the head of service. "Let it search." By the end of this unit you have built both kinds of search, the one by words and the one by meaning, joined them, and measured which of them finds what.
 
 # %%
 import kicourse
@@ -23,6 +23,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from kicourse import plots
@@ -74,9 +75,9 @@ print(f"{len(DOCUMENTS)} documents, {characters:,} characters, {len(QUESTIONS)} 
 print(next(document.text for document in DOCUMENTS if document.name == "for")[:900], "…")
 
 # %% [markdown]
-# Paragraphs stand apart by empty lines, and code stands between two lines of three backticks, as in Markdown. (Large topics of the manual repeat small ones word by word; such copies are left out.)
+# Empty lines separate paragraphs, and code is between two lines of three backticks, as in Markdown. (Large topics of the manual repeat small ones word by word; such copies are left out.)
 #
-# The questions are in the words of people who do *not* know the manual. With each goes a **quotation** that answers it. A passage is relevant for a question if it contains the quotation. So the questions stay valid when we cut the text in another way, or when the next Python moves a paragraph.
+# The questions are in the words of people who do *not* know the manual. With each goes a **quotation** that answers it. A passage is relevant for a question if it contains the quotation; line breaks, quotation marks and capitals do not matter (`question.answered_by(passage)` decides it). So the questions stay valid when we cut the text in another way, or when the next Python moves a paragraph.
 
 # %% tags=["demo"]
 for question in QUESTIONS[:3]:
@@ -89,9 +90,9 @@ for question in QUESTIONS[:3]:
 #
 # * The text falls into **blocks**: paragraphs and code blocks. A block is never cut.
 # * A **chunk** is a few blocks in a row, as many as fit into a given number of words.
-# * Neighbouring chunks **overlap**: the last blocks of one come again at the start of the next. What belongs together then stands together in at least one of them.
+# * Neighbouring chunks **overlap**: the last blocks of one come again at the start of the next. What belongs together is then more likely to be together in one of them.
 #
-# And a chunk remembers **where** it stands: `document[start:end]` is its text, to the letter. Without that no application can show the place in the original.
+# And a chunk remembers **where** it comes from: `document[start:end]` is its text, to the letter. Without that no application can show the place in the original.
 
 
 # %%
@@ -107,11 +108,11 @@ class Chunk:
 # %% [markdown]
 # An example, with `size=8` and `overlap=3`. The document has four blocks of 5, 3, 4 and 2 words:
 #
-# | chunk | blocks | words | why it ends |
-# | --- | --- | --- | --- |
-# | 1 | A B | 5 + 3 | with C there would be twelve words |
-# | 2 | B C | 3 + 4 | B comes again (3 words are allowed); with D there would be nine |
-# | 3 | D | 2 | C does not come again: it has four words, the overlap at most three |
+# | chunk | blocks | words | why it begins so | why it ends so |
+# | --- | --- | --- | --- | --- |
+# | 1 | A B | 5 + 3 | A is the first block | with C there would be twelve words |
+# | 2 | B C | 3 + 4 | B comes again: it has three words, as many as the overlap allows | with D there would be nine |
+# | 3 | D | 2 | C does not come again: it has four words | D is the last block |
 #
 # Were C six words long, B and C would be nine together, more than a chunk may have. Then B does not come again, although the overlap allows it: **the next block always has to fit**.
 #
@@ -121,9 +122,9 @@ class Chunk:
 #
 # Write `chunk`. These are the rules, to the letter:
 #
-# 1. Lines end with `"\n"`. A line with nothing but spaces and tabs is **empty**.
+# 1. Lines end with `"\n"`. A line with nothing but spaces and tabs is **empty**. (Other line breaks and other kinds of space do not occur.)
 # 2. A **code block** begins with a line that starts with three backticks (something may follow them, the name of a language say) and ends with the next line that starts so; both belong to it, and all that is between them, empty lines too. If no such line comes, it goes to the end of the document.
-# 3. All other lines without an empty line or a code block between them are a **paragraph**.
+# 3. Consecutive other lines, up to the next empty line or code block, form a **paragraph**.
 # 4. A block starts with the first character of its first line, indentation included, and ends with the last line, whose line break does not belong to it. A chunk goes from the start of its first block to the end of its last one.
 # 5. A chunk takes block after block, as long as it has at most `size` words. A block with more than `size` words is a chunk of its own, whole.
 # 6. The next chunk begins with the last blocks of the one before: as many as have at most `overlap` words together, and, together with the next block, at most `size`. (That can be none. It holds for an `overlap` as large as `size`, or larger, as well.)
@@ -151,15 +152,15 @@ def chunk(document: str, size: int, overlap: int) -> list[Chunk]:
         in_code = in_code != fence
         place += len(line)
 
-    def words(chosen: list[tuple[int, int]]) -> int:
+    def size_of(chosen: list[tuple[int, int]]) -> int:
         return sum(len(document[start:end].split()) for start, end in chosen)
 
     chunks: list[list[tuple[int, int]]] = []
     current: list[tuple[int, int]] = []
     for block in blocks:
-        if current and words([*current, block]) > size:
+        if current and size_of([*current, block]) > size:
             chunks.append(current)
-            while current and (words(current) > overlap or words([*current, block]) > size):
+            while current and (size_of(current) > overlap or size_of([*current, block]) > size):
                 current = current[1:]
         current = [*current, block]
     if current:
@@ -173,14 +174,18 @@ def chunk(document: str, size: int, overlap: int) -> list[Chunk]:
 check.chunk(chunk)
 
 # %% [markdown]
-# Here is your work on one document, drawn as bars: each bar is a chunk, from its start to its end. Where two bars stand above one another, the text is in both. **Predict:** why are some overlaps missing?
+# Here is your work on one document, drawn as bars: each bar is a chunk, from its start to its end. Where a bar reaches into the next one, shaded grey, the text is in both. **Predict:** why are some overlaps missing?
 
 # %% tags=["demo"]
 document = next(document for document in DOCUMENTS if document.name == "try")
 figure = plots.figure(width=9, height=2.6)
 axes = figure.subplots()
-for number, one in enumerate(chunk(document.text, 150, 40)):
+chunks = chunk(document.text, 150, 40)
+for number, one in enumerate(chunks):
     axes.barh(number % 2, one.end - one.start, left=one.start, height=0.75, color=plots.COLORS[number % 2])
+for one, following in pairwise(chunks):
+    if following.start < one.end:
+        axes.axvspan(following.start, one.end, color=plots.GREY, alpha=0.4, linewidth=0)
 for place in re.finditer("^```.*?^```", document.text, flags=re.MULTILINE | re.DOTALL):
     axes.barh(-0.75, place.end() - place.start(), left=place.start(), height=0.3, color=plots.INK)
 axes.set_yticks([-0.75, 0, 1], [text("code"), text("even chunks"), text("odd chunks")])
@@ -190,7 +195,7 @@ axes.set_xlabel(text("character of the document"))
 plots.show(
     figure,
     alt=text(
-        "The chunks of one document as bars in two rows, even ones and odd ones, from their first to their last character. Some bars overlap a little with the next one, others do not. Above them, small bars show where code is; no chunk begins or ends inside one."
+        "The chunks of one document as bars in two rows, even ones and odd ones, from their first to their last character. Some bars overlap a little with the next one, which is shaded; others do not. Above them, small bars show where code is; no chunk begins or ends inside one."
     ),
 )
 
@@ -215,7 +220,7 @@ print(f"{len(PASSAGES)} passages, {lengths[len(lengths) // 2]} words in the midd
 # %% [markdown]
 # ## Search by words
 #
-# First decide what a word is. Ours are runs of letters and digits, without upper case (`casefold` also turns ß into ss). Soft hyphens go first: they are invisible, sit inside the words of many a PDF, and would cut them in two.
+# First decide what a word is. Ours are runs of letters, digits and underscores, in lower case (`casefold` also turns ß into ss). Soft hyphens go first: they are invisible, sit inside the words of many a PDF, and would cut them in two.
 
 
 # %%
@@ -240,7 +245,7 @@ print(words("Die Pumpen\u00adwelle der HP-2041 dreht sich nicht. Größe 80/3 �
 #
 # $$\mathrm{idf} \cdot \frac{f \, (k_1 + 1)}{f + k_1 \left(1 - b + b \, \frac{\text{length}}{\text{average length}}\right)}$$
 #
-# The length is the number of words in the passage, each occurrence counted, and the average is taken over all passages. $k_1$ says how soon it is enough, and $b$ how much the length matters: 1.5 and 0.75 are the usual values. The score of a passage is the sum over the query's different words.
+# The length is the number of words in the passage, each occurrence counted, and the average is taken over all passages, empty ones too. $k_1$ says how soon it is enough, and $b$ how much the length matters: 1.5 and 0.75 are the usual values. The score of a passage is the sum over the query's different words.
 
 # %% tags=["demo"]
 figure = plots.figure(width=9, height=3.4)
@@ -275,7 +280,7 @@ plots.show(
 )
 
 # %% [markdown]
-# A search returns **hits**: pairs of a passage's number, its place in the list from 0, and its score.
+# A search returns **hits**. A hit is a pair `(number, score)`; the number is the passage's index in the list of passages, from 0.
 
 # %%
 Hit = tuple[int, float]
@@ -287,7 +292,7 @@ Hit = tuple[int, float]
 #
 # * `search` returns at most `k` hits, the best first; `k` is at least 1. Passages with equal scores may come in any order.
 # * Only passages that have at least one word of the query are hits. Words that no passage has are ignored. If nothing is found, the list is empty; so it is for an empty query, and for an index of no passages or of empty ones.
-# * Each different word of the query counts once, however often it stands there.
+# * Each different word of the query counts once, however often it occurs there.
 
 
 # %% task="bm25"
@@ -333,11 +338,11 @@ for question in ("When does the else branch after a for loop run?", "Glue a list
         print(f"   {score:5.1f}  {' '.join(PASSAGES[number].split())[:100]} …")
 
 # %% [markdown]
-# It finds passages in which *a*, *of*, *list* and *into* occur often. That is what it was told to do, and there is not one about `join` among them.
+# It finds passages that share *a*, *of*, *list*, *words* or *into* with it, and some of these often. That is what it was told to do, and there is not one about `join` among them.
 #
 # ## Words, in German
 #
-# English writes *mechanical seal*, German writes *Gleitringdichtung*. To a keyword search that is one word which has nothing to do with *Dichtung*. Here are twelve questions to a page of our manual, in both languages; each has exactly one passage that answers it. The number is the place at which that passage comes, and a dash means that it was not found at all. **Predict:** in which language does search by words do better?
+# English writes *mechanical seal*, German writes *Gleitringdichtung*. To a keyword search that is one word which has nothing to do with *Dichtung*. Here are twelve questions to a page of our manual, in both languages; each has exactly one passage that answers it. The number is that passage's place among the hits, from 1, and a dash means that it was not found at all. **Predict:** in which language does search by words do better?
 
 
 # %% tags=["demo"]
@@ -366,7 +371,7 @@ for name, found in places.items():
     print(f"{name}: {found.count(1)} of {len(found)} first, {found.count(1) + found.count(2)} among the first two")
 
 # %% [markdown]
-# The last line is a remedy. `letters` cuts every word into all runs of five letters: *dichtung* gives *dicht*, *ichtu*, *chtun*, *htung*, and they all are in *gleitringdichtung* as well. Nothing else changes, your `BM25` takes any list of strings for words. When we ran it, the right passage was among the first two for 8 of the 12 questions in German, for 11 in English, and for 11 in German with runs of letters. (At the very first place: 7, 11 and 8.) It is not free: the index grows, long words gain weight, and in English the same remedy makes things slightly worse, 10 first places instead of 11. Search engines have a better and dearer one: a dictionary that splits compounds.
+# The last line is a remedy. `letters` cuts every word into all runs of five letters: *dichtung* gives *dicht*, *ichtu*, *chtun*, *htung*, and they all are in *gleitringdichtung* as well. Nothing else changes, your `BM25` takes any list of strings for words. When we ran it, the right passage was among the first two for 8 of the 12 questions in German, for 11 in English, and for 11 in German with runs of letters. (At the very first place: 7, 11 and 8.) It is not free: the index grows, long words gain weight, and in English the same remedy makes things slightly worse, 10 first places instead of 11. Search engines have a better but more expensive one: a dictionary that splits compounds.
 #
 # ## How good is it?
 #
@@ -390,7 +395,7 @@ class Quality:
 # %% [markdown]
 # ## Task 3: measure
 #
-# Write `measure`. `rankings` has for each question the numbers of the passages that were found, best first, none of them twice; `relevant` has for the same question, at the same place, the numbers of those that are relevant.
+# Write `measure`. `rankings` has for each question the numbers of the passages that were found, best first, none of them twice; `relevant` has for the same question, at the same index, the numbers of those that are relevant.
 #
 # * Recall looks at the first `k` of a ranking. It divides by the number of relevant passages, even if that is larger than `k`.
 # * The reciprocal rank looks at the whole ranking, however long it is.
@@ -440,7 +445,7 @@ by_words = [keyword_index.search(words(question.text), DEPTH) for question in QU
 print(measure(numbers_of(by_words), RELEVANT, 5))
 
 # %% [markdown]
-# When we ran it (Python 3.11): recall@5 0.51 and a mean reciprocal rank of 0.36. Nearly half of the answers are not among the first five.
+# When we ran it (Python 3.11): recall@5 0.51 and a mean reciprocal rank of 0.36. Nearly half of the answers are not among the first five. (12 of the questions have two or three relevant passages: the manual says some things twice, and an overlap repeats some quotations. That changes a little with the cut.)
 #
 # ## Search by meaning
 #
@@ -471,16 +476,18 @@ def show_progress(done: int, wanted: int) -> None:
 passage_vectors = vectors.cached(PASSAGES, encode, bert.NAME, show_progress)
 question_vectors = vectors.cached([question.text for question in QUESTIONS], encode, bert.NAME)
 print(passage_vectors.shape, question_vectors.shape)
+tokens = tokenizer(PASSAGES, truncation=True, max_length=257)["input_ids"]
+print(f"{sum(len(ids) > 256 for ids in tokens)} of {len(PASSAGES)} passages have more than 256 tokens")
 
 # %% [markdown]
-# The first time this takes a minute or two. Then `vectors.cached` has written the vectors to the disk, and finds them there: a text is encoded once in its life. (`max_length=256` is what this model was made for. Of a longer passage it reads the beginning only, and whatever stands behind it cannot be found by meaning. That is a reason for small chunks.)
+# The first time this takes a few minutes. Then `vectors.cached` has written the vectors to the disk, and finds them there: a text is encoded once in its life. (`max_length=256` is what this model was made for. Of a longer passage it reads the beginning only, and what comes after that cannot be found by meaning. That speaks for small chunks; whether it decides, we shall measure.)
 #
 # Searching is now geometry: which vectors have the direction that is nearest to the question's? Divide every vector by its length, and the cosine becomes a dot product; one multiplication of a matrix with a vector compares the question with all passages at once.
 #
 # Three traps:
 #
 # * **Sorting.** You need the best `k` of many. `np.argsort(-similarities)` sorts all of them, `np.argpartition(-similarities, k)` only brings the best `k` to the front, which is faster, but leaves these *unsorted*, and raises if there are no more than `k`.
-# * **Zero.** A text without a token can become a vector of zeros. It has no direction; zero divided by zero is NaN, and what a sort does with NaN is nobody's wish.
+# * **Zero.** A text without a token can become a vector of zeros. It has no direction; zero divided by zero is NaN, and what a sort does with NaN is unpredictable.
 # * **NaN from the model.** It happens (half precision overflows, say). Refuse it where it comes in; later nobody knows where it came from. `np.isfinite` says which numbers are neither NaN nor infinite.
 #
 # ## Task 4: a vector index
@@ -533,7 +540,7 @@ by_meaning = [vector_index.search(vector, DEPTH) for vector in question_vectors]
 print(measure(numbers_of(by_meaning), RELEVANT, 5))
 
 # %% [markdown]
-# When we ran it: recall@5 0.61 and MRR 0.44, clearly better than words on the same questions. But look at each question for itself: every dot is one, and its place shows how far down the first good passage is, with words and with meaning.
+# The glued words are still not solved: the hits are at least about strings now, but the passage that explains `str.join` comes only at place 14 (with words: 102). On the 47 questions, when we ran it: recall@5 0.61 and MRR 0.44, clearly better than words. But look at each question for itself: every dot is one, and its place shows how far down the first good passage is, with words and with meaning. *None* means that it is not among the first 50.
 
 # %% tags=["demo"]
 figure = plots.figure(width=6.4, height=5)
@@ -557,12 +564,12 @@ axes.text(9, 1.15, text("meaning finds it better"), color=plots.ORANGE, fontsize
 plots.show(
     figure,
     alt=text(
-        "Every question as a dot: how far down the first relevant passage is with keyword search (across) and with search by meaning (up), on logarithmic axes. Many dots lie below the diagonal, where meaning is better, some far to the right, where keyword search found nothing. Some lie above it, where words are better."
+        "Every question as a dot: how far down the first relevant passage is with keyword search (across) and with search by meaning (up), on logarithmic axes. Many dots lie below the diagonal, where meaning is better, some far to the right, where keyword search found nothing. Some lie above it, where words are better. Those on it, in grey, are the same for both."
     ),
 )
 
 # %% [markdown]
-# Meaning wins more often, but not always: when we ran it, 26 of the 47 answers came earlier by meaning and 9 by words. An error code, the name of a function or a part number is a word like any other to a keyword search, and to the model it is a rare string with a vague direction. With paraphrases it is the other way round. So use both.
+# Meaning wins more often, but not always: when we ran it, 26 of the 47 answers came earlier by meaning and 9 by words; the other 12, in grey, came at the same place or were found by neither. An error code, the name of a function or a part number is a word like any other to a keyword search, and to the model it is a rare string with a vague direction. With paraphrases it is the other way round. So use both.
 #
 # ## Both
 #
@@ -572,7 +579,7 @@ plots.show(
 #
 # $$\frac{1}{k + \text{rank}}$$
 #
-# with ranks from 1, and these are added up. The constant $k = 60$, from the paper, keeps a first place from beating everything: it is worth $\frac{1}{61}$, a second one $\frac{1}{62}$, so that two middling places ($\frac{1}{70} + \frac{1}{70}$) beat one first. A passage that a list does not have gets nothing from that list. (This $k$ has nothing to do with the $k$ of recall@k. It is just the usual letter.)
+# with ranks from 1, and these are added up. The constant $k = 60$, from the paper, keeps a first place from beating everything: it is worth $\frac{1}{61}$, a second one $\frac{1}{62}$, so that two middling places ($\frac{1}{70} + \frac{1}{70}$) beat a single first place. A passage that a list does not have gets nothing from that list. (This $k$ has nothing to do with the $k$ of recall@k. It is just the usual letter.)
 #
 # ## Task 5: fuse
 #
@@ -581,7 +588,10 @@ plots.show(
 
 # %% task="reciprocal_rank_fusion"
 def reciprocal_rank_fusion(results: Sequence[Sequence[Hit]], k: int = 60) -> list[Hit]:
-    """Join the hits of several searches into one list, by their places alone."""
+    """Join the hits of several searches into one list, by their places alone.
+
+    `k` is the constant of the formula; all passages are returned.
+    """
     ### BEGIN SOLUTION
     fused: dict[int, float] = {}
     for hits in results:
@@ -626,15 +636,15 @@ plots.show(
 #
 # | chunks | BM25 | MiniLM | fused |
 # | --- | --- | --- | --- |
-# | 60 words, overlap 20 | 0.40 / 0.32 | 0.53 / 0.41 | 0.50 / 0.46 |
+# | 60 words, overlap 20 | 0.40 / 0.32 | 0.52 / 0.41 | 0.50 / 0.46 |
 # | 100 words, overlap 30 | 0.46 / 0.31 | 0.59 / 0.43 | 0.58 / 0.48 |
 # | 150 words, overlap 40 | 0.51 / 0.36 | 0.61 / 0.44 | 0.64 / 0.51 |
 #
-# (Recall@5 / MRR.) Three things can be read from it, and one cannot. Fusing puts the first good passage higher, whatever the cut: the MRR rises each time. It does *not* always put more into the first five: with chunks of 60 and of 100 words, meaning alone was a little better there, since a weak search was mixed into a stronger one. And words are the weakest here, on questions that were written as paraphrases; for error codes and part numbers expect it the other way round. What cannot be read is an order between numbers as near as 0.61 and 0.64: with 47 questions that is a difference of one or two. *From text to data* has the test for that.
+# (Recall@5 / MRR.) The table shows three things, and one it does not. Fusing puts the first good passage higher, whatever the cut: the MRR rises each time. It does *not* always put more into the first five: with chunks of 60 and of 100 words, meaning alone was a little better there, since a weak search was mixed into a stronger one. And words are the weakest here, on questions that were written as paraphrases; for error codes and part numbers expect it the other way round. What it does not show is an order between numbers as close as 0.61 and 0.64: with 47 questions that is a difference of one or two. The unit *From text to data* has the test for that. And compare the rows with care: five long chunks are more text to read than five short ones, so they more easily contain the answer, even though MiniLM reads nearly a third of the longest only in part.
 #
 # ## A million passages
 #
-# Your index is exact: it compares the question with every passage. For our few hundred that takes a fraction of a millisecond. With millions, one uses an index that looks only where it is promising, and gives up a little recall for a lot of time. Here is `faiss` with an *inverted file*: it sorts the vectors into 256 cells, and a search looks into the few cells that are nearest (`nprobe`). The 50,000 vectors are ours, copied with noise. **Predict:** how many of the 256 cells does one have to look into to find nearly all of the true ten nearest?
+# Your index is exact: it compares the question with every passage. For our few hundred that takes a fraction of a millisecond. With millions, one uses an index that looks only where it is promising, and gives up a little recall to save a lot of time. (Recall of another kind: the share of the true ten nearest that it finds.) Here is `faiss` with an *inverted file*: it sorts the vectors into 256 cells, and a search looks into the few cells that are nearest (`nprobe`). The 50,000 vectors are ours, copied with noise. **Predict:** how many of the 256 cells does one have to look into to find nearly all of the true ten nearest?
 
 # %% tags=["demo"]
 import time
@@ -696,7 +706,7 @@ plots.show(
 )
 
 # %% [markdown]
-# When we ran it, on one core: one cell gave 0.74 of the true ten, four gave 0.92, and sixteen gave all of them, with less than a tenth of the computing that the exact search needs. What you give up is a number that you can measure, with your own questions, and turn up again. Vector databases do this for you; what to measure stays the same.
+# When we ran it, on one core: one cell gave 0.74 of the true ten, four gave 0.92, and sixteen gave all of them, with less than a tenth of the computing that the exact search needs. What you give up is a number that you can measure, with your own questions, and you can raise it again with `nprobe`. Vector databases do this for you; what to measure stays the same.
 #
 # ## What you can do now
 #
@@ -704,7 +714,7 @@ plots.show(
 # * You can build keyword search and search by meaning, and say which of them fits which questions.
 # * You can fuse any searches, and you can measure: on your own questions, not by two examples that happened to work.
 #
-# **Where it breaks in production.** Documents change, and an index of yesterday answers with the manual of yesterday: store with each vector which text and which model it comes from, as our cache does. Tables, scans and drawings are not text. Users may see only some of the documents, and a search that filters after the best five returns nothing. Our embedding model has read hardly any German; for German manuals take a multilingual one, and measure it the same way. And the questions: ours were written by one person who had the answers before their eyes. Collect real ones.
+# **Where it breaks in production.** Documents change, and an index of yesterday answers with the manual of yesterday: store with each vector which text and which model it comes from, as our cache does. Tables, scans and drawings are not text. Users may see only some of the documents, and a search that filters after the best five may return nothing. Our embedding model has read hardly any German; for German manuals take a multilingual one, and measure it the same way. And the questions: ours were written by one person who had the answers before their eyes. Collect real ones.
 #
 # **Next:** found is not answered. In *Answer with sources* a GPT reads the passages that you found, and you make it say which of them it used.
 #

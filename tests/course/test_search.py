@@ -20,10 +20,14 @@ def failed(verdict: Any) -> list[str]:
 def test_a_mistake_costs_its_own_criterion_only() -> None:
     expected = {
         "offsets_after_stripping": "right_offsets",
+        "offsets_after_lstrip": "right_offsets",
+        "line_ends_stripped": "right_offsets",
         "offsets_by_find": "right_offsets",
         "offsets_in_bytes": "right_offsets",
         "joined_anew": "right_offsets",
         "code_needs_space": "whole_code",
+        "bare_fence_ends": "whole_code",
+        "indented_fences": "whole_code",
         "unclosed_dropped": "whole_code",
         "large_cut": "keeps_all",
         "empty_chunk": "keeps_all",
@@ -31,17 +35,24 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
         "without_numerator": "right_idf",
         "not_saturated": "right_part",
         "length_ignored": "right_part",
+        "fixed_k1": "right_part",
+        "fixed_b": "right_part",
+        "average_without_empty": "right_part",
         "repeated_words": "adds_up",
         "crashes_on_unseen": "finds_nothing",
         "crashes_on_empty": "finds_nothing",
         "rank_within_k": "right_rank",
         "all_ranks": "right_rank",
         "zero_for_nothing": "refuses",
+        "nothing_guarded": "refuses",
+        "no_questions_unguarded": "refuses",
+        "empty_pairs_left_out": "refuses",
         "crashes_on_large_k": "any_size",
         "dot_product": "is_cosine",
         "zero_is_nan": "zero_vectors",
         "takes_nan": "refuses_nan",
         "fixed_k": "right_scores",
+        "cut_at_k": "right_scores",
         "ranks_from_zero": "right_scores",
         "crashes_on_missing": "keeps_missing",
         "in_all_lists": "keeps_missing",
@@ -124,6 +135,15 @@ def test_an_index_that_changes_its_vectors_is_told_so() -> None:
     verdict = check.vector_index.run(InPlace)
     assert verdict.status == "passed"
     assert "`vectors`" in verdict.criteria[-1].message
+
+
+def test_unsorted_neighbours_are_told_so() -> None:
+    class Unsorted(honest.vector_index):
+        def search(self, query: np.ndarray, k: int) -> Any:
+            return super().search(query, k)[1:] + super().search(query, k)[:1]
+
+    verdict = check.vector_index.run(Unsorted)
+    assert "right passages" in verdict.criteria[0].message
 
 
 def test_an_answer_is_a_quotation() -> None:

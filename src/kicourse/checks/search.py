@@ -43,9 +43,10 @@ chunk = Check(
             "drop blocks at the front until what is left is small enough and the next block fits."
         ),
         _(
-            "`for block in blocks: if current and words([*current, block]) > size: chunks.append(current); while "
-            "current and (words(current) > overlap or words([*current, block]) > size): current = current[1:]`, then "
-            "`current = [*current, block]`; and after the loop the last chunk."
+            "With `size_of(blocks)` for the words in a list of blocks: `for block in blocks: if current and "
+            "size_of([*current, block]) > size: chunks.append(current); while current and (size_of(current) > overlap "
+            "or size_of([*current, block]) > size): current = current[1:]`, then `current = [*current, block]`; and "
+            "after the loop the last chunk."
         ),
     ),
     seconds=3,
@@ -176,10 +177,10 @@ def _require_chunks(
     wanted = [(c.text, c.start, c.end) for c in _oracle(document, size, overlap)]
     for number, (chunk, expected) in enumerate(zip(got, wanted, strict=False)):
         if not (chunk == expected if exactly else _visible(chunk[0]) == _visible(expected[0])):
-            about = trial.text(_("Chunk number {number} is another one."), number=number)
+            about = trial.text(_("Chunk {number} (counted from 0) is not the expected one."), number=number)
             raise Failed(f"{trial.text(message)} {about}", show(_Chunk(*expected)), show(_Chunk(*chunk)))
     if len(got) != len(wanted):
-        counted = trial.text(_("You returned {found} chunks; {wanted} are right."), found=len(got), wanted=len(wanted))
+        counted = trial.text(_("Number of chunks: {found}, expected: {wanted}."), found=len(got), wanted=len(wanted))
         texts = [[text for text, _start, _end in chunks] for chunks in (wanted, got)]
         raise Failed(f"{trial.text(message)} {counted}", show(texts[0]), show(texts[1]))
 
@@ -213,19 +214,22 @@ def packs(trial: Trial, answer: Handle) -> None:
 
 
 @chunk.criterion(
-    _("start and end are those of the document, whatever stands around"),
+    _("start and end are those of the document, whatever is around them"),
     points=0.5,
     why=_("Whoever clicks on a source wants to see it marked in the document. Offsets into some other text, a stripped "
           "one or one in bytes, mark the wrong words."),
 )  # fmt: skip
 def right_offsets(trial: Trial, answer: Handle) -> None:
-    message = _("A chunk is what stands in the document from `start` to `end`, with indentation and empty lines.")
+    message = _(
+        "A chunk is the document's text from `start` to `end`: with indentation, empty lines and the spaces at the "
+        "end of a line, without the last line break."
+    )
     rng = trial.rng
-    for before in ("", "\n", "\n\n  \n"):
+    for before in ("\n\n  \n", "\n", ""):
         odd = [f"{rng.choice(_ODD_WORDS)} {_paragraph(rng, 5)}" for _number in range(3)]
         indented = "\n".join(f"   {line}" for line in _paragraph(rng, 9).splitlines())
         blocks = [odd[0], indented, odd[1], odd[0], odd[2], odd[0]]  # one of them thrice: a search finds the first
-        gaps = [str(gap) for gap in rng.choice(["\n\n", "\n\n\n", "\n \t\n", "  \n\n"], size=len(blocks))]
+        gaps = [str(gap) for gap in rng.permutation(["\n\n", "\n\n", "\n\n\n", "\n \t\n", "  \n\n"])] + ["  \n\n"]
         document = before + "".join(block + gap for block, gap in zip(blocks, gaps, strict=True))
         for size in (10, 20):  # each block alone, and two or three of them
             _require_chunks(trial, answer, document, size, 0, message, exactly=True)
@@ -248,12 +252,22 @@ def whole_code(trial: Trial, answer: Handle) -> None:
         for document in (apart, close, unclosed):
             for size in (26, 31, 40):  # the largest block, the one without an end, has 25 words at most
                 _require_chunks(trial, answer, document, size, 0, message)
+    before, after, other = (_paragraph(rng, 20) for _number in range(3))  # no two blocks go into 26 words
+    message = _("Every line that starts with ``` ends an open code block, whatever follows the backticks.")
+    named = _code(rng, 3) + "end"
+    _require_chunks(trial, answer, _document([before, named, after, _code(rng, 3), other]), 26, 0, message)
+    message = _("Only at the very start of a line do three backticks count: after spaces they are text.")
+    lines = _code(rng, 4).split("\n")
+    inside = "\n".join([*lines[:2], f"   {_FENCE}", *lines[2:]])
+    outside = "\n".join([_paragraph(rng, 9), f"   {_FENCE}", _paragraph(rng, 9)])
+    for odd in (inside, outside):
+        _require_chunks(trial, answer, _document([before, odd, after]), 26, 0, message)
 
 
 @chunk.criterion(
     _("the next chunk begins with the last blocks of the one before"),
     points=0.5,
-    why=_("An answer may need the sentence before it. With an overlap, both stand together in one of two chunks."),
+    why=_("An answer may need the sentence before it. With an overlap, both are together in one of two chunks."),
 )
 def right_overlap(trial: Trial, answer: Handle) -> None:
     message = _("The overlap is whole blocks, as many as have at most `overlap` words and leave room for the next one.")
@@ -273,7 +287,7 @@ def right_overlap(trial: Trial, answer: Handle) -> None:
 @chunk.criterion(
     _("it ends, even with an overlap as large as a chunk"),
     points=0.25,
-    why=_("Every chunk has to bring at least one new block. Otherwise the same chunk comes for ever."),
+    why=_("Every chunk has to bring at least one new block. Otherwise the same chunk comes forever."),
 )
 def ends(trial: Trial, answer: Handle) -> None:
     message = _("However large the overlap is, the next block must fit: drop blocks at the front until it does.")
@@ -306,7 +320,18 @@ def offsets_after_stripping(document: str, size: int, overlap: int) -> Any:
     return _oracle(document.strip(), size, overlap)
 
 
-@chunk.misconception(_("offsets searched for with `find`, which returns the first place where the same text stands"))
+@chunk.misconception(_("offsets after `lstrip`: they are wrong as soon as the document begins with an empty line"))
+def offsets_after_lstrip(document: str, size: int, overlap: int) -> Any:
+    return _oracle(document.lstrip(), size, overlap)
+
+
+@chunk.misconception(_("lines without the spaces at their end: only the line break does not belong to a block"))
+def line_ends_stripped(document: str, size: int, overlap: int) -> Any:
+    found = [(c.text.rstrip(), c.start) for c in _oracle(document, size, overlap)]
+    return [_Chunk(text, start, start + len(text)) for text, start in found]
+
+
+@chunk.misconception(_("offsets searched for with `find`, which returns the first place that has the same text"))
 def offsets_by_find(document: str, size: int, overlap: int) -> Any:
     found = [(c.text, document.find(c.text)) for c in _oracle(document, size, overlap)]
     return [_Chunk(text, start, start + len(text)) for text, start in found]
@@ -352,6 +377,34 @@ def code_needs_space(document: str, size: int, overlap: int) -> Any:
     return _chunked(document, _packed(document, spans, size, overlap))
 
 
+def _code_by(
+    document: str, size: int, overlap: int, opens: Callable[[str], bool], closes: Callable[[str], bool]
+) -> Any:
+    """Cut a document with another idea of which lines begin and end a code block; the other fences are text."""
+    lines, in_code = [], False
+    for line in document.split("\n"):
+        fence = closes(line) if in_code else opens(line)
+        in_code = in_code != fence
+        # A mark of the same length, so that the offsets stay.
+        lines.append(_FENCE + "x" * (len(line) - 3) if fence else line.replace(_FENCE, "xxx"))
+    cut = "\n".join(lines)
+    chunks = _packed(cut, _blocks(cut), size, overlap)
+    return _chunked(document, chunks)
+
+
+@chunk.misconception(_("a code block that only a line of nothing but three backticks ends"))
+def bare_fence_ends(document: str, size: int, overlap: int) -> Any:
+    return _code_by(document, size, overlap, lambda line: line.startswith(_FENCE), lambda line: line.strip() == _FENCE)
+
+
+@chunk.misconception(_("three backticks behind spaces taken for the beginning or the end of a code block"))
+def indented_fences(document: str, size: int, overlap: int) -> Any:
+    def fence(line: str) -> bool:
+        return line.lstrip().startswith(_FENCE)
+
+    return _code_by(document, size, overlap, fence, fence)
+
+
 @chunk.misconception(_("a code block without an end that is dropped"))
 def unclosed_dropped(document: str, size: int, overlap: int) -> Any:
     blocks = _blocks(document)
@@ -371,6 +424,17 @@ def never_ends(document: str, size: int, overlap: int) -> Any:
     while overlap >= size:
         time.sleep(0.01)
     return _oracle(document, size, overlap)
+
+
+@chunk.misconception(
+    _("an overlap that does not look whether the next block fits: a chunk that brings no new block comes forever")
+)
+def same_chunk_again(document: str, size: int, overlap: int) -> Any:
+    blocks = _blocks(document)
+    chunks = _packed(document, blocks, size, overlap)
+    while _packed(document, blocks, size, overlap, leaves_room=False) != chunks:
+        time.sleep(0.01)
+    return _chunked(document, chunks)
 
 
 @chunk.misconception(_("no overlap"))
@@ -474,7 +538,7 @@ bm25 = Check(
     title=_("Keyword search with BM25"),
     hints=(
         _(
-            "What can be computed once, when the passages come in? How often each word stands in each passage, how "
+            "What can be computed once, when the passages come in? How often each word occurs in each passage, how "
             "long each passage is, and in how many passages a word occurs."
         ),
         _(
@@ -619,19 +683,23 @@ def _require_scores(trial: Trial, hits: list[Hit], wanted: Mapping[int, float], 
 )
 def right_part(trial: Trial, answer: Handle) -> None:
     rng = trial.rng
-    message = _("The ratio of two passages' scores for one word, in which idf cancels, is not that of the formula.")
+    message = _(
+        "The ratio of two passages' scores for one word, in which idf cancels, is not that of the formula with "
+        "k1 = {k1} and b = {b}."
+    )
     for k1, b in ((1.5, 0.75), (round(float(rng.uniform(0.5, 3)), 2), round(float(rng.uniform(0.1, 0.9)), 2))):
         counts = [1, 2, 5, 1, 2, 5]
         lengths = [int(length) for length in rng.integers(6, 12, size=3)] + [int(rng.integers(20, 60)) for _ in "abc"]
         passages = [_passage(rng, {"valve": c}, n) for c, n in zip(counts, lengths, strict=True)]
         passages += [_passage(rng, {}, int(rng.integers(4, 90))) for _number in range(8)]
+        passages += [[], []]  # the average is over all passages
         settings = {} if (k1, b) == (1.5, 0.75) else {"k1": k1, "b": b}
         hits = dict(_hits(trial, _search(answer, passages, ["valve"], len(passages), **settings)))
         wanted = _BM25(passages, k1, b).scores(["valve"])
         trial.require(set(hits) == set(wanted), _("The passages with the word are {wanted}."), wanted=sorted(wanted))
         for number in range(1, 6):
-            trial.require(hits[0] > 0, message)
-            trial.close(hits[number] / hits[0], wanted[number] / wanted[0], message, rtol=1e-6)
+            trial.require(hits[0] > 0, message, k1=k1, b=b)
+            trial.close(hits[number] / hits[0], wanted[number] / wanted[0], message, rtol=1e-6, k1=k1, b=b)
     single = [_passage(rng, {"valve": 1, "seal": 4}, int(rng.integers(6, 20)))]
     scores = [dict(_hits(trial, _search(answer, single, [word], 1))).get(0, 0.0) for word in ("valve", "seal")]
     wanted_scores = [_BM25(single).scores([word])[0] for word in ("valve", "seal")]
@@ -758,7 +826,27 @@ class fixed_constants(_BM25):  # noqa: N801
         super().__init__(passages)
 
 
-@bm25.misconception(_("a word counted as often as it stands in the query"))
+@bm25.misconception(_("a fixed k1 of 1.5: the `k1` that is handed in is ignored"))
+class fixed_k1(_BM25):  # noqa: N801
+    def __init__(self, passages: Sequence[Sequence[str]], k1: float = 1.5, b: float = 0.75) -> None:
+        super().__init__(passages, b=b)
+
+
+@bm25.misconception(_("a fixed b of 0.75: the `b` that is handed in is ignored"))
+class fixed_b(_BM25):  # noqa: N801
+    def __init__(self, passages: Sequence[Sequence[str]], k1: float = 1.5, b: float = 0.75) -> None:
+        super().__init__(passages, k1=k1)
+
+
+@bm25.misconception(_("an average length over the passages that are not empty, instead of over all"))
+class average_without_empty(_BM25):  # noqa: N801
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        filled = [length for length in self.lengths if length]
+        self.average = sum(filled) / len(filled) if filled else 0.0
+
+
+@bm25.misconception(_("a word counted as often as it occurs in the query"))
 class repeated_words(_BM25):  # noqa: N801
     def words(self, query: Sequence[str]) -> Sequence[str]:
         return [word for word in query if word in self.having]
@@ -896,7 +984,7 @@ def right_recall(trial: Trial, answer: Handle) -> None:
 @measure.criterion(
     _("every question weighs the same, also one without a hit"),
     points=0.25,
-    why=_("The customer who found nothing is the one that matters. A mean without him praises the search."),
+    why=_("The customer who found nothing is the one that matters. A mean without them praises the search."),
 )
 def all_questions(trial: Trial, answer: Handle) -> None:
     message = _("The mean is over all questions; one that found nothing counts as 0.")
@@ -936,6 +1024,8 @@ def refuses(trial: Trial, answer: Handle) -> None:
         message = _("Question number {number} has no relevant passage: this must raise ValueError.")
         with trial.raises("ValueError", message=trial.text(message, number=nothing_at)):
             answer(rankings, empty, 3)
+        with trial.raises("ValueError", message=trial.text(message, number=nothing_at)):
+            answer([[] if place == nothing_at else ranking for place, ranking in enumerate(rankings)], empty, 3)
     with trial.raises("ValueError", message=_("Without a single question this must raise ValueError.")):
         answer([], [], 3)
 
@@ -1029,6 +1119,28 @@ def zero_for_nothing(rankings: Rankings, relevant: Relevant, k: int) -> Any:
     return _measured(rankings, somewhere, k) if relevant else _Quality(0.0, 0.0)
 
 
+@measure.misconception(
+    _("no look at what cannot be measured: a ZeroDivisionError in place of a ValueError that says what is wrong")
+)
+def nothing_guarded(rankings: Rankings, relevant: Relevant, k: int) -> Any:
+    recalls = [_recall(ranking, wanted, k) for ranking, wanted in zip(rankings, relevant, strict=True)]
+    ranks = [_reciprocal_rank(ranking, wanted) for ranking, wanted in zip(rankings, relevant, strict=True)]
+    return _Quality(sum(recalls) / len(recalls), sum(ranks) / len(ranks))
+
+
+@measure.misconception(_("a ZeroDivisionError in place of a ValueError if there are no questions at all"))
+def no_questions_unguarded(rankings: Rankings, relevant: Relevant, k: int) -> Any:
+    if not all(relevant):
+        raise ValueError
+    return nothing_guarded(rankings, relevant, k)
+
+
+@measure.misconception(_("a question with nothing relevant and an empty ranking left out in silence"))
+def empty_pairs_left_out(rankings: Rankings, relevant: Relevant, k: int) -> Any:
+    pairs = [(ranking, wanted) for ranking, wanted in zip(rankings, relevant, strict=True) if ranking or wanted]
+    return _measured([ranking for ranking, _w in pairs], [wanted for _r, wanted in pairs], k)
+
+
 @measure.misconception(_("questions without a relevant passage left out in silence"))
 def left_out_in_silence(rankings: Rankings, relevant: Relevant, k: int) -> Any:
     pairs = [(r, w) for r, w in zip(rankings, relevant, strict=True) if w]
@@ -1098,6 +1210,8 @@ def _require_nearest(
         and all(abs(scores.get(n, math.nan) - best) <= _NEAR for n, (_m, best) in zip(numbers, wanted, strict=True))
     )
     if not right:
+        if sorted(numbers) == sorted(number for number, _score in wanted) and numbers != [n for n, _s in wanted]:
+            message = _("These are the right passages, but the most similar one has to come first.")
         raise Failed(trial.text(message, **values), show(wanted), show(hits))
 
 
@@ -1110,7 +1224,7 @@ _NEAR = 1e-5
     why=_("This is what everything else stands on, and the first hit is the one that gets read."),
 )
 def nearest_first(trial: Trial, answer: Handle) -> None:
-    message = _("The most similar passages come first; the numbers are places in the array.")
+    message = _("The most similar passages come first; the numbers are those of the rows, from 0.")
     for count in (5, 15, 800):  # `argpartition` sorts a few hundred numbers by the way
         vectors, query = _vectors(trial.rng, count), _vectors(trial.rng, 1)[0]
         index = answer.make(vectors)
@@ -1188,7 +1302,7 @@ def refuses_nan(trial: Trial, answer: Handle) -> None:
             answer.make(bad_vectors)
         told = _("The query's vector has {value}: this must raise ValueError.")
         with trial.raises("ValueError", message=trial.text(told, value=str(broken))):
-            _nearest(answer, vectors, bad_query, 2)
+            _nearest(answer.allowing_nonfinite(), vectors, bad_query, 2)
 
 
 class _VectorIndex:
@@ -1242,7 +1356,7 @@ def crashes_on_large_k() -> Any:
     return Crashes
 
 
-@vector_index.misconception(_("places among the k best instead of places in the index"), factory=True)
+@vector_index.misconception(_("positions among the k best instead of the numbers of rows"), factory=True)
 def places_among_best() -> Any:
     class Places(_VectorIndex):
         def best(self, similarities: Any, k: int) -> Any:
@@ -1437,7 +1551,7 @@ def _two_orders(rng: "np.random.Generator", count: int) -> tuple[list[int], list
 @reciprocal_rank_fusion.criterion(
     _("two lists of the same passages become one, best first"),
     points=0.5,
-    why=_("What stands high in both lists should stand above what only one of them likes."),
+    why=_("What is high in both lists should come before what only one of them likes."),
 )
 def fuses_two(trial: Trial, answer: Handle) -> None:
     message = _("Each list adds 1 / (k + rank) for each of its passages; the largest sum comes first.")
@@ -1452,11 +1566,14 @@ def fuses_two(trial: Trial, answer: Handle) -> None:
     why=_("With another formula the order is often the same, until one list is longer or a third one comes."),
 )
 def right_scores(trial: Trial, answer: Handle) -> None:
-    message = _("The scores are those of the formula, with ranks from one, and with the `k` that was handed in.")
+    message = _(
+        "Every passage of the lists comes back with the score of the formula: ranks from one, and with the `k` that "
+        "was handed in."
+    )
     one, other = _two_orders(trial.rng, 5)
     lists = [_ranked(one), _ranked(other)]
     _require_scores(trial, _hits(trial, answer(lists)), _fused(lists), message)
-    for k in (60, int(trial.rng.integers(1, 59)), int(trial.rng.integers(61, 200))):
+    for k in (60, 2, int(trial.rng.integers(1, 59)), int(trial.rng.integers(61, 200))):
         _require_scores(trial, _hits(trial, answer(lists, k=k)), _fused(lists, k), message)
 
 
@@ -1510,6 +1627,13 @@ def fixed_k(results: Results, k: int = 60) -> Any:
     return _best(fused, len(fused))
 
 
+@reciprocal_rank_fusion.misconception(
+    _("a `k` that also cuts the list: it is the constant of the formula, and every passage is returned")
+)
+def cut_at_k(results: Results, k: int = 60) -> Any:
+    return _best(_fused(results, k), k)
+
+
 @reciprocal_rank_fusion.misconception(_("the scores added up: the search with the larger numbers decides alone"))
 def adds_scores(results: Results, k: int = 60) -> Any:
     fused = _fused(results, k, gain=lambda _k, _rank, score: score)
@@ -1544,7 +1668,7 @@ def in_all_lists(results: Results, k: int = 60) -> Any:
     return _best(fused, len(fused))
 
 
-@reciprocal_rank_fusion.misconception(_("a missing passage treated as if it stood behind the last one"))
+@reciprocal_rank_fusion.misconception(_("a missing passage treated as if it came after the last one"))
 def missing_is_last(results: Results, k: int = 60) -> Any:
     fused = _fused(results, k)
     for number in fused:
