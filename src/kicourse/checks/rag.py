@@ -1293,7 +1293,7 @@ for _options in (", max_tokens=200", ", temperature=0", ", temperature=1, max_to
     answer.equivalent(
         _REQUEST.format(options=_OPTIONS),
         _REQUEST.format(options=_options),
-        reason="temperature and a limit for the reply are matters of taste, and the task does not name them",
+        reason="temperature and a limit for the reply are matters of taste, and the task leaves them open",
     )
 for _limit in (201, 199, 1, 0):
     answer.equivalent(
