@@ -37,6 +37,7 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
         "looked_up_in_all": "good_hits_only",
         "own_threshold": "good_hits_only",
         "found_not_shown": "unverified",
+        "trimmed": "reply_unchanged",
         "catches_everything": "server_error",
         "catches_too_long": "server_error",
         "dot_product": "any_length",
@@ -115,10 +116,10 @@ def test_an_answer_that_waits_for_another_task_is_told_so() -> None:
 
 
 def test_a_failed_answer_shows_what_was_found_and_replied() -> None:
-    [wrong] = [wrong for wrong in check.answer.misconceptions if wrong.name == "trimmed"]
+    [wrong] = [wrong for wrong in check.answer.misconceptions if wrong.name == "all_sources"]
     message = check.answer.run(wrong.build()).criteria[0].message
     assert "0.80 " in message
-    assert "[1].\\n" in message
+    assert "[1]." in message
 
 
 def test_an_empty_list_is_called_one() -> None:

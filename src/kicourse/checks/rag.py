@@ -918,19 +918,34 @@ def _serve(
 
 @answer.criterion(
     _("answers from the sources, and names those that the reply cites"),
-    points=0.75,
+    points=0.5,
     why=_("The customer sees the answer and below it the sources. Nobody reads on to a source that has nothing to do "
           "with the answer."),
 )  # fmt: skip
 def answers_with_sources(trial: Trial, answer: Handle) -> None:
     for cited in ([1], [3], [2, 1]):
         hits = _hits(trial.rng, 0.8, 0.7, 0.6)
-        reply = f" {_reply(trial.rng, *(f'[{number}]' for number in cited))}\n"
+        reply = _reply(trial.rng, *(f"[{number}]" for number in cited))
         service = _serve(trial, answer, hits, reply, threshold=_LOW)
         if service.error:
             raise service.error
         service.require_requests(1, _("One question is one request; your code sent {sent}."))
         service.require(reply, [hits[number - 1]["text"] for number in cited], "answered")
+
+
+@answer.criterion(
+    _("returns the reply as it is"),
+    points=0.25,
+    why=_("Whoever looks for a mistake later compares what the customer saw with what the model wrote."),
+)
+def reply_unchanged(trial: Trial, answer: Handle) -> None:
+    hits = _hits(trial.rng, 0.8, 0.7)
+    reply = f" {_reply(trial.rng, '[1]')}\n\n{_reply(trial.rng, '[ 2 ]', '[1]')}  \n"
+    service = _serve(trial, answer, hits, reply, threshold=_LOW)
+    if service.error:
+        raise service.error
+    if service.got["text"] != reply:
+        raise Failed(trial.text(_("The reply was changed.")), show(reply), show(service.got["text"]))
 
 
 @answer.criterion(
