@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Answer with sources
 #
-# A customer of Harz Pumpen asked the chat window at which pressure the relief valve opens. It named a number, politely and at once. The number was wrong, the manual has the right one, and a technician spent an afternoon on it. "It may say that it does not know," says the head of service, "but it may not make things up. And I want to see where it has it from." In *Find the right passage* you built the search. By the end of this unit your program answers from what the search finds, says which passage an answer rests on, and keeps quiet when there is none. Its name is **retrieval-augmented generation**, RAG for short.
+# A customer of Harz Pumpen asked the chat window at which pressure the relief valve opens. It named a number, politely and at once. The number was wrong, the manual has the right one, and a technician spent an afternoon on it. "It may say that it does not know," says the head of service, "but it may not make things up. And I want to see where it has it from." In *Find the right passage* you built the search. By the end of this unit your program answers from what the search finds, says which passage an answer rests on, and says that it found nothing when there is none. Its name is **retrieval-augmented generation**, RAG for short.
 
 # %%
 import kicourse
@@ -197,7 +197,7 @@ BUDGET = 600
 
 
 def estimate_tokens(text: str) -> int:
-    """Return roughly how many tokens an English text has."""
+    """Return roughly how many tokens a text has: one for four characters, as in English."""
     return math.ceil(len(text) / 4)
 
 
@@ -253,7 +253,7 @@ def build_prompt(
 check.build_prompt(build_prompt)
 
 # %% [markdown]
-# The note, made harmless, beside a German passage. Code like this does not care about language. **Predict:** what is left of the note when the budget is 70 tokens?
+# The note, made harmless, beside a German passage. The rules do not care about language; only the estimate is too low for German, which has more tokens. **Predict:** what is left of the note when the budget is 70 tokens?
 
 # %% tags=["demo"]
 german = next(passage.text for passage in pump_manual.passages("de") if passage.name == "pressure")
@@ -298,7 +298,7 @@ QUESTIONS = [  # question, the passage that answers it, what a right answer cont
 PASSAGE = {passage.name: passage.text for passage in MANUAL}
 
 # %% [markdown]
-# Each question goes to the model three times: with no source, with the three passages that the search finds, and with the right passage alone. The last one is no system that you could build; it shows what would be left if the search were perfect. **Predict** the three numbers. (72 requests take a minute or two; read on meanwhile.)
+# Each question goes to the model three times: with no source, with the three passages that the search finds, and with the right passage alone. The last one is no system that you could build; it shows what would be left if the search were perfect. **Predict** the three numbers. (72 requests take about two minutes; read on meanwhile.)
 
 
 # %% tags=["demo"]
@@ -351,16 +351,16 @@ plots.show(
 )
 
 # %% [markdown]
-# Without a source nothing is right: what the model never read it cannot know. With sources some of it is, and that is the whole gain of RAG. But even with the right passage before its eyes, a model of this size fails at more than half of the questions. No search mends that; a larger model may. What you can do is to notice it, and that is what the rest of this unit is about.
+# Without a source nothing is right: what the model never read it cannot know. With sources some of it is, and that is the whole gain of RAG. But even with the right passage before its eyes, a model of this size fails at almost half of the questions. No search mends that; a larger model may. What you can do is to notice it, and that is what the rest of this unit is about.
 #
-# Can a better instruction help? We tried four, each with the right passage alone, on a slightly earlier version of this list. (With the three best passages of a search by meaning, the first one got 9 right, without any source none.)
+# Can a better instruction help? We tried four, each with the right passage alone:
 #
 # | instruction | right | cites a source that exists |
 # | --- | --- | --- |
-# | the one above | 10 of 24 | 8 of 24 |
-# | "... in one sentence, with the facts of the numbered sources and nothing else. Name the source at the end of the sentence, like [1]." | 8 of 24 | 11 of 24 |
-# | the same, and "If the sources do not answer the question, write: not found." | 8 of 24 | 5 of 24 |
-# | a shorter one, with one example dialogue | 12 of 24 | 4 of 24 |
+# | the one above | 13 of 24 | 6 of 24 |
+# | "... in one sentence, with the facts of the numbered sources and nothing else. Name the source at the end of the sentence, like [1]." | 6 of 24 | 12 of 24 |
+# | the same, and "If the sources do not answer the question, write: not found." | 6 of 24 | 2 of 24 |
+# | a shorter one, with one example dialogue | 12 of 24 | 9 of 24 |
 #
 # The instruction that cites most is not the one that answers best, and with 24 questions most of these differences may be chance. Measure it with your model.
 #
@@ -373,13 +373,13 @@ for place in (0, 5, 10, 13, 17):
     print(f"{REPLIES['found'][place]!r}\n")
 
 # %% [markdown]
-# A citation is a promise: "look it up there". Three kinds of promises are empty:
+# A citation is a promise: "look it up there". Three things can go wrong with it:
 #
 # * **None.** Nobody can look anything up.
 # * **A source that does not exist.** `[7]` when five were shown, or `[0]`. Whoever makes up the number probably made up the sentence as well. It would be a mistake to delete the number and keep the sentence.
 # * **A source that says something else.** That is harder; we come to it below.
 #
-# The first two can be decided exactly, by a regular expression and a comparison.
+# The first two can be decided exactly, by a regular expression and a comparison. (A group in a regular expression can be repeated as a whole: `a(?:-a)*` matches `a`, `a-a` and `a-a-a`.)
 
 
 # %%
@@ -402,7 +402,7 @@ def cited_sources(reply: str, count: int) -> list[int]:
     Raises CitationError if it cites none, or one that is not between 1 and `count`.
     """
     ### BEGIN SOLUTION
-    citations = re.findall(r"\[\s*([0-9]+(?:\s*,\s*[0-9]+)*)\s*\]", reply)
+    citations = re.findall(r"\[ *([0-9]+(?: *, *[0-9]+)*) *\]", reply)
     numbers = [int(number) for citation in citations for number in citation.split(",")]
     if not numbers:
         raise CitationError("The reply cites nothing.")
@@ -436,7 +436,7 @@ print(f"\n{len(verified)} of {len(QUESTIONS)} replies cite a source that exists;
 #
 # ## When nothing is near
 #
-# A search always finds something: the best of what is there. Ask our manual about football, and it brings a passage about spare parts. Shown to the model, it becomes an answer. So a hit has to be good *enough*, and for that you need a number with a meaning. Each hit has two numbers. Which one?
+# A search always finds something: the best of what is there. Ask our manual who won the football match, and it brings a passage about dry running. Shown to the model, it becomes an answer. So a hit has to be good *enough*, and for that you need a number with a meaning. Each hit has two numbers. Which one?
 #
 # To find out, we need questions without an answer too. Twelve are about something else. And 24 are the nastier kind, as they come every day: a question about pumps that the manual has a gap for. We make them from the questions above, by leaving out the passage that answers them. **Predict** for both numbers: how far apart are the questions with and without an answer?
 
@@ -479,7 +479,7 @@ by_similarity.axvline(0.4, color=plots.RED, linestyle="--", linewidth=1.2)
 plots.show(
     figure,
     alt=text(
-        "Two panels of dots, one dot a question, in three rows: the manual answers it, its passage is missing, or it is about something else. By the fused score half of the questions whose passage is missing lie in the same place as nearly all that are answered. By similarity the rows overlap as well, but they move apart: most answered questions lie to the right of a dashed line at 0.4, most others to the left of it."
+        "Two panels of dots, one dot a question, in three rows: the manual answers it, its passage is missing, or it is about something else. By the fused score almost half of the questions whose passage is missing lie in the same place as nearly all that are answered. By similarity the rows overlap as well, but they move apart: most answered questions lie to the right of a dashed line at 0.4, most others to the left of it."
     ),
 )
 
@@ -491,11 +491,11 @@ for threshold in (0.2, 0.3, 0.35, 0.4, 0.45, 0.5):
     )
 
 # %% [markdown]
-# The **fused score** knows places only. Its highest value, $\frac{1}{61} + \frac{1}{61} \approx 0.0328$, says that a passage is the first in both lists, and something is always the first. When we ran it, 21 of the 24 answerable questions reached it, and so did 12 of the 24 whose passage was missing. Higher it cannot get.
+# The **fused score** knows places only. Its highest value, $\frac{1}{61} + \frac{1}{61} \approx 0.0328$, says that a passage is the first in both lists, and something is always the first. When we ran it, 21 of the 24 answerable questions reached it, and so did 11 of the 24 whose passage was missing. Higher it cannot get.
 #
 # The **similarity** compares question and passage, and does not care who else is there. It is no clean cut either: at 0.4 we lost three of 24 questions that the manual answers, kept nine of the 24 gaps, and one of the twelve others ("How much does a new impeller cost?" is near to the passage about impellers, which names no price). A threshold sorts out what is far away. Whether a passage that is *near* answers the question, it does not know.
 #
-# Where to put it is a decision, not a discovery. A question that is lost goes to a person and costs some minutes. One that is let in may become a wrong answer, and that cost an afternoon. We take 0.4. (Chosen on the questions that it is reported on, which you know from *From text to data* to be too kind; before customers come, measure it on others.)
+# Where to put it is a decision, not a discovery. A question that is lost goes to a person and costs some minutes. One that is let in may become a wrong answer, and that cost an afternoon. We take 0.4. (We chose it on the same questions that we report it on: to these it is fitted, so the numbers are too optimistic. Before customers come, measure it on others.)
 
 # %%
 THRESHOLD = 0.4
@@ -516,9 +516,9 @@ class Answer:
 #
 # Write `answer`. It puts everything together, and it uses your `build_prompt` and `cited_sources`; finish these first.
 #
-# 1. `retrieve(question)` gives the hits, the best first; perhaps none. Only those count whose `similarity` is at least `threshold`. They stay in their order. (A similarity can be NaN, when a text is empty. NaN is not at least anything.)
+# 1. `retrieve(question)` gives the hits, the best first; perhaps none. Only those count whose `similarity` is at least `threshold`. They stay in their order. (A similarity can be NaN, when a text is empty. Every comparison with NaN is `False`.)
 # 2. The prompt is built from `INSTRUCTIONS`, the question, the texts of these hits, `BUDGET` and `estimate_tokens`. If it shows no source, be it that no hit is good enough or that not even the first one fits, the answer is `NOT_FOUND` with no sources, and the outcome is `"not_found"`. The model is not asked.
-# 3. Otherwise the model is asked, once, with the prompt's messages.
+# 3. Otherwise the model is asked, once, with the prompt's messages. (The `temperature` is up to you; what we report below we saw at 0.)
 # 4. If the reply's citations are in order, for the sources *that the prompt shows*, return the reply as it is, the texts of the sources that it cites, in the order of `cited_sources` and as they were found, and the outcome `"answered"`.
 # 5. If they are not, the customer does not see the reply: `NOT_FOUND`, no sources, and the outcome `"unverified"`. Whoever runs the service wants to know the two apart: one is a gap in the manual, the other a weakness of the model.
 #
@@ -551,36 +551,47 @@ def answer(client: OpenAI, question: str, retrieve: Callable[[str], list[Hit]], 
 check.answer(answer)
 
 # %% [markdown]
-# At work it looks like this:
+# At work it looks like this. A hook of the HTTP client prints every reply of the model as well, even one that the customer does not see:
 
 # %% tags=["demo"]
+import httpx
+
+
+def show_reply(response: httpx.Response) -> None:
+    """Print what the model replied."""
+    response.read()
+    print(f"    the model: {response.json()['choices'][0]['message']['content']!r}")
+
+
+watched = OpenAI(http_client=httpx.Client(event_hooks={"response": [show_reply]}))
 for question in (
     "Where do I reset the dry-running protection?",
     "At which pressure does the relief valve open?",
     "How hot may the bearings become?",
-    "When do I have to change the mechanical seal?",
+    "What is wrong when liquid drips out at the shaft?",
     "Who won the football match yesterday?",
     "How much does a new impeller cost?",
 ):
-    result = answer(client, question, retrieve, THRESHOLD)
-    print(f"{question}\n    {result.outcome}: {result.text}")
+    print(question)
+    result = answer(watched, question, retrieve, THRESHOLD)
+    print(f"    {result.outcome}: {result.text}")
     for source in result.sources:
         print(f"        source: {source}")
 
 # %% [markdown]
-# When we ran it, there was one of each kind:
+# When we ran it, there was one of each kind. (Yours may differ, even at a `temperature` of 0: another processor, or other questions before, are enough.)
 #
 # * The reset is answered, rightly, and with its source.
 # * "The relief valve opens at 6 bar", wrote the model, which is right. But it cited nothing, and the customer does not see it. That is the price.
 # * To the bearings it wrote 95 °C, with the 80 °C before its eyes, and cited nothing either. That is the gain: a wrong answer that nobody saw.
-# * About the seal it cites source 3, which exists, and says nothing at all. Cited is not supported.
+# * About the liquid at the shaft it wrote "The correct answer is: [2]." Source 2 exists, so this goes out, and it says nothing at all. Cited is not supported.
 # * The football match cost nothing: no request was sent. The price of an impeller did, since a passage about impellers *is* near.
 #
 # With a larger model the shares are others, and you measure them in the same way. The rules stay, and the share of "unverified" is the first number that you would put on a dashboard.
 #
 # ## Is it in the sources?
 #
-# Back to the third empty promise: the source exists and says something else. A person sees that at once and costs money. Can a program? Here is a common idea: an answer is **faithful** if every sentence of it is near to some sentence of its sources, in the sense of the same embeddings that you search with.
+# Back to the third thing that can go wrong with a citation: the source exists and says something else. A person sees that at once and costs money. Can a program? Here is a common idea: an answer is **faithful** if every sentence of it is near to some sentence of its sources, in the sense of the same embeddings that you search with.
 #
 # The unit of comparison decides. Hold the *whole* answer against the *whole* source, and one false sentence among four true ones drowns in the mean. So both are cut into sentences, and each sentence of the answer looks for its nearest one. The result is a share: of five sentences, four supported, 0.8.
 
@@ -598,7 +609,7 @@ print(sentences("The valve opens at 6 bar [1]. It is sealed [1, 2]! Order by 2 p
 # %% [markdown]
 # The last sentence shows what such a simple rule does with abbreviations. For a share it matters little; libraries such as spaCy do better.
 #
-# One thing can go wrong in silence. An embedder gives some texts a vector of zeros, an empty one for example. Divided by its length it becomes NaN, and NaN spreads: the greatest of a row with one NaN in it is NaN. So do not divide where the length is 0; then such a vector has a similarity of 0 to everything.
+# One thing can go wrong in silence. An embedder gives some texts a vector of zeros, an empty one for example. Divided by its length it becomes NaN, and NaN spreads: the greatest of a row with one NaN in it is NaN. So where the length is 0, divide by 1 (`np.where` chooses between two values, element by element); then such a vector has a similarity of 0 to everything.
 #
 # ## Task 4: faithfulness
 #
@@ -678,14 +689,14 @@ axes.set_xlabel(text("similarity to the nearest sentence of the source"))
 plots.show(
     figure,
     alt=text(
-        "Three rows of twelve dots: how similar a sentence is to the nearest sentence of its source. Sentences that say the same in other words, and false sentences in nearly the same words, both lie far to the right, the false ones no less than the true ones. Sentences about something else lie far to the left. A dashed line at 0.5 separates only the last row."
+        "Three rows of twelve dots: how similar a sentence is to the nearest sentence of its source. Sentences that say the same in other words, and false sentences in nearly the same words, both lie to the right of a dashed line at 0.5, and the two rows overlap. Sentences about something else all lie to the left of it."
     ),
 )
 for name, column in zip(("same", "false", "else"), near.T, strict=True):
     print(f"{name:5} median {np.median(column):.2f}, {sum(column >= 0.5)} of {len(column)} at least 0.5")
 
 # %% [markdown]
-# When we ran it: all twelve sentences in other words are nearer than 0.5, and none of the inventions is, though one comes close. So far, so useful: what a model adds from nowhere shows. But *all twelve false sentences* are nearer than 0.5 as well, one of them at 0.98. To an embedding "12 Nm" and "120 Nm" are nearly the same, "never" hardly matters, and no threshold mends that: the worst of the true sentences lies below every false one. **Near is not true.**
+# When we ran it: all twelve sentences in other words lie above 0.5, and none of the inventions does, though one comes close. So far, so useful: what a model adds from nowhere shows. But *all twelve false sentences* lie above 0.5 as well, one of them at 0.98. To an embedding "12 Nm" and "120 Nm" are nearly the same, "never" hardly matters, and no threshold mends that: the worst of the true sentences lies below every false one. **Near is not true.**
 #
 # The same in one answer with an invented sentence, and then with a false number in it:
 

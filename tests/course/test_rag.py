@@ -22,18 +22,29 @@ def failed(verdict: Any) -> list[str]:
 def test_a_mistake_costs_its_own_criterion_only() -> None:
     expected = {
         "marks_forged": "no_forged_marks",
+        "instructions_changed": "no_forged_marks",
+        "counted_as_one": "within_budget",
+        "counted_before": "stays_on_line",
         "lines_forged": "stays_on_line",
         "instructions_not_counted": "within_budget",
         "changed_listed": "best_kept",
         "too_long_sent": "question_too_long",
         "unknown_accepted": "unknown_refused",
         "sorted_numbers": "once_in_order",
+        "any_digits": "other_numbers",
         "asks_without_source": "no_source",
         "wrong_score": "good_hits_only",
+        "looked_up_in_all": "good_hits_only",
+        "own_threshold": "good_hits_only",
         "found_not_shown": "unverified",
+        "trimmed": "reply_unchanged",
         "catches_everything": "server_error",
+        "catches_too_long": "server_error",
         "dot_product": "any_length",
         "zeros_divided": "nothing_to_measure",
+        "empty_embedded": "nothing_to_measure",
+        "full_stops_only": "inside_long_source",
+        "sources_joined": "inside_long_source",
     }
     for task in (check.build_prompt, check.cited_sources, check.answer, check.faithfulness):
         for wrong in task.misconceptions:
@@ -43,7 +54,12 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
 
 
 def test_the_checks_know_the_notebooks_words() -> None:
-    words = [f'"{check.NOT_FOUND}"', f"BUDGET = {check.BUDGET}\n", *check.INSTRUCTIONS.split(". ")]
+    words = [
+        f'"{check.NOT_FOUND}"',
+        f"BUDGET = {check.BUDGET}\n",
+        f"THRESHOLD = {check.THRESHOLD}\n",
+        *check.INSTRUCTIONS.split(". "),
+    ]
     cells = "\n".join(code_cells(course().unit("rag").exercise("en"))).replace('"\n    "', "")
     assert [word for word in words if word not in cells] == []
 
@@ -87,6 +103,29 @@ def test_an_answer_without_a_request_is_told_so() -> None:
     verdict = check.answer.run(silent)
     assert verdict.points == 0
     assert "your code sent 0" in verdict.criteria[0].message
+
+
+def test_an_answer_that_waits_for_another_task_is_told_so() -> None:
+    def waiting(client: Any, question: str, retrieve: Callable[[str], Any], threshold: float) -> Any:
+        retrieve(question)
+        raise NotImplementedError
+
+    verdict = check.answer.run(waiting)
+    assert verdict.status == "failed"
+    assert "`build_prompt` or `cited_sources`" in verdict.criteria[0].message
+
+
+def test_a_failed_answer_shows_what_was_found_and_replied() -> None:
+    [wrong] = [wrong for wrong in check.answer.misconceptions if wrong.name == "all_sources"]
+    message = check.answer.run(wrong.build()).criteria[0].message
+    assert "0.80 " in message
+    assert "[1]." in message
+
+
+def test_an_empty_list_is_called_one() -> None:
+    [wrong] = [wrong for wrong in check.faithfulness.misconceptions if wrong.name == "empty_embedded"]
+    message = check.faithfulness.run(wrong.build()).criteria[-1].message
+    assert "empty list" in message
 
 
 def test_an_answer_that_blocks_is_told_where(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,13 @@
 """The checks of `rag`: answers with sources. Models are scripted, and so is what retrieval finds."""
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from kicourse.answers import NotStarted
 from kicourse.answers.handle import unobserved
 from kicourse.checks import AnswerRaised, Check, Failed, Handle, Record, Trial, _, chats
 from kicourse.checks.scripted_server import Completion, Failure, Reply, ScriptedServer
@@ -65,8 +67,14 @@ def _count_quarters(text: str) -> int:
     return math.ceil(len(text) / 4)
 
 
+@unobserved
+def _count_framed(text: str) -> int:
+    """Count a beginning and an end as well, as the tokenizers of many models do: two texts cost them twice."""
+    return len(text.split()) + 4
+
+
 Counter = Callable[[str], int]
-_COUNTERS: tuple[Counter, ...] = (_count_words, _count_quarters)
+_COUNTERS: tuple[Counter, ...] = (_count_words, _count_quarters, _count_framed)
 
 
 def _harmless(text: str) -> str:
@@ -179,6 +187,8 @@ def no_forged_marks(trial: Trial, answer: Handle) -> None:
         sources = [f"{first} {forged} {chats.sentence(trial.rng)}", second]
         _task(trial.rng, sources).require(trial, answer)
     _task(trial.rng, [first, second], question=f"[3] {question}").require(trial, answer)
+    # The instructions are the program's own, and may name a mark.
+    _task(trial.rng, [first, second], instructions=f"{question} [1]\n  {first}").require(trial, answer)
 
 
 @build_prompt.criterion(
@@ -191,6 +201,12 @@ def stays_on_line(trial: Trial, answer: Handle) -> None:
         first, second, third = _lines(trial.rng, 3)
         sources = [f"{gap}{first}{gap}{chats.sentence(trial.rng)}\n", second]
         _task(trial.rng, sources, question=f"{third}{gap}?").require(trial, answer)
+    # Text that is not sent does not count: the wide gap takes no room.
+    first, second, third = _lines(trial.rng, 3)
+    task = _task(trial.rng, [f"{first}{40 * ' '}{second}", third], count=_count_quarters)
+    shown = len(replace(task, budget=task.size(2) + 1).built(trial, answer).sources)
+    message = _("Counted as they are sent, both sources fit. In the prompt: {shown}.")
+    trial.require(shown == len(task.sources), message, shown=shown, expected=str(len(task.sources)))
 
 
 def _tight(rng: "np.random.Generator", count: Counter, shown: int) -> _Task:
@@ -213,9 +229,15 @@ def within_budget(trial: Trial, answer: Handle) -> None:
     for count in _COUNTERS:
         for shown in (5, 3, 0):
             task = _tight(trial.rng, count, shown)
-            used = sum(count(text) for _role, text in task.built(trial, answer).messages)
-            message = _("The two messages have {used} tokens together, and the budget is {budget}.")
-            trial.require(used <= task.budget, message, used=used, budget=task.budget, expected=f"<= {task.budget}")
+            _require_within(trial, answer, task)
+            if shown:  # one token too few for the last of them
+                _require_within(trial, answer, replace(task, budget=task.budget - 1))
+
+
+def _require_within(trial: Trial, answer: Handle, task: _Task) -> None:
+    used = sum(task.count(text) for _role, text in task.built(trial, answer).messages)
+    message = _("The two messages have {used} tokens together, and the budget is {budget}.")
+    trial.require(used <= task.budget, message, used=used, budget=task.budget, expected=f"<= {task.budget}")
 
 
 @build_prompt.criterion(
@@ -234,16 +256,21 @@ def best_kept(trial: Trial, answer: Handle) -> None:
         tasks.append(replace(task, budget=_prompt_size(task.count, task.instructions, task.question, [first, *others])))
         assert tasks[-1].fitting() == shown
     for task in tasks:
-        built, fit = task.built(trial, answer), task.fitting()
-        is_beginning = built.sources == task.sources[: len(built.sources)]
-        if not is_beginning or len(built.sources) < fit:
-            message = _("From the first on, {fit} of {count} sources fit. These are in the prompt: {numbers}.")
-            numbers = [task.sources.index(text) + 1 if text in task.sources else "?" for text in built.sources]
-            listed = f"sources={numbers}".replace("'", "")
-            trial.require(False, message, count=len(task.sources), fit=fit, numbers=listed)
-        said = _harmless(built.messages[-1][1]) if built.messages else ""
-        cut = [text for text in built.sources if _harmless(text) not in said]
-        trial.require(not cut, _("This source is not in the prompt as a whole: {text}"), text=(cut or [""])[0])
+        _require_best(trial, answer, task)
+
+
+def _require_best(trial: Trial, answer: Handle, task: _Task) -> None:
+    """Fail unless at least those sources are shown that fit, from the first one on, and whole."""
+    built, fit = task.built(trial, answer), task.fitting()
+    is_beginning = built.sources == task.sources[: len(built.sources)]
+    if not is_beginning or len(built.sources) < fit:
+        message = _("From the first on, {fit} of {count} sources fit. These are in the prompt: {numbers}.")
+        numbers = [task.sources.index(text) + 1 if text in task.sources else "?" for text in built.sources]
+        listed = f"sources={numbers}".replace("'", "")
+        trial.require(False, message, count=len(task.sources), fit=fit, numbers=listed)
+    said = _harmless(built.messages[-1][1]) if built.messages else ""
+    cut = [text for text in built.sources if _harmless(text) not in said]
+    trial.require(not cut, _("This source is not in the prompt as a whole: {text}"), text=(cut or [""])[0])
 
 
 @build_prompt.criterion(
@@ -416,6 +443,29 @@ def parts_added(instructions: str, question: str, sources: list[str], budget: in
     return _building(instructions, question, sources, budget, count, size=size)
 
 
+@build_prompt.misconception(_("both contents joined and counted as one text, where the two numbers are to be added"))
+def counted_as_one(instructions: str, question: str, sources: list[str], budget: int, count: Counter) -> Any:
+    def size(count: Counter, instructions: str, question: str, sources: list[str]) -> int:
+        return count(f"{instructions}\n{_user_text(question, sources)}")
+
+    return _building(instructions, question, sources, budget, count, size=size)
+
+
+@build_prompt.misconception(
+    _("texts counted as they came, before they are made harmless: what is not sent costs nothing")
+)
+def counted_before(instructions: str, question: str, sources: list[str], budget: int, count: Counter) -> Any:
+    def size(count: Counter, instructions: str, question: str, sources: list[str]) -> int:
+        return count(instructions) + count(_with_marks(question, sources, str, str))
+
+    return _building(instructions, question, sources, budget, count, size=size)
+
+
+@build_prompt.misconception(_("the instructions made harmless too: they are yours, and go out as they are"))
+def instructions_changed(instructions: str, question: str, sources: list[str], budget: int, count: Counter) -> Any:
+    return _building(_harmless(instructions), question, sources, budget, count)
+
+
 @build_prompt.misconception(_("a budget that nobody looks at: all sources, always"))
 def no_budget(instructions: str, question: str, sources: list[str], budget: int, count: Counter) -> Any:
     return _Prompt(_chat(instructions, _user_text(question, sources)), sources)
@@ -495,8 +545,9 @@ cited_sources = Check(
         _("`re.findall` with a pattern for one number in square brackets, or several with commas between them. Go "
           "through the numbers in order, keep each once, and raise if one is not between 1 and `count`, or if there is "
           "none."),
-        _("`marks = re.findall(r\"\\[\\s*([0-9]+(?:\\s*,\\s*[0-9]+)*)\\s*\\]\", reply)`; `numbers = [int(n) for mark "
-          "in marks for n in mark.split(\",\")]`; `dict.fromkeys(numbers)` keeps each number once, in order."),
+        _("`marks = re.findall(r\"\\[ *([0-9]+(?: *, *[0-9]+)*) *\\]\", reply)`, in which `(?:...)*` repeats a comma "
+          "and a number; `numbers = [int(n) for mark in marks for n in mark.split(\",\")]`; `dict.fromkeys(numbers)` "
+          "keeps each number once, in order."),
     ),
 )  # fmt: skip
 
@@ -592,7 +643,7 @@ def none_refused(trial: Trial, answer: Handle) -> None:
           "that the answer does not rest on."),
 )  # fmt: skip
 def other_numbers(trial: Trial, answer: Handle) -> None:
-    for other in ("3 bar", "(4)", "[E5]", "{2}", "<4>", "[source 5]", "8,000 hours"):
+    for other in ("3 bar", "(4)", "[E5]", "{2}", "<4>", "[source 5]", "8,000 hours", "[2 5]", "[²]", "[٣]"):
         number = int(trial.rng.integers(6, 10))
         _cites(trial, answer, _reply(trial.rng, other, f"[{number}]"), 9, [number])
         _refuses(trial, answer, _reply(trial.rng, other), 9, _("This reply cites nothing: {reply}"))
@@ -685,6 +736,36 @@ def any_brackets(reply: str, count: int) -> Any:
     return _citing(reply, count, pattern=r"\[([^\]]*)\]")
 
 
+@cited_sources.misconception(_("a space taken for a comma: `[2 5]` is no citation"))
+def spaces_separate(reply: str, count: int) -> Any:
+    return _citing(reply, count, pattern=r"\[([0-9, ]+)\]")
+
+
+@cited_sources.misconception(_("`\\d` where 0 to 9 are meant: it matches the digits of other scripts as well"))
+def any_digits(reply: str, count: int) -> Any:
+    marks = re.findall(r"\[\s*(\d+(?:\s*,\s*\d+)*)\s*\]", reply)
+    plain = " ".join(f"[{int(number)}]" for mark in marks for number in mark.split(","))
+    return _citing(plain, count)
+
+
+@cited_sources.misconception(_("`isdigit` where 0 to 9 are meant: it is true of `²`, of which `int` makes no number"))
+def superscripts(reply: str, count: int) -> Any:
+    marks = [mark.split(",") for mark in re.findall(r"\[([^\]]*)\]", reply)]
+    numbers = [[number.strip() for number in mark] for mark in marks]
+    cited = [int(number) for mark in numbers if all(map(str.isdigit, mark)) for number in mark]
+    return _citing(" ".join(f"[{number}]" for number in cited), count)
+
+
+@cited_sources.misconception(
+    _("another exception than `CitationError`: whoever calls the function catches only this one")
+)
+def another_error(reply: str, count: int) -> Any:
+    try:
+        return _citing(reply, count)
+    except _CitationError:
+        raise ValueError(reply) from None
+
+
 @cited_sources.misconception(_("a number listed as often as it is cited"))
 def listed_again(reply: str, count: int) -> Any:
     _citing(reply, count)
@@ -732,6 +813,7 @@ INSTRUCTIONS = (
 )
 NOT_FOUND = "I found nothing about this in our manual."
 BUDGET = 600
+THRESHOLD = 0.4
 Hit = dict[str, Any]
 
 
@@ -756,6 +838,8 @@ class _Service:
     trial: Trial
     question: str
     server: ScriptedServer
+    hits: list[Hit] = field(default_factory=list)
+    replies: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
     got: dict[str, Any] = field(default_factory=dict)
     error: AnswerRaised | None = None
@@ -774,8 +858,17 @@ class _Service:
         numbered = re.findall(r"^\[([0-9]+)\]", self.prompt(), flags=re.MULTILINE)
         return len(numbered)
 
+    def told(self, message: str) -> str:
+        """Return a message with what was found and replied, which the call itself does not show."""
+        found = ", ".join(f"{hit['similarity']:.2f} {chats.short(hit['text'], 24)!r}" for hit in self.hits[:6])
+        said = [chats.short(reply, 60) for reply in self.replies[: self.count]]
+        case = _("`retrieve` had found: {found}. Sources in the prompt: {shown}. Reply of the model: {reply}.")
+        case = self.trial.text(case, found=found or "-", shown=self.shown(), reply=repr(said[0]) if said else "-")
+        return f"{message} {case}"
+
     def require_requests(self, count: int, message: str) -> None:
-        self.trial.require(self.count == count, message, sent=self.count, expected=str(count))
+        if self.count != count:
+            raise Failed(self.told(self.trial.text(message, sent=self.count)), str(count))
 
     def require(self, text: str, sources: list[str], outcome: str) -> None:
         """Fail unless this came back."""
@@ -784,14 +877,17 @@ class _Service:
         wanted = {"text": text, "sources": sources, "outcome": outcome}
         wrong = next((name for name in ("outcome", "text", "sources") if found[name] != wanted[name]), None)
         if wrong is not None:
-            message = self.trial.text(_("`{name}` is not what it should be."), name=wrong)
+            message = self.told(self.trial.text(_("`{name}` is not what it should be."), name=wrong))
             raise Failed(message, show(wanted[wrong]), show(found[wrong]))
 
 
-def _serve(trial: Trial, answer: Handle, hits: list[Hit], *replies: str | Failure, threshold: float = 0.5) -> _Service:
+def _serve(
+    trial: Trial, answer: Handle, hits: list[Hit], *replies: str | Failure, threshold: float = 0.5, words: int = 4
+) -> _Service:
     """Ask a question of which retrieval finds these hits; raise what the answer raises, if that is no OpenAI error."""
     script: list[Reply] = [reply if isinstance(reply, Failure) else Completion(reply) for reply in replies]
-    service = _Service(trial, f"{chats.sentence(trial.rng, words=4)}?", trial.server(script))
+    service = _Service(trial, f"{chats.sentence(trial.rng, words=words)}?", trial.server(script), hits)
+    service.replies += [f"HTTP {reply.status}" if isinstance(reply, Failure) else reply for reply in replies]
 
     @unobserved
     def retrieve(question: str) -> list[Hit]:
@@ -806,6 +902,11 @@ def _serve(trial: Trial, answer: Handle, hits: list[Hit], *replies: str | Failur
             raise
         service.error = error
         return service
+    except NotStarted:
+        if not service.asked:
+            raise
+        message = _("`answer` has begun, and calls a function that is not finished: `build_prompt` or `cited_sources`.")
+        raise Failed(trial.text(message)) from None
     service.got = _fields(trial, got, "Answer", "text", "sources", "outcome")
     trial.require(
         service.asked and set(service.asked) == {service.question},
@@ -817,7 +918,7 @@ def _serve(trial: Trial, answer: Handle, hits: list[Hit], *replies: str | Failur
 
 @answer.criterion(
     _("answers from the sources, and names those that the reply cites"),
-    points=0.75,
+    points=0.5,
     why=_("The customer sees the answer and below it the sources. Nobody reads on to a source that has nothing to do "
           "with the answer."),
 )  # fmt: skip
@@ -833,30 +934,53 @@ def answers_with_sources(trial: Trial, answer: Handle) -> None:
 
 
 @answer.criterion(
+    _("returns the reply as it is"),
+    points=0.25,
+    why=_("Whoever looks for a mistake later compares what the customer saw with what the model wrote."),
+)
+def reply_unchanged(trial: Trial, answer: Handle) -> None:
+    hits = _hits(trial.rng, 0.8, 0.7)
+    reply = f" {_reply(trial.rng, '[1]')}\n\n{_reply(trial.rng, '[ 2 ]', '[1]')}  \n"
+    service = _serve(trial, answer, hits, reply, threshold=_LOW)
+    if service.error:
+        raise service.error
+    if service.got["text"] != reply:
+        raise Failed(trial.text(_("The reply was changed.")), show(reply), show(service.got["text"]))
+
+
+@answer.criterion(
     _("shows the model the question, and the hits that are similar enough, in order"),
     points=0.5,
-    why=_("A passage that is far from the question is no source: the model answers from it all the same, and cites it "
-          "properly."),
+    why=_("A passage that is far from the question is no source, yet the model answers from it and cites it properly. "
+          "And one that is near and not shown is an answer lost."),
 )  # fmt: skip
 def good_hits_only(trial: Trial, answer: Handle) -> None:
-    threshold = float(trial.rng.uniform(0.3, 0.6))
-    _shows(trial, answer, threshold, gaps=(-0.05, -0.1), scores=(0.02, 0.01))
-    # The first hit is not the nearest, as happens where two searches are fused; the last one is just near enough.
-    _shows(
-        trial, answer, threshold, gaps=(-0.05, 0.1, -0.25, 0.2, 0.0, math.nan), scores=(12.0, 9.0, 7.0, 0.2, 0.1, 0.0)
-    )
+    threshold = float(trial.rng.uniform(0.46, 0.6))
+    # The first hit is not always the nearest, as happens where two searches are fused; one is just near enough.
+    gaps = ((-0.05, -0.1), (-0.05, 0.1), (0.1, -0.05, -0.25, 0.2, 0.0, math.nan))
+    scores = ((0.02, 0.01), (0.02, 0.01), (12.0, 9.0, 7.0, 0.2, 0.1, 0.0))
+    # All are asked before any is judged: some mistakes look alike on one of them.
+    shown = [_asked(trial, answer, threshold, *case) for case in zip(gaps, scores, strict=True)]
+    for service, good in shown:
+        _require_shown(trial, service, good, threshold)
 
 
-def _shows(trial: Trial, answer: Handle, threshold: float, gaps: Sequence[float], scores: Sequence[float]) -> None:
-    """Fail unless the model sees just the hits that reach the threshold; the gaps say how far they are from it."""
+def _asked(
+    trial: Trial, answer: Handle, threshold: float, gaps: Sequence[float], scores: Sequence[float]
+) -> tuple[_Service, list[str]]:
+    """Ask with hits so far from the threshold; return also the texts of those that reach it."""
     hits = [
         hit | {"score": score}
         for hit, score in zip(_hits(trial.rng, *(threshold + gap for gap in gaps)), scores, strict=True)
     ]
     good = [hit["text"] for hit, gap in zip(hits, gaps, strict=True) if gap >= 0]
-    service = _serve(trial, answer, hits, _reply(trial.rng, "[1]"), threshold=threshold)
+    return _serve(trial, answer, hits, _reply(trial.rng, f"[{len(good[:2]) or 1}]"), threshold=threshold), good
+
+
+def _require_shown(trial: Trial, service: _Service, good: list[str], threshold: float) -> None:
+    """Fail unless the model sees just the hits that reach the threshold, and the customer only what the model saw."""
     said = service.prompt()
-    weak = [hit for hit in hits if hit["text"] not in good and hit["text"] in said]
+    weak = [hit for hit in service.hits if hit["text"] not in good and hit["text"] in said]
     message = _("A hit with a similarity of {similarity} was shown to the model; the threshold is {threshold}.")
     trial.require(not weak, message, threshold=threshold, similarity=weak[0]["similarity"] if weak else 0.0)
     missing = [text for text in good if text not in said]
@@ -867,6 +991,11 @@ def _shows(trial: Trial, answer: Handle, threshold: float, gaps: Sequence[float]
         trial.require(service.question in service.prompt("user"), message, expected=service.question)
         placed = [said.find(text) for text in good]
         trial.require(placed == sorted(placed), _("The sources are not in the order in which they were found."))
+        named = service.got.get("sources") or ()
+        unseen = [hit["text"] for hit in service.hits if hit["text"] in named and hit["text"] not in said]
+        message = _("The customer is sent to a source that the model did not see: {text}")
+        if unseen:
+            raise Failed(service.told(trial.text(message, text=unseen[0])))
 
 
 @answer.criterion(
@@ -911,10 +1040,11 @@ def unverified(trial: Trial, answer: Handle) -> None:
 
 
 @answer.criterion(
-    _("lets a server's error through"),
+    _("lets errors through: the server's, and that of a question that is too long"),
     points=0.25,
-    why=_('"I found nothing" would be a lie: the answer may be in the manual, and asking again later may help.'),
-)
+    why=_('"I found nothing" would be a lie: the answer may be in the manual, and asking again, later or more briefly, '
+          "may help."),
+)  # fmt: skip
 def server_error(trial: Trial, answer: Handle) -> None:
     for status in (503, 400):
         hits = _hits(trial.rng, 0.7, 0.6)
@@ -923,6 +1053,15 @@ def server_error(trial: Trial, answer: Handle) -> None:
             message = trial.text(_("The server failed; its error must reach the caller."))
             raise Failed(message, "InternalServerError", show(service.got))
         service.require_requests(1, _("Your code went on after the server's error: {sent} requests."))
+    try:
+        service = _serve(trial, answer, _hits(trial.rng, 0.7, 0.6), _reply(trial.rng, "[1]"), words=2 * BUDGET)
+    except AnswerRaised as error:
+        if "ValueError" not in error.type_names:
+            raise
+        return
+    if not service.count:  # otherwise that is the prompt's fault
+        message = trial.text(_("The question is too long for any prompt; the `ValueError` must reach the caller."))
+        raise Failed(message, "ValueError", show(service.got))
 
 
 @dataclass(frozen=True)
@@ -1021,6 +1160,19 @@ def best_decides(client: Any, question: str, retrieve: Retrieve, threshold: floa
     )
 
 
+@answer.misconception(_("the loop left at the first hit below the threshold: good ones further down are lost"))
+def stops_at_weak(client: Any, question: str, retrieve: Retrieve, threshold: float) -> Any:
+    def keep(hits: list[Hit], threshold: float) -> list[Hit]:
+        return list(itertools.takewhile(lambda hit: hit["similarity"] >= threshold, hits))
+
+    return _answering(client, question, retrieve, threshold, keep=keep)
+
+
+@answer.misconception(_("the notebook's `THRESHOLD` instead of the parameter `threshold`"))
+def own_threshold(client: Any, question: str, retrieve: Retrieve, threshold: float) -> Any:
+    return _answering(client, question, retrieve, THRESHOLD)
+
+
 @answer.misconception(_("a threshold that must be exceeded: `>` where `>=` is meant"))
 def exceeds(client: Any, question: str, retrieve: Retrieve, threshold: float) -> Any:
     def keep(hits: list[Hit], threshold: float) -> list[Hit]:
@@ -1048,6 +1200,36 @@ def sorted_again(client: Any, question: str, retrieve: Retrieve, threshold: floa
 @answer.misconception(_("citations held against all that was found, not against what the prompt shows"))
 def found_not_shown(client: Any, question: str, retrieve: Retrieve, threshold: float) -> Any:
     return _answering(client, question, retrieve, threshold, cite=lambda reply, _shown, found: _citing(reply, found))
+
+
+@answer.misconception(
+    _("citations held against all good hits, though the prompt shows fewer: some cannot be looked up")
+)
+def hits_not_shown(client: Any, question: str, retrieve: Retrieve, threshold: float) -> Any:
+    def cite(reply: str, shown: int, found: int) -> list[int]:
+        numbers = _citing(reply, found)
+        if max(numbers) > shown:
+            raise IndexError("list index out of range")
+        return numbers
+
+    return _answering(client, question, retrieve, threshold, cite=cite)
+
+
+@answer.misconception(
+    _("numbers looked up in all that was found: below the threshold there are hits the model never saw")
+)
+def looked_up_in_all(client: Any, question: str, retrieve: Retrieve, threshold: float) -> Any:
+    right = _answering(client, question, retrieve, threshold)
+    if right.outcome != "answered":
+        return right
+    hits = retrieve(question)
+    return replace(right, sources=[hits[number - 1]["text"] for number in dict.fromkeys(_numbers(right.text))])
+
+
+@answer.misconception(_("a reply that was trimmed: it is to be returned as it is"))
+def trimmed(client: Any, question: str, retrieve: Retrieve, threshold: float) -> Any:
+    right = _answering(client, question, retrieve, threshold)
+    return replace(right, text=right.text.strip())
 
 
 @answer.misconception(_("a reply that nobody verifies: it goes out, whatever it cites"))
@@ -1112,13 +1294,21 @@ def catches_everything(client: Any, question: str, retrieve: Retrieve, threshold
         return _Answer(NOT_FOUND, [], "not_found")
 
 
+@answer.misconception(_('the `ValueError` of a question that is too long caught, and "not found" made of it'))
+def catches_too_long(client: Any, question: str, retrieve: Retrieve, threshold: float) -> Any:
+    try:
+        return _answering(client, question, retrieve, threshold)
+    except ValueError:
+        return _Answer(NOT_FOUND, [], "not_found")
+
+
 _REQUEST = "completion = client.chat.completions.create(model=MODEL, messages=messages{options})"
 _OPTIONS = ", temperature=0, max_tokens=200"
 for _options in (", max_tokens=200", ", temperature=0", ", temperature=1, max_tokens=200"):
     answer.equivalent(
         _REQUEST.format(options=_OPTIONS),
         _REQUEST.format(options=_options),
-        reason="temperature and a limit for the reply are matters of taste, and the task does not name them",
+        reason="temperature and a limit for the reply are matters of taste, and the task leaves them open",
     )
 for _limit in (201, 199, 1, 0):
     answer.equivalent(
@@ -1140,8 +1330,10 @@ faithfulness = Check(
         _("Split the answer and every source into sentences. For each sentence of the answer take its greatest cosine "
           "similarity to any sentence of the sources; the share of those that reach the threshold is the result. A "
           "vector of zeros has no direction: do not divide by its length."),
-        _("`lengths = np.linalg.norm(vectors, axis=1, keepdims=True)`; `units = vectors / np.where(lengths == 0, 1, "
-          "lengths)`; `similarities = claims @ evidence.T`; `float((similarities.max(axis=1) >= threshold).mean())`."),
+        _("For the vectors of the answer's sentences, and again for those of the sources': `lengths = "
+          "np.linalg.norm(vectors, axis=1, keepdims=True)`, and `vectors / np.where(lengths == 0, 1, lengths)` has the "
+          "length 1. With these two, `claims` and `evidence`: `similarities = claims @ evidence.T`; "
+          "`float((similarities.max(axis=1) >= threshold).mean())`."),
     ),
 )  # fmt: skip
 
@@ -1180,14 +1372,19 @@ class _Meaning:
 
 def _measure(trial: Trial, answer: Handle, text: str, sources: list[str], meaning: Any, threshold: float) -> Any:
     embedded: set[str] = set()
+    sizes: set[int] = set()
 
     @unobserved
     def embed(texts: list[str]) -> Any:
         embedded.update(texts)
+        sizes.add(len(texts))
         return meaning.embed(texts)
 
     try:
         return answer(text, sources, embed, threshold)
+    except AnswerRaised:
+        trial.require(0 not in sizes, _("`embed` was called with an empty list."))
+        raise
     finally:
         # What is compared, not in how many calls.
         trial.observe(sorted(embedded))
@@ -1198,9 +1395,9 @@ def _sentences(rng: "np.random.Generator", count: int) -> list[str]:
     return [line.capitalize() for line in _lines(rng, count, words=4)]
 
 
-def _text(sentences: Sequence[str], marks: bool = False) -> str:
+def _text(sentences: Sequence[str], marks: bool = False, end: str = ".") -> str:
     return " ".join(
-        f"{sentence} [{number}]." if marks else f"{sentence}." for number, sentence in enumerate(sentences, 1)
+        f"{sentence} [{number}]{end}" if marks else f"{sentence}{end}" for number, sentence in enumerate(sentences, 1)
     )
 
 
@@ -1213,6 +1410,7 @@ def _faithful(
     documents: Sequence[int],
     repeated: bool = False,
     lengths: tuple[float, float] = (1.0, 1.0),
+    end: str = ".",
 ) -> None:
     """Let the answer measure a text with so many supported sentences, against documents of so many sentences.
 
@@ -1232,9 +1430,9 @@ def _faithful(
     meaning = _Meaning(rng, evidence, claims)
     meaning.vectors = {sentence: float(rng.uniform(*lengths)) * vector for sentence, vector in meaning.vectors.items()}
     ends = [sum(documents[: place + 1]) for place in range(len(documents))]
-    sources = [_text(evidence[end - size : end]) for size, end in zip(documents, ends, strict=True)]
+    sources = [_text(evidence[last - size : last], end=end) for size, last in zip(documents, ends, strict=True)]
     shuffled = [said[place] for place in rng.permutation(len(said))]
-    got = _measure(trial, answer, _text(shuffled, marks=True), sources, meaning, threshold)
+    got = _measure(trial, answer, _text(shuffled, marks=True, end=end), sources, meaning, threshold)
     message = _("{supported} of {count} sentences of the answer have a sentence in the sources that supports them.")
     trial.close(got, supported / len(said), message, supported=supported, count=len(said))
 
@@ -1259,6 +1457,13 @@ def share_supported(trial: Trial, answer: Handle) -> None:
 def inside_long_source(trial: Trial, answer: Handle) -> None:
     for supported, unsupported, documents in ((2, 1, [5, 7]), (1, 2, [9]), (3, 2, [1, 8, 4])):
         _faithful(trial, answer, supported=supported, unsupported=unsupported, documents=documents)
+    for end in "!?":
+        _faithful(trial, answer, supported=2, unsupported=1, documents=[4, 3], end=end)
+    # A heading has no full stop, and does not run into the source that follows.
+    heading, other, claim = _sentences(trial.rng, 3)
+    meaning = _Meaning(trial.rng, [heading, other], {claim: (0, 0.65)})
+    got = _measure(trial, answer, _text([claim]), [heading, _text([other])], meaning, 0.5)
+    trial.close(got, 1.0, _("The first source is one sentence, without a full stop, and supports the answer."))
 
 
 @faithfulness.criterion(
@@ -1279,19 +1484,21 @@ def any_length(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def nothing_to_measure(trial: Trial, answer: Handle) -> None:
     rng = trial.rng
-    source, beside, claim, blank, other = _sentences(rng, 5)
-    meaning = _Meaning(rng, [source, beside], {claim: (0, 0.9)})
+    source, beside, claim, second, blank, other = _sentences(rng, 6)
+    meaning = _Meaning(rng, [source, beside], {claim: (0, 0.9), second: (1, 0.9)})
     for text, sources in (("", [_text([source])]), (" \n", [_text([source])]), (_text([claim]), []), ("", [])):
         got = _measure(trial, answer, text, sources, meaning, 0.5)
         message = _("An answer without a sentence, or no source at all: that is 0.0.")
         trial.close(got, 0.0, message)
     got = _measure(trial, answer, _text([claim]), [_text([source]), _text([beside])], meaning, 0.5)
     trial.close(got, 1.0, _("The answer has one sentence, and a source supports it."))
+    got = _measure(trial, answer, _text([claim]), ["", _text([source])], meaning, 0.5)
+    trial.close(got, 1.0, _("The first source is empty, and the second one supports the only sentence."))
     # `blank` and `other` are unknown to the embedder, which gives them zeros.
     got = _measure(trial, answer, _text([claim]), [_text([other]), _text([source])], meaning, 0.5)
     trial.close(got, 1.0, _("One source supports the only sentence; the other one has a vector of zeros."))
-    got = _measure(trial, answer, _text([claim, blank]), [_text([source])], meaning, 0.5)
-    trial.close(got, 0.5, _("One of two sentences is supported; the other one has a vector of zeros."))
+    got = _measure(trial, answer, _text([claim, blank, second]), [_text([source, beside])], meaning, 0.5)
+    trial.close(got, 2 / 3, _("Two of three sentences are supported; the third one has a vector of zeros."))
 
 
 Embed = Callable[[list[str]], Any]
@@ -1416,6 +1623,51 @@ def dot_product(answer: str, sources: list[str], embed: Embed, threshold: float)
 @faithfulness.misconception(_("a vector of zeros divided by its length: NaN, which spreads over everything"))
 def zeros_divided(answer: str, sources: list[str], embed: Embed, threshold: float) -> Any:
     return _measuring(answer, sources, embed, threshold, units=lambda vectors: _units(vectors, zeros=0.0))
+
+
+@faithfulness.misconception(_("sentences of the answer with a vector of zeros left out: they count as not supported"))
+def zeros_dropped(answer: str, sources: list[str], embed: Embed, threshold: float) -> Any:
+    import numpy as np
+
+    said, known = _split(answer), _split_all(sources)
+    if not said or not known:
+        return 0.0
+    claims = embed(said)
+    similarities = _units(claims[np.linalg.norm(claims, axis=1) > 0]) @ _units(embed(known)).T
+    return float(_share_supported(similarities, threshold))
+
+
+@faithfulness.misconception(_("`embed` called for each source, even for one that has no sentence"))
+def empty_embedded(answer: str, sources: list[str], embed: Embed, threshold: float) -> Any:
+    import numpy as np
+
+    said = _split(answer)
+    if not said or not _split_all(sources):
+        return 0.0
+    claims = _units(embed(said))
+    near = [(claims @ _units(embed(_split(source))).T).max(axis=1) for source in sources]
+    return float((np.max(near, axis=0) >= threshold).mean())
+
+
+@faithfulness.misconception(_("all sources joined into one text: the end of one runs into the beginning of the next"))
+def sources_joined(answer: str, sources: list[str], embed: Embed, threshold: float) -> Any:
+    return _measuring(answer, sources, embed, threshold, evidence=lambda sources: _split(" ".join(sources)))
+
+
+@faithfulness.misconception(_("cut at full stops alone, not by `sentences`: `!` and `?` end a sentence as well"))
+def full_stops_only(answer: str, sources: list[str], embed: Embed, threshold: float) -> Any:
+    def cut(text: str) -> list[str]:
+        plain = re.sub(r"\s*\[[0-9, ]+\]", "", text)
+        return [sentence.strip() for sentence in plain.split(". ") if sentence.strip()]
+
+    return _measuring(
+        answer,
+        sources,
+        embed,
+        threshold,
+        claims=cut,
+        evidence=lambda sources: [sentence for source in sources for sentence in cut(source)],
+    )
 
 
 @faithfulness.misconception(_("1.0 for an answer that says nothing"))
