@@ -267,7 +267,7 @@ for message in MESSAGES:
     print(f"{message}\n{reply.choices[0].message.content}\n")
 
 # %% [markdown]
-# When we ran it, three of three were valid and none was right: each got priority 1, nearly each was a leak, and of the two serial numbers at least one was left out. (Yours may differ a little: even at temperature 0 a reply can depend on what the server computed before.) **Valid is not right.** A schema takes away the model's freedom to write nonsense in the wrong form; nonsense in the right form is still possible. The first half of this unit makes records valid, the second measures whether they are right.
+# When we ran it, three of three were valid and none was right: each got priority 1, nearly all were leaks, and of the two serial numbers at least one was left out. (Yours may differ a little: even at temperature 0 a reply can depend on what the server computed before.) **Valid is not right.** A schema takes away the model's freedom to write nonsense in the wrong form; nonsense in the right form is still possible. The first half of this unit makes records valid, the second measures whether they are right.
 #
 # ## When the reply is not valid all the same
 #
