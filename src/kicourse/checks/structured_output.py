@@ -66,18 +66,18 @@ def _class(trial: Trial, answer: Handle) -> Handle:
     made = answer.make()
     name = repr(made).strip("<>")
     try:
-        made.attribute("__name__")
         made.attribute("model_validate_json")
     except AnswerRaised as error:
-        is_instance = "__name__" in error.text
+        message = _("You returned {found}, which is no class made from `BaseModel`.")
         if name == "NoneType":
             message = _("Your function returns nothing: the class is missing after `return`.")
-        elif is_instance:
-            message = _("You returned an instance, not the class itself: `return Ticket`, without brackets.")
-        else:
-            message = _("You returned {found}, which is no class made from `BaseModel`.")
-        trial.observe([name == "NoneType", is_instance])
-        raise Failed(trial.text(message, found=name), "type[BaseModel]", name) from error
+        raise Failed(trial.text(message, found=name), "type[BaseModel]", name.removesuffix("Type")) from error
+    try:
+        made.attribute("__name__")  # as `schema_format` does
+    except AnswerRaised as error:
+        trial.observe("an instance")
+        message = _("You returned an instance, not the class itself: `return Ticket`, without brackets.")
+        raise Failed(trial.text(message), "type[BaseModel]", f"{name}(...)") from error
     return made
 
 
@@ -343,16 +343,14 @@ class _Order:
 
     def faulty(self) -> list[str]:
         """Return replies that are not valid, each in its own way; what is wrong is never in the schema's words."""
-        import json
-
         good = self.record()
         faults: list[dict[str, Any]] = [
             good | {"quantity": self.most + int(self.trial.rng.integers(1, 50))},
             {name: value for name, value in self.record().items() if name != "urgency"},
             self.record() | {"part": "x" * (self.longest + 1), "urgency": 17},
         ]
-        written = [json.dumps(fault) for fault in faults]
-        cut_off = json.dumps(self.record())[:-4]
+        written = [_written(fault) for fault in faults]
+        cut_off = _written(self.record())[:-4]
         return [*written, cut_off, f"I would order {chats.sentence(self.trial.rng, words=3)}"]
 
     def errors(self, reply: str) -> list[str]:
