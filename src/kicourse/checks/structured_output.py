@@ -762,12 +762,6 @@ def parsed_first(client: Any, message: str, schema: Any) -> Any:
     return _extracting(client, message, schema, read=lambda schema, reply: schema.model_validate(json.loads(reply)))
 
 
-extract.equivalent(
-    "completion = client.chat.completions.create(model=MODEL, messages=messages, response_format=wanted, **OPTIONS)",
-    "completion = client.chat.completions.create(model=MODEL, messages=messages, response_format=wanted)",
-    reason="temperature and length are matters of taste, and the task says that they are not checked",
-)
-
 # ---------------------------------------------------------------- few_shot_messages
 
 few_shot_messages = Check(
