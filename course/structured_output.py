@@ -34,7 +34,7 @@ client = OpenAI()
 MODEL = gpt.model()
 
 # %% [markdown]
-# Here is the route from a message to a record. Every box is a few lines of code, and you will write them all.
+# Here is the route from a message to a record. Every coloured box is a few lines of code, and you will write most of them.
 
 # %% tags=["demo"]
 figure = plots.figure(width=9, height=2.9)
@@ -99,7 +99,7 @@ for message in MESSAGES:
 #
 # ## A type for a ticket
 #
-# So say precisely what a ticket is. In Python you do that with a type, and **pydantic** turns a type into a check. A class that inherits from `BaseModel` has fields, each with a name and a type:
+# So say precisely what a ticket is. In Python you do that with a type, and **pydantic** turns a type into a check. A class that inherits from `BaseModel` has fields, each with a name and a type. Its method `model_validate_json` reads JSON into an instance, or raises a `ValidationError`:
 
 
 # %% tags=["demo"]
@@ -155,7 +155,7 @@ for wrong in (
 # | `summary` | a text of 1 to 80 characters |
 # | `serial` | `HP-` and exactly four digits, nothing before or after; or null. May be left out, which means null |
 #
-# The other three fields must be there, and no further fields are allowed. Write the class inside the function and return it; so the check can tell a class that is not written yet from a wrong one.
+# The other three fields must be there, and no further fields are allowed. Write the class inside the function and return the class itself, not an instance.
 
 
 # %% task="ticket"
@@ -226,7 +226,7 @@ allowed = {token for token in shares if token and any(word.startswith(token) for
 left = sum(shares[token] for token in allowed) or 1.0
 
 figure = plots.figure(width=9, height=4)
-free, bound = figure.subplots(1, 2, sharey=True)
+free, bound = figure.subplots(1, 2, sharex=True, sharey=True)
 names = [repr(token) for token in shares]
 colors = [plots.BLUE if token in allowed else plots.GREY for token in shares]
 free.barh(names, list(shares.values()), color=colors)
@@ -267,7 +267,7 @@ for message in MESSAGES:
     print(f"{message}\n{reply.choices[0].message.content}\n")
 
 # %% [markdown]
-# When we ran it, three of three were valid, and all three were leaks of priority 1; one summary breaks off at its eightieth character, where the schema ends it, and the serial numbers, which stand in two of the messages, were left out. **Valid is not right.** A schema takes away the model's freedom to write nonsense in the wrong form; nonsense in the right form is still possible. The first half of this unit makes records valid, the second measures whether they are right.
+# When we ran it, three of three were valid and none was right: each got priority 1, nearly all were leaks, and of the two serial numbers at least one was left out. (Yours may differ a little: even at temperature 0 a reply can depend on what the server computed before.) **Valid is not right.** A schema takes away the model's freedom to write nonsense in the wrong form; nonsense in the right form is still possible. The first half of this unit makes records valid, the second measures whether they are right.
 #
 # ## When the reply is not valid all the same
 #
@@ -290,7 +290,7 @@ except ValidationError as error:
 # %% [markdown]
 # A reply that is no JSON at all fails in the same way as one that breaks the schema: `model_validate_json` raises a `ValidationError`. So if it fails, you have something better than to ask again and hope: you have the error. Show it to the model.
 #
-# Three lines first. `OPTIONS` is what the requests above had too: the likeliest tokens, and room for a record; `create(..., **OPTIONS)` passes both on. `Model` stands for any class that is made from `BaseModel`; with it the signature below says that what comes back is an instance of the very class that was passed in. And the failure gets a name of its own.
+# Three lines first. `OPTIONS` is what the requests for our three tickets had: the likeliest tokens, and room for a record; `create(..., **OPTIONS)` passes both on. `Model` stands for any class that is made from `BaseModel`; with it the signature below says that what comes back is an instance of the very class that was passed in. And the failure gets a name of its own.
 
 # %%
 OPTIONS: Any = {"temperature": 0, "max_tokens": 200}
@@ -456,7 +456,7 @@ TEST = labelled("""
 #
 # ## Task 3: a prompt with examples
 #
-# Write `few_shot_messages`. It returns the messages in the order of the table, with the first `count` examples of `pool` that are not the question itself; if there are fewer, with all of them. Two texts are the same if they differ at most in upper and lower case and in spaces and line breaks: `" ".join(text.casefold().split())` makes them equal. (`casefold` is `lower` for all languages: it turns `ß` into `ss`.)
+# Write `few_shot_messages`. It returns the messages in the order of the table, with the first `count` examples of `pool` that are not the question itself; if there are fewer, with all of them. Two texts are the same if they differ at most in upper and lower case and in spaces and line breaks: `" ".join(message.casefold().split())` makes them equal. (`casefold` is `lower` for all languages: it turns `ß` into `ss`.)
 
 
 # %% task="few_shot_messages"
@@ -481,7 +481,7 @@ def few_shot_messages(
 check.few_shot_messages(few_shot_messages)
 
 # %% [markdown]
-# Let us use it: the embedded model classifies the development set, with no example, with one, with two and with eight. The reply is constrained to a JSON text with one of the two words, and the examples show their labels as JSON too. **Predict:** how does the accuracy change with the number of examples? (It takes a minute or two; look at the next cells meanwhile.)
+# Let us use it: the embedded model classifies the development set, with no example, with one, with two and with eight. The reply is constrained to a JSON string, one of the two words in quotation marks, and the examples show their labels in the same way. **Predict:** how does the accuracy change with the number of examples? (It takes half a minute to two minutes; look at the next cells meanwhile.)
 
 
 # %% tags=["demo"]
@@ -513,11 +513,11 @@ for count, answers in development.items():
     print(f"examples: {count}, {right} of {len(DEVELOPMENT)} right, {answers.count('positive')} times positive")
 
 # %% [markdown]
-# When we measured it: 9, 16, 7 and 8 of 16. One example is a revelation, and with two or eight the model calls nearly everything positive. On a different set of forty sentences, which is not in this notebook, it was 28 with no example, 40 with two, 22 with four and 37 with eight: there another number was the best, and the lesson is the same. **More examples are not always better**, and nobody can tell beforehand which number is good. So do not believe in a prompt. Measure it.
+# When we measured it: 9, 16, 7 and 8 of 16. A single example works wonders, and with two or eight the model calls nearly everything positive. On other sentences, forty that are not in this notebook, it was 28 with no example, 40 with two, 22 with four and 37 with eight: there another number was the best, and the lesson is the same. **More examples are not always better**, and nobody can tell beforehand which number is good. So do not believe in a prompt. Measure it.
 #
 # ## Measuring
 #
-# **Accuracy** is the share of right answers. Of what? Of *all* questions. If the model gives no usable answer (your `extract` raised its error, the label is none), the customer got no help, so it counts as wrong.
+# **Accuracy** is the share of right answers. Of what? Of *all* questions. If the model gives no usable answer (your `extract` raised its error, the label is not on the list), the customer got no help, so it counts as wrong.
 #
 # Sixteen sentences are few. With other sentences the number would be another, and an **interval** says how different it may well be. With accuracy $p$ on $n$ items and $z = 1.96$ for 95 percent, **Wilson's interval** is
 #
@@ -526,17 +526,34 @@ for count, answers in development.items():
 # The better known formula, Wald's $p \pm z\sqrt{p(1-p)/n}$, is fine for large $n$ and embarrassingly bad for small $n$: look at its two ends.
 
 # %% tags=["demo"]
-items, z = 16, 1.96
+# Wilson's lower ends for 0 to 16 right answers of 16; the upper ends are their mirror images.
+LOWER = [
+    0.0,
+    0.011,
+    0.035,
+    0.066,
+    0.102,
+    0.142,
+    0.185,
+    0.231,
+    0.28,
+    0.332,
+    0.386,
+    0.444,
+    0.505,
+    0.57,
+    0.64,
+    0.717,
+    0.806,
+]
 figure = plots.figure(width=8, height=3.4)
 axes = figure.subplots()
-for right in range(items + 1):
-    p = right / items
-    wald = z * math.sqrt(p * (1 - p) / items)
-    centre = (p + z * z / (2 * items)) / (1 + z * z / items)
-    half = z * math.sqrt(p * (1 - p) / items + z * z / (4 * items * items)) / (1 + z * z / items)
-    axes.plot([right - 0.13] * 2, [p - wald, p + wald], color=plots.ORANGE)
-    axes.plot([right + 0.13] * 2, [centre - half, centre + half], color=plots.BLUE)
-    axes.plot(right, p, "o", color=plots.INK, markersize=3.5)
+for right, lower in enumerate(LOWER):
+    share = right / 16
+    wald = 1.96 * math.sqrt(share * (1 - share) / 16)
+    axes.plot([right - 0.13] * 2, [share - wald, share + wald], color=plots.ORANGE)
+    axes.plot([right + 0.13] * 2, [lower, 1 - LOWER[16 - right]], color=plots.BLUE)
+    axes.plot(right, share, "o", color=plots.INK, markersize=3.5)
 axes.axhspan(1, 1.2, color=plots.GREY, alpha=0.2)
 axes.axhspan(-0.2, 0, color=plots.GREY, alpha=0.2)
 axes.set_ylim(-0.2, 1.2)
@@ -547,7 +564,7 @@ axes.set_ylabel(text("accuracy"))
 plots.show(
     figure,
     alt=text(
-        "Two intervals for each number of right answers from 0 to 16. Wald's reach beyond zero and one, and shrink to a point at 0 and at 16 right answers. Wilson's stay between zero and one and keep their width at the ends."
+        "Two intervals for each number of right answers from 0 to 16. Wald's reach beyond zero and one, and shrink to a point at 0 and at 16 right answers. Wilson's stay between zero and one and have a width at the ends, too."
     ),
 )
 
@@ -657,9 +674,9 @@ plots.show(
 )
 
 # %% [markdown]
-# 34 messages say nothing: both prompts did the same. What counts are the six on which they disagree, and all six speak for the new prompt. If both were equally good, each disagreement would be the toss of a coin. Six tosses on one side, in either direction: $2 \cdot 0.5^6 \approx 0.03$. That is rare enough to believe that the new prompt is better.
+# 34 messages say nothing: both prompts did the same. What counts are the six on which they disagree, and all six speak for the new prompt. If both were equally good, each disagreement would be the toss of a coin. Six tosses that all fall on the same side, whichever it is: $2 \cdot 0.5^6 \approx 0.03$. That is rare enough (the usual limit is 0.05) to believe that the new prompt is better.
 #
-# This is the exact **McNemar test**. With $b$ messages gained and $c$ lost, $n = b + c$, its **p-value** is the probability, *if both prompts are equally good*, that coin tosses split at least as unevenly, on either side:
+# This is the exact **McNemar test**. With $b$ messages gained (only the new prompt is right) and $c$ lost (only the old one is), $n = b + c$, its **p-value** is the probability, *if both prompts are equally good*, that coin tosses split at least as unevenly, on either side:
 #
 # $$p = \min\left(1,\; 2 \sum_{k=0}^{\min(b, c)} \binom{n}{k} \frac{1}{2^n}\right)$$
 #
@@ -682,7 +699,7 @@ class Comparison:
 # %% [markdown]
 # ## Task 5: compare prompts
 #
-# Write `compare_prompts`. `development` and `test` give for each prompt's name whether it was right, item by item. `baseline` is the name of the prompt in use; all others are challengers. Choose the challenger with the most right answers on the development set (of several equal ones, any), and report how it does against the baseline on the test set.
+# Write `compare_prompts`. `development` and `test` map each prompt's name to a list that says, item by item, whether that prompt was right. `test` holds the baseline and the chosen challenger, and not always the others. `baseline` is the name of the prompt in use; all others are challengers. Choose the challenger with the most right answers on the development set (of several equal ones, any), and report how it does against the baseline on the test set.
 
 
 # %% task="compare_prompts"
@@ -706,7 +723,7 @@ def compare_prompts(
 check.compare_prompts(compare_prompts)
 
 # %% [markdown]
-# Now open the test set, once: the prompt without examples is in use, the others are challengers. Only the baseline and the chosen one have to run on it. (Another minute or two.)
+# Now open the test set, once: the prompt without examples is in use, the others are challengers. Only the baseline and the chosen one have to run on it. (Another half minute to two minutes.)
 
 
 # %% tags=["demo"]
@@ -727,7 +744,7 @@ print(compare_prompts(on_development, on_test, "examples: 0"))
 # %% [markdown]
 # When we ran it: 29 against 40 of 40, eleven gained and none lost, $p = 0.001$. For this model and these messages one example is better, and you can defend it in any meeting. You can also defend its limits: our sentences are short, easy to read, and written by one person. Real messages are not.
 #
-# A last idea for those who count the cost. You need not let the model *say* a label: you can read the probabilities of both labels from the log-probabilities of one token, and decide by a threshold that is tuned on other data. On the forty sentences that are not in this notebook this reached 0.95 to 1.00, at a third of the time.
+# A last idea for those who count the cost. You need not let the model *say* a label: you can read the probabilities of both labels from the log-probabilities of one token, and decide by a threshold that is tuned on other data. On the forty sentences that are not in this notebook this reached an accuracy of 0.95 to 1.00, at a third of the time.
 #
 # ## What you can do now
 #

@@ -2,10 +2,10 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kicourse.answers.probes import pydantic_model
 from kicourse.checks import structured_output as check
@@ -68,6 +68,87 @@ def test_a_ticket_by_hand_is_told_what_it_lets_through() -> None:
     assert "any text" in verdict.diagnosis
 
 
+@pytest.mark.parametrize(
+    ("changed", "diagnosis"),
+    [
+        ({"category": (Literal["undicht", "Lärm"], {})}, "in other words"),
+        ({"priority": (Literal["1", "2", "3", "4", "5"], {})}, ""),
+        ({"priority": (int, {"ge": 2, "le": 4})}, ""),
+        ({"priority": (int, {"ge": 0, "le": 5})}, ""),
+        ({"serial": (str | None, {"default": None, "pattern": "^HP[0-9]{4}$"})}, ""),
+        ({"summary": (str, {"max_length": 60, "min_length": 1})}, ""),
+    ],
+)
+def test_a_ticket_is_not_said_to_have_a_fault_that_it_does_not_have(changed: dict[str, Any], diagnosis: str) -> None:
+    verdict = check.ticket.run(lambda: check._ticket_model(**changed))
+    assert verdict.status != "passed"
+    assert diagnosis in verdict.diagnosis
+    assert bool(diagnosis) == bool(verdict.diagnosis)
+    [result, *_more] = [result for result in verdict.criteria if result.status == "failed"]
+    assert "model_validate_json" in result.tried
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        (None, "returns nothing"),
+        ({}, "You returned dict"),
+        (honest.ticket()(category="leak", priority=1, summary="x"), "an instance, not the class"),
+    ],
+)
+def test_what_is_no_class_is_named(returned: Any, told: str) -> None:
+    verdict = check.ticket.run(lambda: returned)
+    assert verdict.points == 0
+    assert told in verdict.criteria[0].message
+
+
+def learners_extract(rounds: int = 2, *, explains: bool = True, returns: bool = True) -> Any:
+    """Write an `extract` in words of its own, with a fault or without."""
+
+    def extract(client: Any, message: str, schema: Any) -> Any:
+        chat = [{"role": "system", "content": "Form, please."}, {"role": "user", "content": message}]
+        form = {"type": "json_schema", "json_schema": {"name": "form", "schema": schema.model_json_schema()}}
+        for _round in range(rounds):
+            reply = client.chat.completions.create(model="m", messages=chat, response_format=form)
+            content = reply.choices[0].message.content
+            try:
+                record = schema.model_validate_json(content)
+                if returns:
+                    return record
+            except ValidationError as error:
+                chat.append({"role": "assistant", "content": content})
+                chat.append({"role": "user", "content": f"Oh no! {error if explains else ''}"})
+        raise honest.ExtractionError
+
+    return extract
+
+
+def test_an_extract_is_diagnosed_whatever_its_prompts_say() -> None:
+    assert check.extract.run(learners_extract()).status == "passed"
+    assert "three rounds" in check.extract.run(learners_extract(rounds=3)).diagnosis
+    assert "does not say what was wrong" in check.extract.run(learners_extract(explains=False)).diagnosis
+
+
+def test_an_extract_that_never_repairs_is_told_so_and_nothing_about_the_server() -> None:
+    verdict = check.extract.run(learners_extract(rounds=1))
+    assert "no repair" in verdict.diagnosis
+    messages = [result.message for result in verdict.criteria if result.status == "failed"]
+    assert messages == ["The first reply was faulty, and your code did not ask again."] * 4
+
+
+def test_an_extract_that_forgets_to_return_is_asked_about_it() -> None:
+    verdict = check.extract.run(learners_extract(returns=False))
+    assert "Does it return the instance?" in verdict.criteria[0].message
+
+
+def test_the_last_examples_are_not_taken_for_all_of_them() -> None:
+    def last(instructions: str, pool: Any, question: str, count: int) -> Any:
+        good = [pair for pair in pool if check._key(pair[0]) != check._key(question)]
+        return honest.few_shot_messages(instructions, good[-count:], question, len(pool))
+
+    assert check.few_shot_messages.run(last).diagnosis == ""
+
+
 def test_an_extract_without_a_request_is_told_so() -> None:
     verdict = check.extract.run(lambda client, message, schema: None)
     assert verdict.points == 0
@@ -76,8 +157,6 @@ def test_an_extract_without_a_request_is_told_so() -> None:
 
 def test_an_extract_that_repairs_through_the_errors_json_passes() -> None:
     def terse(client: Any, message: str, schema: Any) -> Any:
-        from pydantic import ValidationError
-
         chat: list[Any] = [{"role": "system", "content": "Fill in the form."}, {"role": "user", "content": message}]
         form = {"type": "json_schema", "json_schema": {"name": "form", "schema": schema.model_json_schema()}}
         for attempt in (1, 2):

@@ -1,7 +1,9 @@
 """The checks of `structured_output`: from text to data, and from belief to measurement."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
@@ -46,58 +48,108 @@ def _ticket(rng: "np.random.Generator", **changed: Any) -> dict[str, Any]:
     return good | changed
 
 
-def _read(answer: Handle, fields: Mapping[str, Any]) -> Any:
-    """Read a ticket from JSON, as it comes from a model, and return it as plain data."""
-    import json
-
-    written = json.dumps(fields, ensure_ascii=False)
-    return answer.make().attribute("model_validate_json").make(written).attribute("model_dump")(mode="json")
+Case = tuple[dict[str, Any], dict[str, Any] | None]
 
 
-def _accepts(trial: Trial, answer: Handle, fields: Mapping[str, Any], wanted: Mapping[str, Any] | None = None) -> None:
-    """Fail unless these fields are read, and come back as they were, or as `wanted`."""
+def _good(fields: dict[str, Any], wanted: dict[str, Any] | None = None) -> Case:
+    """A ticket that must be read, and come back as it was, or as `wanted`."""
+    return fields, wanted or fields
+
+
+def _bad(fields: dict[str, Any]) -> Case:
+    """A ticket that must be refused."""
+    return fields, None
+
+
+def _class(trial: Trial, answer: Handle) -> Handle:
+    """Return the class that the answer makes; fail if it is none, or none of pydantic's."""
+    made = answer.make()
+    name = repr(made).strip("<>")
     try:
-        got = _read(answer, fields)
+        made.attribute("model_validate_json")
+    except AnswerRaised as error:
+        message = _("You returned {found}, which is no class made from `BaseModel`.")
+        if name == "NoneType":
+            message = _("Your function returns nothing: the class is missing after `return`.")
+        raise Failed(trial.text(message, found=name), "type[BaseModel]", name.removesuffix("Type")) from error
+    try:
+        made.attribute("__name__")  # as `schema_format` does
+    except AnswerRaised as error:
+        trial.observe("an instance")
+        message = _("You returned an instance, not the class itself: `return Ticket`, without brackets.")
+        raise Failed(trial.text(message), "type[BaseModel]", f"{name}(...)") from error
+    return made
+
+
+def _read(model: Handle, fields: Mapping[str, Any]) -> Any:
+    """Read a ticket from JSON, as it comes from a model; return it as plain data, or the error that refuses it."""
+    try:
+        return model.attribute("model_validate_json").make(_written(fields)).attribute("model_dump")(mode="json")
     except AnswerRaised as error:
         if "ValidationError" not in error.type_names:
             raise
-        message = trial.text(_("Your model refuses this ticket, which is a good one: {ticket}"), ticket=show(fields))
-        raise Failed(message, show(wanted or fields), error.text) from error
-    trial.equal(got, dict(wanted or fields), _("The ticket that was read is not the one that was written."))
+        return error
 
 
-def _refuses(trial: Trial, answer: Handle, fields: Mapping[str, Any]) -> None:
-    """Fail unless these fields are refused as invalid."""
-    try:
-        got = _read(answer, fields)
-    except AnswerRaised as error:
-        if "ValidationError" not in error.type_names:
-            raise
-        return
-    message = trial.text(_("Your model takes this for a ticket: {ticket}"), ticket=show(fields))
-    raise Failed(message, "ValidationError", show(got))
+def _decides(trial: Trial, answer: Handle, *cases: Case) -> None:
+    """Fail unless the class reads each good ticket and refuses each bad one.
+
+    All are asked for before one is judged: so the diagnosis can tell apart what goes wrong with different tickets.
+    """
+    model = _class(trial, answer)
+    outcomes = [_read(model, fields) for fields, _wanted in cases]
+    refused = [got for got, (_fields, wanted) in zip(outcomes, cases, strict=True) if wanted and _is_refusal(got)]
+    trial.observe([_blamed(error.text) for error in refused])
+    for got, (fields, wanted) in zip(outcomes, cases, strict=True):
+        if got == wanted or (wanted is None and _is_refusal(got)):
+            continue
+        with suppress(AnswerRaised):  # once more, so that the verdict shows this one
+            model.attribute("model_validate_json").make(_written(fields))
+        if wanted is None:
+            message = trial.text(_("Your class takes this for a ticket: {ticket}"), ticket=show(fields))
+            raise Failed(message, "ValidationError", show(got))
+        if _is_refusal(got):
+            message = trial.text(
+                _("Your class refuses this ticket, which is a good one: {ticket}"), ticket=show(fields)
+            )
+            raise Failed(message, show(wanted), got.text)
+        raise Failed(
+            trial.text(_("The ticket that was read is not the one that was written.")), show(wanted), show(got)
+        )
+
+
+def _is_refusal(outcome: Any) -> bool:
+    return isinstance(outcome, AnswerRaised)
+
+
+def _blamed(text: str) -> list[list[str]]:
+    """Return which fields a ValidationError blames, and for what. An enum and a `Literal` are the same here."""
+    found = re.findall(r"^(\S.*)\n  .*\[type=(\w+)", text, re.MULTILINE)
+    return [[field, "enum" if fault == "literal_error" else fault] for field, fault in found]
 
 
 @ticket.criterion(
     _("reads a complete ticket"),
     points=0.5,
-    why=_("Every good ticket that your model refuses is one that a person has to type."),
+    why=_("Every good ticket that your class refuses is one that a person has to type."),
 )
 def reads_complete(trial: Trial, answer: Handle) -> None:
-    for number, category in enumerate(_CATEGORIES, start=1):
-        _accepts(trial, answer, _ticket(trial.rng, category=category, priority=number))
+    tickets = [
+        _ticket(trial.rng, category=category, priority=number) for number, category in enumerate(_CATEGORIES, start=1)
+    ]
+    _decides(trial, answer, *map(_good, tickets))
 
 
 @ticket.criterion(
     _("reads a ticket without a serial number"),
     points=0.25,
-    why=_("Most customers do not name the serial number. A model that has to give one invents it; and it may leave the "
-          "field out or write null, which is not the same to a parser."),
+    why=_("Most customers do not name the serial number. A language model that has to give one invents it; and it may "
+          "leave the field out or write null, which is not the same to a parser."),
 )  # fmt: skip
 def optional_serial(trial: Trial, answer: Handle) -> None:
     empty = _ticket(trial.rng, serial=None)
-    _accepts(trial, answer, empty)
-    _accepts(trial, answer, {name: value for name, value in empty.items() if name != "serial"}, empty)
+    missing = {name: value for name, value in empty.items() if name != "serial"}
+    _decides(trial, answer, _good(empty), _good(missing, empty))
 
 
 @ticket.criterion(
@@ -106,10 +158,10 @@ def optional_serial(trial: Trial, answer: Handle) -> None:
     why=_("A ticket without them cannot be sorted, and a silent default looks like something that the customer said."),
 )
 def insists(trial: Trial, answer: Handle) -> None:
-    for missing in ("category", "priority", "summary"):
-        whole = _ticket(trial.rng)
-        _refuses(trial, answer, {name: value for name, value in whole.items() if name != missing})
-        _refuses(trial, answer, whole | {missing: None})
+    whole = _ticket(trial.rng)
+    needed = ("category", "priority", "summary")
+    left_out = [{name: value for name, value in whole.items() if name != missing} for missing in needed]
+    _decides(trial, answer, *map(_bad, [*left_out, *(whole | {missing: None} for missing in needed)]))
 
 
 @ticket.criterion(
@@ -119,10 +171,11 @@ def insists(trial: Trial, answer: Handle) -> None:
           "counts on five priorities."),
 )  # fmt: skip
 def refuses_values(trial: Trial, answer: Handle) -> None:
-    for category in ("complaint", "Leak", "leak, noise", "", chats.sentence(trial.rng, words=1)):
-        _refuses(trial, answer, _ticket(trial.rng, category=category))
-    for priority in (0, 6, -1, 2.5, "high", int(trial.rng.integers(7, 100))):
-        _refuses(trial, answer, _ticket(trial.rng, priority=priority))
+    categories = ("complaint", "Leak", "leak, noise", "", chats.sentence(trial.rng, words=1))
+    priorities = (0, 6, -1, 2.5, "high", int(trial.rng.integers(7, 100)))
+    wrong = [_ticket(trial.rng, category=category) for category in categories]
+    wrong += [_ticket(trial.rng, priority=priority) for priority in priorities]
+    _decides(trial, answer, *map(_bad, wrong))
 
 
 @ticket.criterion(
@@ -133,12 +186,11 @@ def refuses_values(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def refuses_texts(trial: Trial, answer: Handle) -> None:
     digits = f"{trial.rng.integers(1000, 10_000)}"
-    for serial in ("", digits, f"HP-{digits[:3]}", f"HP-{digits}1", f"XHP-{digits}", f"hp-{digits}", f"HP{digits}"):
-        _refuses(trial, answer, _ticket(trial.rng, serial=serial))
-    for summary in ("x", "ö" * _LONGEST_SUMMARY):
-        _accepts(trial, answer, _ticket(trial.rng, summary=summary))
-    for summary in ("", "x" * (_LONGEST_SUMMARY + 1)):
-        _refuses(trial, answer, _ticket(trial.rng, summary=summary))
+    serials = ("", digits, f"HP-{digits[:3]}", f"HP-{digits}1", f"XHP-{digits}", f"hp-{digits}", f"HP{digits}")
+    good = [_ticket(trial.rng, summary=summary) for summary in ("x", "ö" * _LONGEST_SUMMARY)]
+    bad = [_ticket(trial.rng, serial=serial) for serial in serials]
+    bad += [_ticket(trial.rng, summary=summary) for summary in ("", "x" * (_LONGEST_SUMMARY + 1))]
+    _decides(trial, answer, *map(_good, good), *map(_bad, bad))
 
 
 @ticket.criterion(
@@ -148,8 +200,9 @@ def refuses_texts(trial: Trial, answer: Handle) -> None:
           "nobody ever learns of it."),
 )  # fmt: skip
 def refuses_unknown(trial: Trial, answer: Handle) -> None:
-    for extra in ("serial_number", "customer"):
-        _refuses(trial, answer, _ticket(trial.rng, **{extra: chats.sentence(trial.rng, words=1)}))
+    extras = ("serial_number", "customer")
+    wrong = [_ticket(trial.rng, **{extra: chats.sentence(trial.rng, words=1)}) for extra in extras]
+    _decides(trial, answer, *map(_bad, wrong))
 
 
 def _ticket_model(extra: Any = "forbid", **changed: Any) -> Any:
@@ -188,7 +241,21 @@ def priority_any_number() -> Any:
     return _ticket_model(priority=(int, {}))
 
 
-@ticket.misconception(_("limits that exclude themselves: `gt` and `lt` where `ge` and `le` are meant"))
+@ticket.misconception(_("an instance of the class, where the class itself is asked for"))
+def instance_returned() -> Any:
+    return _ticket_model()(category="leak", priority=1, summary="x")
+
+
+@ticket.misconception(
+    _("categories in other words: they are `leak`, `noise`, `electrical`, `delivery` and `other` to the letter")
+)
+def categories_renamed() -> Any:
+    from typing import Literal
+
+    return _ticket_model(category=(Literal["Leak", "Noise", "Electrical", "Delivery", "Other"], {}))
+
+
+@ticket.misconception(_("limits that are not allowed themselves: `gt` and `lt` where `ge` and `le` are meant"))
 def limits_excluded() -> Any:
     return _ticket_model(priority=(int, {"gt": 1, "lt": 5}))
 
@@ -201,6 +268,11 @@ def pattern_not_anchored() -> Any:
 @ticket.misconception(_("texts without limits: any serial number, any summary"))
 def texts_without_limits() -> Any:
     return _ticket_model(summary=(str, {}), serial=(str | None, {"default": None}))
+
+
+@ticket.misconception(_("a summary without limits"))
+def summary_without_limits() -> Any:
+    return _ticket_model(summary=(str, {}))
 
 
 @ticket.misconception(_("a summary that may be empty"))
@@ -233,10 +305,11 @@ extract = Check(
     hints=(
         _("Three things can happen: the first reply is good, the second one is, or neither. How many requests are that "
           "at most?"),
-        _("`schema.model_validate_json(reply)` returns the record or raises a `ValidationError`. For the repair the "
-          "model must see all of it again: the first messages, its own reply, and `str(error)` in the user's role."),
-        _("A loop with two rounds: `try: return schema.model_validate_json(reply)`, `except ValidationError as error: "
-          "messages += [its reply as the assistant, the error as the user]`; after the loop `raise "
+        _("`content = reply.choices[0].message.content or \"\"` is the reply's text, and "
+          "`schema.model_validate_json(content)` returns the record or raises a `ValidationError`. For the repair the "
+          "model must see all of it again: the first messages, its own text, and `str(error)` in the user's role."),
+        _("A loop with two rounds: `try: return schema.model_validate_json(content)`, `except ValidationError as "
+          "error: messages += [content as the assistant, the error as the user]`; after the loop `raise "
           "ExtractionError(...)`."),
     ),
 )  # fmt: skip
@@ -270,32 +343,34 @@ class _Order:
 
     def faulty(self) -> list[str]:
         """Return replies that are not valid, each in its own way; what is wrong is never in the schema's words."""
-        import json
-
         good = self.record()
         faults: list[dict[str, Any]] = [
             good | {"quantity": self.most + int(self.trial.rng.integers(1, 50))},
             {name: value for name, value in self.record().items() if name != "urgency"},
             self.record() | {"part": "x" * (self.longest + 1), "urgency": 17},
         ]
-        written = [json.dumps(fault) for fault in faults]
-        cut_off = json.dumps(self.record())[:-4]
+        written = [_written(fault) for fault in faults]
+        cut_off = _written(self.record())[:-4]
         return [*written, cut_off, f"I would order {chats.sentence(self.trial.rng, words=3)}"]
 
     def errors(self, reply: str) -> list[str]:
-        """Return what pydantic finds wrong with a reply, in its words."""
+        """Return what pydantic finds wrong with a reply, in its words; nothing if it is valid."""
         from pydantic import ValidationError
 
         try:
             pydantic_model(None, "Order", self.fields).model_validate_json(reply)
         except ValidationError as error:
             return [str(found["msg"]) for found in error.errors()]
-        raise AssertionError(f"a faulty reply that is valid: {reply}")
+        return []
 
     def run(self, answer: Handle, *replies: str | Failure) -> "_Extraction":
         """Let the answer extract an order while the server gives these replies."""
         script: list[Reply] = [reply if isinstance(reply, Failure) else Completion(reply) for reply in replies]
-        server = self.trial.server(script)
+        server = self.trial.resources.enter_context(ScriptedServer(script))
+        given = [reply for reply in replies if isinstance(reply, str)]
+        self.trial.resources.callback(
+            lambda: self.trial.observe([self._gist(request.body or {}, given) for request in server.requests])
+        )
         client = answer.build("openai_client", base_url=server.url)
         model = answer.build("pydantic_model", "Order", self.fields)
         got: Any = None
@@ -310,6 +385,19 @@ class _Order:
             len(server.requests) > 0, _("No request arrived. Send it through the client that your code is given.")
         )
         return _Extraction(self.trial, got, error, server)
+
+    def _gist(self, body: Mapping[str, Any], given: Sequence[str]) -> list[Any]:
+        """Return what the diagnosis compares of a request: who says what and what is asked for, but no wording."""
+        form, messages = body.get("response_format"), body.get("messages")
+        kind = form.get("type") if isinstance(form, dict) else None
+        said = [chats.message(message) for message in messages] if isinstance(messages, list) else []
+        return [kind, [[role, self._kind(text, given)] for role, text in said]]
+
+    def _kind(self, text: str, given: Sequence[str]) -> list[bool]:
+        """Return whether a message says anything, is the customer's, or holds one of the replies, or its errors."""
+        found = [self.errors(reply) for reply in given]
+        explains = any(errors and all(error in text for error in errors) for errors in found)
+        return [bool(text.strip()), text == self.message, any(reply in text for reply in given), explains]
 
 
 @dataclass
@@ -326,7 +414,17 @@ class _Extraction:
         return self.server.requests
 
     def require_requests(self, count: int, message: str) -> None:
-        self.trial.require(len(self.requests) == count, message, sent=len(self.requests), expected=str(count))
+        sent = len(self.requests)
+        if sent != count:
+            raise Failed(self.trial.text(message, sent=sent), str(count), str(sent))
+
+    def require_repair(self) -> None:
+        """Fail if the code gave up at the first faulty reply; an error of another kind says more than that."""
+        if len(self.requests) == 1 and self.error is not None and "ExtractionError" not in self.error.type_names:
+            raise self.error
+        if len(self.requests) == 1:
+            message = self.trial.text(_("The first reply was faulty, and your code did not ask again."))
+            raise Failed(message, "2", "1")
 
     def require_record(self, wanted: dict[str, Any]) -> None:
         """Fail unless a validated record with these values came back."""
@@ -377,7 +475,7 @@ def _arguments(fields: Mapping[str, Any]) -> str:
 def _written(record: Mapping[str, Any]) -> str:
     import json
 
-    return json.dumps(record)
+    return json.dumps(record, ensure_ascii=False)
 
 
 @extract.criterion(
@@ -391,8 +489,12 @@ def returns_record(trial: Trial, answer: Handle) -> None:
         order = _Order(trial)
         record = order.record()
         tried = order.run(answer, _written(record))
+        message = _(
+            "The first reply was valid, and your code asked again all the same. Does it return the instance? And does "
+            "it validate the reply's text, `reply.choices[0].message.content`, against `schema`?"
+        )
+        tried.require_requests(1, message)
         tried.require_record(record)
-        tried.require_requests(1, _("The first reply was valid, and your code sent {sent} requests."))
 
 
 @extract.criterion(
@@ -426,13 +528,16 @@ def repairs(trial: Trial, answer: Handle) -> None:
     for faulty in order.faulty():
         record = order.record()
         tried = order.run(answer, faulty, _written(record))
+        tried.require_repair()
         tried.require_record(record)
         tried.require_requests(2, _("One faulty reply and one good one are two requests; your code sent {sent}."))
         tried.require_schema(1, order)
         said = "\n".join(text for _role, text in tried.messages(1))
         missing = [error for error in order.errors(faulty) if error not in said]
         if missing:
-            message = trial.text(_("The second request does not say what was wrong with the first reply."))
+            message = trial.text(
+                _("The second request does not say, in pydantic's words (`str(error)`), what was wrong with the reply.")
+            )
             raise Failed(message, "; ".join(missing), chats.said(tried.messages(1)))
 
 
@@ -445,6 +550,7 @@ def shows_again(trial: Trial, answer: Handle) -> None:
     order = _Order(trial)
     for faulty in order.faulty()[:2]:
         tried = order.run(answer, faulty, _written(order.record()))
+        tried.require_repair()
         tried.require_requests(2, _("One faulty reply and one good one are two requests; your code sent {sent}."))
         first, second = tried.messages(0), tried.messages(1)
         for wanted in (("user", order.message), ("assistant", faulty)):
@@ -466,6 +572,7 @@ def gives_up(trial: Trial, answer: Handle) -> None:
     faulty = order.faulty()
     for first, second in ((0, 1), (4, 3)):
         tried = order.run(answer, faulty[first], faulty[second], *faulty)
+        tried.require_repair()
         tried.require_requests(2, _("After two faulty replies it is over; your code sent {sent} requests."))
         raised = tried.error.type_names if tried.error else ()
         if "ExtractionError" not in raised:
@@ -483,6 +590,8 @@ def server_error(trial: Trial, answer: Handle) -> None:
     order = _Order(trial)
     for replies in ([], order.faulty()[:1]):
         tried = order.run(answer, *replies, Failure(503, "busy"), _written(order.record()))
+        if replies:
+            tried.require_repair()
         raised = tried.error.type_names if tried.error else ()
         if "OpenAIError" not in raised:
             message = trial.text(_("The server failed; its error must reach the caller."))
@@ -653,12 +762,6 @@ def parsed_first(client: Any, message: str, schema: Any) -> Any:
     return _extracting(client, message, schema, read=lambda schema, reply: schema.model_validate(json.loads(reply)))
 
 
-extract.equivalent(
-    "completion = client.chat.completions.create(model=MODEL, messages=messages, response_format=wanted, **OPTIONS)",
-    "completion = client.chat.completions.create(model=MODEL, messages=messages, response_format=wanted)",
-    reason="temperature and length are matters of taste, and the task says that they are not checked",
-)
-
 # ---------------------------------------------------------------- few_shot_messages
 
 few_shot_messages = Check(
@@ -668,8 +771,9 @@ few_shot_messages = Check(
     hints=(
         _("An example is a dialogue that never took place. Who says the message, who says the label, and what comes "
           "last?"),
-        _("Pick first, write then: go through the pool, leave out what is the question itself, take the first `count` "
-          "of the rest. Compare texts as `\" \".join(text.casefold().split())`."),
+        _("Two steps: a list of the pairs whose message is not the question, then its first `count`. Whoever cuts "
+          "first loses an example to each copy of the question. A small function that brings a message into the "
+          "form in which you compare it serves for both sides."),
         _("`chosen = [pair for pair in pool if same(pair[0]) != same(question)][:count]`; then the system's message, "
           "for each pair a user's and an assistant's message, and the question as the user's."),
     ),
@@ -692,7 +796,9 @@ def _prompt(trial: Trial, answer: Handle, pool: Examples, question: str, count: 
     """Fail unless the prompt has these examples and everything else in its place."""
     instructions = chats.sentence(trial.rng)
     got = answer(instructions, pool, question, count)
-    trial.is_a(got, (list, tuple))
+    if type(got) not in (list, tuple):
+        message = trial.text(_("You returned {found}, not a list of messages."), found=_type_of(got))
+        raise Failed(message, "list", show(got))
     messages = [chats.message(message) for message in got]
     expected = _shots(instructions, wanted, question)
     if messages == expected:
@@ -733,7 +839,7 @@ def in_order(trial: Trial, answer: Handle) -> None:
     why=_("More examples are not always better, so their number is something to try out: none, two, eight."),
 )
 def takes_count(trial: Trial, answer: Handle) -> None:
-    for count in (0, 1, 3, 7):
+    for count in (1, 3, 0, 7):  # whoever takes the last ones is told so before `pool[-0:]` takes them all
         pool = _pool(trial.rng, 5)
         _prompt(trial, answer, pool, chats.sentence(trial.rng), count, pool[:count])
 
@@ -851,8 +957,9 @@ evaluate = Check(
         _("What is the denominator, if the model gave no usable answer to some of the items?"),
         _("Right answers by all items. Wilson's centre is not the accuracy: it is drawn a little towards one half. The "
           "matrix has a row for each true label and one column more than labels."),
-        _("`n = len(truth)`; `centre = (p + z*z / (2*n)) / (1 + z*z / n)`; `half = z * sqrt(p*(1-p)/n + z*z/(4*n*n)) / "
-          "(1 + z*z/n)`; for each pair: `matrix[labels.index(t)][labels.index(said) if said in labels else -1] += 1`."),
+        _("For each pair: `matrix[labels.index(t)][labels.index(said) if said in labels else -1] += 1`, where each row "
+          "is a list of its own. For the interval compute three things: what stands before the ±, what stands after "
+          "it, and the denominator, which divides both."),
     ),
 )  # fmt: skip
 
@@ -919,6 +1026,8 @@ def _field(trial: Trial, got: Any, kind: str, name: str) -> Any:
 
 
 def _type_of(value: Any) -> str:
+    if value is None:
+        return "None"
     return value.type_name if isinstance(value, Record) else type(value).__name__
 
 
@@ -955,7 +1064,7 @@ def failures_count(trial: Trial, answer: Handle) -> None:
 @evaluate.criterion(
     _("Wilson's interval at 95 percent"),
     points=0.5,
-    why=_("Forty items say little. The interval says how little, also where all answers were right: there the usual "
+    why=_("So few items say little. The interval says how little, also where all answers were right: there the usual "
           "formula claims to be certain."),
 )  # fmt: skip
 def right_interval(trial: Trial, answer: Handle) -> None:
@@ -963,9 +1072,9 @@ def right_interval(trial: Trial, answer: Handle) -> None:
         run = _draw_run(trial.rng, int(trial.rng.integers(10, 60)), right)
         got = _evaluated(trial, answer, run, "interval")
         wanted = _wilson(_accuracy(run), len(run.truth))
-        message = _("That is not Wilson's interval for an accuracy of {accuracy} on {count} items.")
+        message = _("That is not Wilson's interval for {right} right answers to {count} items.")
         # Whoever takes 1.96 for the quantile is right as well.
-        shown = {"accuracy": _accuracy(run), "count": len(run.truth)}
+        shown = {"right": round(_accuracy(run) * len(run.truth)), "count": len(run.truth)}
         trial.close(got, wanted, message, rtol=0, atol=2e-4, **shown)
 
 
@@ -1009,6 +1118,16 @@ def no_last_column(truth: list[str], predicted: Answers, labels: list[str]) -> A
     return _evaluating(truth, predicted, labels, confusion=[row[:-1] for row in whole])
 
 
+@evaluate.misconception(
+    _("rows that are all one list: `[[0] * columns] * rows` makes one row, and names it many times")
+)
+def one_row(truth: list[str], predicted: Answers, labels: list[str]) -> Any:
+    whole = _confusion(_Run(truth, predicted, labels))
+    return _evaluating(
+        truth, predicted, labels, confusion=[[sum(column) for column in zip(*whole, strict=True)]] * len(whole)
+    )
+
+
 @evaluate.misconception(_("a matrix of shares instead of counts"))
 def shares(truth: list[str], predicted: Answers, labels: list[str]) -> Any:
     whole = _confusion(_Run(truth, predicted, labels))
@@ -1044,7 +1163,8 @@ compare_prompts = Check(
         _("Most items say nothing about which prompt is better. Which ones do?"),
         _("Choose on the development set alone. On the test set count `gained` and `lost`; under chance each of these "
           "disagreements is a coin toss. How likely is a split at least as uneven as this one, on either side?"),
-        _("`n = gained + lost`; `tail = sum(math.comb(n, k) for k in range(min(gained, lost) + 1)) / 2**n`; the "
+        _("`chosen = max(challengers, key=lambda name: sum(development[name]))`, where the baseline is no challenger. "
+          "`n = gained + lost`; `tail = sum(math.comb(n, k) for k in range(min(gained, lost) + 1)) / 2**n`; the "
           "p-value is `min(1.0, 2 * tail)`."),
     ),
 )  # fmt: skip
@@ -1105,9 +1225,10 @@ def right_counts(trial: Trial, answer: Handle) -> None:
         gained, lost, both, neither = (int(count) for count in trial.rng.permutation([3, 5, 9, 14]))
         got = _two(trial, answer, gained, lost, both, neither, "gained", "lost")
         message = _(
-            "The new prompt is right where the old one is wrong on {gained} items, the other way round on {lost}."
+            "Only the new prompt is right on {gained} items, only the old one on {lost}; `{name}` says something else."
         )
-        trial.close(list(got), [gained, lost], message, gained=gained, lost=lost)
+        for name, found, wanted in zip(("gained", "lost"), got, (gained, lost), strict=True):
+            trial.close(found, wanted, message, gained=gained, lost=lost, name=name)
 
 
 @compare_prompts.criterion(
@@ -1143,7 +1264,7 @@ def no_difference(trial: Trial, answer: Handle) -> None:
           "too good to be true."),
 )  # fmt: skip
 def chosen_on_development(trial: Trial, answer: Handle) -> None:
-    for best_of_all in (False, True):
+    for best_of_all, is_whole in ((False, True), (True, True), (False, False)):
         rng = trial.rng
         names = _names(rng, 5)
         used, chosen, lucky = (names[place] for place in rng.permutation(5)[:3])
@@ -1151,10 +1272,10 @@ def chosen_on_development(trial: Trial, answer: Handle) -> None:
         development = {name: [bool(place < right[name]) for place in rng.permutation(20)] for name in names}
         share = dict.fromkeys(names, 0.5) | {chosen: 0.6, used: 0.6, lucky: 0.95}
         test = {name: [bool(hit) for hit in rng.random(40) < share[name]] for name in names}
-        got = answer(development, test, used)
+        got = answer(development, test if is_whole else {name: test[name] for name in (used, chosen)}, used)
         # Who compares the wrong pair has the wrong counts; the name alone could be guessed.
-        counts = [sum(n and not u for u, n in zip(test[used], test[chosen], strict=True)),
-                  sum(u and not n for u, n in zip(test[used], test[chosen], strict=True))]  # fmt: skip
+        counts = {"gained": sum(n and not u for u, n in zip(test[used], test[chosen], strict=True)),
+                  "lost": sum(u and not n for u, n in zip(test[used], test[chosen], strict=True))}  # fmt: skip
         named = _field(trial, got, "Comparison", "chosen")
         trial.require(
             named != used,
@@ -1166,11 +1287,9 @@ def chosen_on_development(trial: Trial, answer: Handle) -> None:
             chosen,
             _("Of the challengers, another one has more right answers on the development set."),
         )
-        trial.close(
-            [_field(trial, got, "Comparison", name) for name in ("gained", "lost")],
-            counts,
-            _("These are not the counts of the chosen prompt on the test set."),
-        )
+        for name, count in counts.items():
+            message = _("`{name}` is not what the chosen prompt has on the test set.")
+            trial.close(_field(trial, got, "Comparison", name), count, message, name=name)
 
 
 def _comparing(
@@ -1198,6 +1317,13 @@ def _comparing(
 @compare_prompts.misconception(_("selection on the test set"))
 def selected_on_test(development: Results, test: Results, baseline: str) -> Any:
     return _comparing(development, test, baseline, choose_on=test)
+
+
+@compare_prompts.misconception(
+    _("all challengers run on the test set, where only the baseline and the chosen one must be")
+)
+def all_on_test(development: Results, test: Results, baseline: str) -> Any:
+    return _comparing(development, {name: test[name] for name in development}, baseline)
 
 
 @compare_prompts.misconception(_("a report on the development set, on which the choice was made"))
