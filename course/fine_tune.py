@@ -44,8 +44,8 @@ torch.set_num_threads(1)  # batches this small gain little from a second core
 # These are our results, on the machine on which this notebook was written (two cores, Python 3.11): the share of messages that were sorted rightly, learned from 1,000 messages. For LoRA it is the middle one of five runs that differ in chance alone, with a line from the worst to the best. Left, 400 messages from a generator whose verbs and phrases had been kept away from training; right, 72 messages that were written one by one. Look at both halves before you believe either.
 
 # %% tags=["demo"]
-RESULTS = {"TF-IDF": (0.52, 0.50), "frozen": (0.53, 0.46), "LoRA": (0.70, 0.56)}
-LORA_RUNS = ((0.55, 0.73), (0.50, 0.60))  # the worst and the best of five
+RESULTS = {"TF-IDF": (0.52, 0.50), "frozen": (0.53, 0.46), "LoRA": (0.72, 0.51)}
+LORA_RUNS = ((0.55, 0.74), (0.50, 0.60))  # the worst and the best of five
 NAMES = [text("TF-IDF"), text("frozen vectors"), text("LoRA")]
 
 figure = plots.figure(width=9, height=2.5)
@@ -70,7 +70,7 @@ axes.invert_yaxis()  # of both: they share it
 plots.show(
     figure,
     alt=text(
-        "Two groups of bars, the share of messages sorted rightly. On unseen verbs and phrases: TF-IDF 0.52, frozen vectors 0.53, LoRA 0.70, in five runs from 0.55 to 0.73. On messages written by hand: TF-IDF 0.50, frozen vectors 0.46, LoRA 0.56, from 0.50 to 0.60, all below the 0.67 that always saying 'open' gets."
+        "Two groups of bars, the share of messages sorted rightly. On unseen verbs and phrases: TF-IDF 0.52, frozen vectors 0.53, LoRA 0.72, in five runs from 0.55 to 0.74. On messages written by hand: TF-IDF 0.50, frozen vectors 0.46, LoRA 0.51, from 0.50 to 0.60, all below the 0.67 that always saying 'open' gets."
     ),
 )
 
@@ -562,7 +562,7 @@ right = sum(answer == label for answer, label in zip(answers, labels_of(by_hand)
 print("by hand", right / len(by_hand), wilson(right, len(by_hand)))
 
 # %% [markdown]
-# And this is what has become of the similarities. Compare with the first table.
+# And this is what has become of the similarities. Compare with the first table: which sentences have parted from the one that says the contrary?
 
 
 # %% tags=["demo"]
@@ -579,12 +579,12 @@ draw_similarities(
     tuned_vectors(SENTENCES),
     text("after fine-tuning"),
     text(
-        "The same table after fine-tuning: the open sentences have moved away from the solved ones, and 'leaks' and 'no longer leaks' are no longer nearly the same."
+        "The same table after fine-tuning. In our run 'the pump spills oil' and 'the pump is not spilling oil now' have parted, from 0.82 to -0.58; 'the pump fails whatever we do' and 'nobody can say that the pump fails' have not: 0.96."
     ),
 )
 
 # %% [markdown]
-# Of our five runs, which differ only in the numbers that head and A begin with, the best got 0.73 on the test set, the middle one 0.70 and the worst 0.55; the frozen vectors have 0.53. Twice the first epoch was kept and three times the second; with you it may be either. **Wilson's interval knows the chance of the test texts alone; the chance of training comes on top.** Here it is larger: the intervals of the best and the worst run do not overlap. So one run proves little; but four of five at 0.68 and more do say that the model learns something about denial that it can use on verbs that it was never shown.
+# Of our five runs, which differ only in chance (the first numbers of head and A, the order of the batches), the best got 0.74 on the test set, the middle one 0.72 and the worst 0.55; the frozen vectors have 0.53. Twice the first epoch was kept and three times the second; with you it may be either. **Wilson's interval knows the chance of the test texts alone; the chance of training comes on top.** Here it is larger: the intervals of the best and the worst run do not overlap. So one run proves little; but four of five at 0.70 and more do say that the model learns something about denial that it can use on verbs that it was never shown. Not on every way to deny: in our table "is not spilling oil now" has parted from "spills oil", and "nobody can say that the pump fails" lies beside "fails" as before.
 #
 # And 0.50 to 0.60 by hand, less than the 0.67 that somebody gets who always says "open". Free writing says "False alarm, someone had closed the tap", and nothing in our grammar is like that. **A fine-tuned model is as narrow as its data.** This one must not send vans.
 #
@@ -628,7 +628,7 @@ plots.show(
 # | ticket: which team? (by hand) | 6 | 150 | 0.17 | 0.42 | 0.81 | 0.80 | |
 # | three states (unseen phrases) | 3 | 480 | | 0.29 | 0.51 | 0.53 | |
 # | three states (by hand) | 3 | 72 | 0.33 | 0.47 | 0.49 | 0.61 | |
-# | open or solved (unseen verbs and phrases) | 2 | 400 | 0.50 | 0.52 | 0.53 | 0.55 to 0.73 | |
+# | open or solved (unseen verbs and phrases) | 2 | 400 | 0.50 | 0.52 | 0.53 | 0.55 to 0.74 | |
 # | open or solved (by hand) | 2 | 72 | 0.67 | 0.50 | 0.46 | 0.50 to 0.60 | |
 #
 # Empty cells were not measured. Read it row by row. Where the label is a *topic* (library, team), frozen vectors and a logistic regression, which take half a minute at most, are as good as anything. Where the label lies *across* the topic, it depends. For open or solved, LoRA is ahead on unseen verbs and phrases, mostly by far. For three states and by hand it leads by less than chance can do, and with the first version it trailed by hand: 72 texts are few, and Wilson's intervals overlap. Between LoRA and full fine-tuning no difference can be seen. LoRA took 39 s of computing and full fine-tuning 80 s; the file that you publish has 1.2 MB in place of 90.
