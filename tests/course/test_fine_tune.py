@@ -196,5 +196,5 @@ def test_helpers_train_what_is_not_frozen() -> None:
 @pytest.mark.parametrize("language", ["en", "de"])
 def test_every_demonstration_runs(language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = demonstrated("fine_tune", language, tmp_path, monkeypatch)
-    assert len(shown.figures) == 4
+    assert len(shown.figures) == 5
     assert "the same answers: True" in shown.printed
