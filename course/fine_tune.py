@@ -11,7 +11,7 @@
 #
 # Monday, 7 a.m.: a van of Harz Pumpen has driven 90 kilometres to Goslar for nothing. The customer had written "the feed pump no longer leaks", and the program that sorts messages, built on the sentence vectors that you know from *Inside BERT*, had understood "leaks". It was right about the subject and wrong about the one thing that matters: is the fault still **open**, or is it **solved**?
 #
-# No better prompt helps here, and no larger search index. The model's own idea of what makes two sentences alike has to change. You will do that with 0.3 million numbers beside the 22.7 million that stay as they are, in about a minute on this machine; and you will find out honestly how far it carries.
+# No better prompt helps here, and no larger search index. The model's own idea of what makes two sentences alike has to change. You will do that with 0.3 million numbers beside the 22.7 million that stay as they are, in a minute or two on this machine; and you will find out honestly how far it carries.
 
 # %%
 import kicourse
@@ -41,10 +41,11 @@ torch.set_num_threads(1)  # batches this small gain little from a second core
 # %% [markdown]
 # ## What you will have at the end
 #
-# These are our results, on the machine on which this notebook was written (two cores, Python 3.11): the share of messages that were sorted rightly, learned from 1,000 messages. Left, 400 messages from a generator whose verbs and phrases had been kept away from training; right, 72 messages that were written one by one. Look at both halves before you believe either.
+# These are our results, on the machine on which this notebook was written (two cores, Python 3.11): the share of messages that were sorted rightly, learned from 1,000 messages. For LoRA it is the middle one of five runs that differ in chance alone, with a line from the worst to the best. Left, 400 messages from a generator whose verbs and phrases had been kept away from training; right, 72 messages that were written one by one. Look at both halves before you believe either.
 
 # %% tags=["demo"]
-RESULTS = {"TF-IDF": (0.52, 0.50), "frozen": (0.53, 0.46), "LoRA": (0.68, 0.57)}
+RESULTS = {"TF-IDF": (0.52, 0.50), "frozen": (0.53, 0.46), "LoRA": (0.72, 0.51)}
+LORA_RUNS = ((0.55, 0.74), (0.50, 0.60))  # the worst and the best of five
 NAMES = [text("TF-IDF"), text("frozen vectors"), text("LoRA")]
 
 figure = plots.figure(width=9, height=2.5)
@@ -58,8 +59,8 @@ for column, (axes, title, guess) in enumerate(
 ):
     shares = [pair[column] for pair in RESULTS.values()]
     bars = axes.barh(NAMES, shares, color=[plots.GREY, plots.GREY, plots.BLUE])
-    for label in axes.bar_label(bars, fmt="%.2f", padding=4):
-        label.set_bbox({"facecolor": plots.PAPER, "edgecolor": "none", "pad": 1})
+    axes.bar_label(bars, fmt="%.2f", label_type="center", color=plots.PAPER)
+    axes.plot(LORA_RUNS[column], [NAMES[-1]] * 2, color=plots.INK, linewidth=2)
     axes.axvline(guess, color=plots.INK, linewidth=1, linestyle=":", zorder=0.5)
     axes.set_xlim(0, 1)
     axes.set_title(title)
@@ -69,7 +70,7 @@ axes.invert_yaxis()  # of both: they share it
 plots.show(
     figure,
     alt=text(
-        "Two groups of bars, the share of messages sorted rightly. On unseen verbs and phrases: TF-IDF 0.52, frozen vectors 0.53, LoRA 0.68. On messages written by hand: TF-IDF 0.50, frozen vectors 0.46, LoRA 0.57, all below the 0.67 that always saying 'open' gets."
+        "Two groups of bars, the share of messages sorted rightly. On unseen verbs and phrases: TF-IDF 0.52, frozen vectors 0.53, LoRA 0.72, in five runs from 0.55 to 0.74. On messages written by hand: TF-IDF 0.50, frozen vectors 0.46, LoRA 0.51, from 0.50 to 0.60, all below the 0.67 that always saying 'open' gets."
     ),
 )
 
@@ -95,7 +96,7 @@ for name, messages in (("training", training), ("development", development), ("b
 # %% [markdown]
 # ## What has to be beaten
 #
-# Before anything is trained at length, two cheap baselines. **TF-IDF** counts words and pairs of neighbouring words, rare ones weighing more, and a logistic regression gives each a weight. **Frozen vectors**: the model turns each message into the mean of its token vectors, nothing in it changes, and a logistic regression learns on those 384 numbers.
+# Before anything is trained at length, two cheap baselines. **TF-IDF** counts words and pairs of neighbouring words, rare ones weighing more, and a logistic regression gives each word and each pair a weight. **Frozen vectors**: the model turns each message into the mean of its token vectors, nothing in it changes, and a logistic regression learns on those 384 numbers.
 #
 # **Predict:** which of the two does better on the development set, and how far is it from 0.5?
 
@@ -140,16 +141,16 @@ print("TF-IDF", counting.score(texts_of(development), labels_of(development)))
 print("frozen", frozen.score(sentence_vectors(texts_of(development)), labels_of(development)))
 
 # %% [markdown]
-# Both guess: 0.54 and 0.55 when we ran it. TF-IDF has never seen these verbs. The vectors do know what they mean; why that does not help shows in a picture: the cosine similarity of six sentences, three with a fault and three without.
+# Both guess: 0.54 and 0.55 when we ran it. TF-IDF has never seen these verbs. The vectors do know what they mean; why that does not help shows in a picture: the cosine similarity of six sentences, three with a fault and three that say the contrary, all with verbs that are held out.
 
 # %% tags=["demo"]
 SENTENCES = [
-    "the pump leaks",
-    "the pump has begun to leak",
-    "the pump does not run",
-    "the pump no longer leaks",
-    "the pump has stopped leaking",
-    "the pump runs",
+    "the pump spills oil",
+    "the pump fails whatever we do",
+    "the pump is not cooling now",
+    "the pump is not spilling oil now",
+    "nobody can say that the pump fails",
+    "the pump cools",
 ]
 
 
@@ -157,14 +158,14 @@ def draw_similarities(vectors: Float[np.ndarray, "texts width"], title: str, alt
     """Draw how alike the six sentences are."""
     figure = plots.figure(width=7.5, height=3.4)
     axes = figure.subplots()
-    image = axes.imshow(vectors @ vectors.T, vmin=0, vmax=1)
+    image = axes.imshow(vectors @ vectors.T, vmin=-1, vmax=1)
     labels = [f"{sentence} ({'open' if place < 3 else 'solved'})" for place, sentence in enumerate(SENTENCES)]
     axes.set_yticks(range(len(SENTENCES)), labels)
     axes.set_xticks(range(len(SENTENCES)), [])
     for row in range(len(SENTENCES)):
         for column in range(len(SENTENCES)):
             share = float(vectors[row] @ vectors[column])
-            axes.text(column, row, f"{share:.2f}", ha="center", va="center", color="black" if share > 0.5 else "white")
+            axes.text(column, row, f"{share:.2f}", ha="center", va="center", color="black" if share > 0 else "white")
     axes.axhline(2.5, color=plots.PAPER, linewidth=2)
     axes.axvline(2.5, color=plots.PAPER, linewidth=2)
     axes.set_title(title)
@@ -177,16 +178,16 @@ draw_similarities(
     sentence_vectors(SENTENCES),
     text("before fine-tuning"),
     text(
-        "A table of cosine similarities of six sentences. 'The pump leaks' is nearly the same as 'the pump no longer leaks', although one is open and the other solved; the open one 'the pump does not run' is less like it."
+        "A table of cosine similarities of six sentences. Each is most like the one that says the contrary: 'the pump spills oil' has 0.82 with 'the pump is not spilling oil now', and less with the other open ones."
     ),
 )
 
 # %% [markdown]
-# For the pretrained model "leaks" and "no longer leaks" are nearly the same, because they are about the same thing, and about-the-same-thing is what it was trained for. That is right for search and wrong for us.
+# For the pretrained model each sentence is most like the one that says the contrary, because both are about the same thing, and about-the-same-thing is what it was trained for. That is right for search and wrong for us.
 #
 # **Fine-tuning** continues the training of a pretrained model on a task of your own. The model gets a **head**, one linear layer that turns the mean of the token vectors into a score for each label, and now the gradient flows through the head into the encoder.
 #
-# A refresher, in case *Train your own GPT* lies some time back: `F.cross_entropy(scores, labels)` is the mean surprise about the right labels; `loss.backward()` computes for each parameter with `requires_grad` how the loss changes with it, and *adds* that to `.grad`; `optimizer.step()` moves the parameters, `optimizer.zero_grad()` clears the gradients. `model.train()` and `model.eval()` switch a model's mode: in training mode **dropout** hides numbers at random, so that the model does not rely on any single one.
+# A refresher, in case *Train your own GPT* lies some time back: `F.cross_entropy(scores, labels)` is the mean surprise about the right labels; `loss.backward()` computes for each parameter with `requires_grad` how the loss changes with it, and *adds* that to `.grad`; `optimizer.step()` moves the parameters, `optimizer.zero_grad()` clears the gradients. `model.train()` and `model.eval()` switch a model's mode: in training mode **dropout** sets numbers to zero at random, so that the model does not rely on any single one.
 
 
 # %%
@@ -209,7 +210,7 @@ class Classifier(nn.Module):
 # %% [markdown]
 # ## LoRA: change little
 #
-# Full fine-tuning moves all 22.7 million weights. AdamW then keeps three more numbers for each of them (a gradient and two means), and every customer's model is a file of 90 MB. **LoRA** (*low-rank adaptation*, Hu and others, 2021) leaves a layer's matrix $W$ alone and learns a correction beside it, a product of two thin matrices:
+# Full fine-tuning moves all 22.7 million weights. In training three more numbers come to each of them (its gradient, and two means that AdamW keeps), and every customer's model is a file of 90 MB. **LoRA** (*low-rank adaptation*, Hu and others, 2021) leaves a layer's matrix $W$ alone and learns a correction beside it, a product of two thin matrices:
 #
 # $$y = W x + b + \frac{\alpha}{r}\, B A x \qquad A: r \times \text{inputs}, \quad B: \text{outputs} \times r$$
 #
@@ -225,7 +226,7 @@ x, wanted = torch.randn(4, 5), torch.randn(4, 3)
 print("gradient of A:", a.grad.abs().sum().item(), "  gradient of B:", round(b.grad.abs().sum().item(), 1))
 
 # %% [markdown]
-# > **Predict.** B is zero and A is random. A has no gradient in this first step, B has. What happens in the second step? And what if A were zero as well?
+# > **Predict.** B is zero and A is random. In this first step the gradient of A is zero, and that of B is not. What happens in the second step? And what if A were zero as well?
 #
 # <details><summary>Answer</summary>After the first step B is no longer zero, so from the second step on A learns too. If both were zero, both gradients would be zero, in every step: nothing would ever happen.</details>
 #
@@ -238,7 +239,7 @@ print("gradient of A:", a.grad.abs().sum().item(), "  gradient of B:", round(b.g
 # * It has the parameters `A` [rank, inputs] and `B` [outputs, rank]. A begins with random numbers (normally distributed, divided by the square root of the inputs, say), B with zeros.
 # * `base` itself is kept, not copied, and frozen: its weight and its bias never change.
 # * `forward(x)` takes tensors of any shape [..., inputs] and returns base(x) + alpha / rank · x·Aᵀ·Bᵀ.
-# * `merged()` returns a *new*, plain `nn.Linear` that computes the same. It has a bias only if the base has one. The LoRA layer and its base stay as they are, so that one can merge as often as one likes.
+# * `merged()` returns a *new*, plain `nn.Linear`, with tensors of its own, that computes the same. It has a bias only if the base has one. The LoRA layer and its base stay as they are, so that one can merge as often as one likes.
 
 
 # %% task="lora_linear"
@@ -252,15 +253,19 @@ class LoRALinear(nn.Module):
         self.scale = alpha / rank
         self.A = nn.Parameter(torch.randn(rank, base.in_features) / math.sqrt(base.in_features))
         self.B = nn.Parameter(torch.zeros(base.out_features, rank))
+        ### END SOLUTION
 
     def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         """Return what the base gives, plus the scaled correction."""
+        ### BEGIN SOLUTION
         out: Tensor = self.base(x) + self.scale * (x @ self.A.T @ self.B.T)
         return out
+        ### END SOLUTION
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
         """Return a plain layer that computes the same."""
+        ### BEGIN SOLUTION
         layer = nn.Linear(self.base.in_features, self.base.out_features, bias=self.base.bias is not None)
         layer.weight.copy_(self.base.weight + self.scale * self.B @ self.A)
         if self.base.bias is not None:
@@ -275,7 +280,7 @@ check.lora_linear(LoRALinear)
 # %% [markdown]
 # ## Which layers?
 #
-# A model is a tree of modules, and each has a name with dots: `layer.0.attention.self.query` is the query projection in the first block. These are the linear layers of one block of our encoder:
+# A model is a tree of modules, and each has a name with dots: `encoder.layer.0.attention.self.query` is the query projection in the first block. (MiniLM itself has a part called `encoder`.) These are the linear layers of that block:
 
 # %% tags=["demo"]
 for name, layer in encoder.named_modules():
@@ -285,14 +290,14 @@ for name, layer in encoder.named_modules():
 # %% [markdown]
 # One chooses layers by the end of their name, as the library `peft` does it: the **target** `query` fits every name that is `query` or ends with `.query`. `output.dense` fits two layers in each block; `dense` would fit three.
 #
-# To look up, and to replace, a module by its name: `model.get_submodule("layer.0.attention")` returns a module (and `model.get_submodule("")` the model itself), and `setattr(parent, "query", new)` puts another one in its place. `"a.b.c".rpartition(".")` is `("a.b", ".", "c")`.
+# To look up, and to replace, a module by its name: `model.get_submodule("encoder.layer.0.attention")` returns a module (and `model.get_submodule("")` the model itself), and `setattr(parent, "query", new)` puts another one in its place. `"a.b.c".rpartition(".")` is `("a.b", ".", "c")`.
 #
 # ### Task: LoRA for a whole model (1.5 points)
 #
 # Write `add_lora`. `model` has an `encoder` and a `head`, as `Classifier` above; it is changed in place.
 #
 # * Everything in the model is frozen, except the head and what is added.
-# * In `model.encoder`, each `nn.Linear` whose name fits a target is replaced by `wrap(layer)`. Names count from the encoder, and a target fits a name that equals it or ends with a dot and the target. Other kinds of modules are left alone, whatever they are called. No layer fits two targets.
+# * In `model.encoder`, each `nn.Linear` whose name fits a target is replaced by `wrap(layer)`. Names count from `model.encoder`, and a target fits a name that equals it or ends with a dot and the target. Other kinds of modules are left alone, whatever they are called. No layer fits two targets.
 # * A target that fits no `nn.Linear` raises a `ValueError`.
 # * It returns the number of trainable numbers (not of tensors) in the whole model.
 #
@@ -360,7 +365,7 @@ print(f"{trainable:,} of {everything:,} numbers can be trained: {trainable / eve
 #
 # Write `make_batches`. `texts` are lists of token numbers (never 0, never empty), `labels` has one number for each. Return a list of batches, each a **tuple** of three tensors of whole numbers: tokens [texts, longest], mask of the same shape, labels [texts].
 #
-# 1. Draw an order of all texts with `generator`, and sort it by length, shortest first, so that texts of equal length stay in drawn order.
+# 1. Draw an order of all texts with `generator`, and sort it by length, so that texts of equal length stay in drawn order.
 # 2. Cut it into batches of `size` texts. The last batch holds what is left over. Each batch is as wide as its longest text; tokens come first, then zeros.
 # 3. Return the batches in an order that is drawn with `generator`.
 #
@@ -436,9 +441,9 @@ plots.show(
 #
 # Now the loop. Its steps are those that you know; what is new is the bookkeeping, and there most mistakes are made. None of them raises an error. All of them give a number that looks fine.
 #
-# * **Three sets.** The training set teaches. The *development set* chooses: after each epoch it says how good the model is, and the best epoch is kept. The *test set* is looked at once, after the choice. Whoever chooses by the test set reports the luckiest of several numbers.
+# * **Three sets.** The training set teaches. The *development set* chooses: after each epoch it says how good the model is, and the best epoch is kept. The *test set* is looked at once, after the choice. Whoever chooses by the test set reports the number that came out best by chance.
 # * **Two modes.** Measure in `eval` mode and without gradients, and switch back to `train` before the next epoch.
-# * **A copy.** `model.state_dict()` does not hold the weights of this moment but the living tensors, which go on changing. `copy.deepcopy` keeps the moment. `model.load_state_dict(kept)` brings it back.
+# * **A copy.** `model.state_dict()` does not hold the weights of this moment but the model's own tensors, which go on changing. `copy.deepcopy` keeps the moment. `model.load_state_dict(kept)` brings it back.
 # * **All texts count alike.** Batches differ in size; so count right answers over all batches, and divide once.
 # * **An interval.** 180 of 200 right is 0.90, but another 200 messages would give another number. Wilson's interval says which accuracies are compatible with it at a level of 95 %:
 
@@ -476,9 +481,9 @@ for right, count in ((18, 20), (180, 200), (1_800, 2_000), (20, 20)):
 # 2. If a loss is NaN or infinite, raise `FloatingPointError` at once, before the step.
 # 3. After each epoch measure the accuracy on `development`.
 # 4. At the end the model has the weights of the epoch that was best on `development`; of equally good ones, the first.
-# 5. Measure this model on `test`, and return a `Report`.
+# 5. Measure this model on `test`, and return a `Report`, with the interval from `wilson`.
 #
-# Training happens in training mode, measuring in evaluation mode and without gradients. The check first lets your function train a small model for 24 steps on a language that was made up a moment ago, and measures its weights on texts that nobody has seen; then it looks at each of these points.
+# Training happens in training mode, measuring in evaluation mode and without gradients. The check first lets your function train a small model for 24 steps on a language that was made up a moment ago, and tests the trained model on texts that nobody has seen; then it looks at the five points, one by one.
 
 
 # %% task="fine_tune"
@@ -531,7 +536,7 @@ check.fine_tune(fine_tune)
 # %% [markdown]
 # ## The real thing
 #
-# Two epochs of 1,000 messages, 126 steps. It takes about a minute of computing. **Predict** the accuracy on the test set, whose verbs and phrases the model has never been shown, and on the 72 messages written by hand. And which of the two epochs will be kept?
+# Two epochs of 1,000 messages, 126 steps. It takes a minute or two. **Predict** the accuracy on the test set, whose verbs and phrases the model has never been shown, and on the 72 messages written by hand. And which of the two epochs will be kept?
 
 # %% tags=["demo"]
 generator = torch.Generator().manual_seed(0)
@@ -557,7 +562,7 @@ right = sum(answer == label for answer, label in zip(answers, labels_of(by_hand)
 print("by hand", right / len(by_hand), wilson(right, len(by_hand)))
 
 # %% [markdown]
-# And this is what has become of the similarities. Compare with the first table.
+# And this is what has become of the similarities. Compare with the first table: which sentences have parted from the one that says the contrary?
 
 
 # %% tags=["demo"]
@@ -574,16 +579,16 @@ draw_similarities(
     tuned_vectors(SENTENCES),
     text("after fine-tuning"),
     text(
-        "The same table after fine-tuning: the open sentences have moved away from the solved ones, and 'leaks' and 'no longer leaks' are no longer nearly the same."
+        "The same table after fine-tuning. In our run 'the pump spills oil' and 'the pump is not spilling oil now' have parted, from 0.82 to -0.58; 'the pump fails whatever we do' and 'nobody can say that the pump fails' have not: 0.96."
     ),
 )
 
 # %% [markdown]
-# When we ran it: 0.68 on the test set, with an interval from 0.63 to 0.72. That is clearly more than the frozen vectors' 0.53. The model has learned something about denial that it can use on verbs that it was never shown. The *first* epoch was kept: in the second the accuracy on the development set fell from 0.67 to 0.64, probably because by then the model was learning the training phrases by heart.
+# Of our five runs, which differ only in chance (the first numbers of head and A, the order of the batches), the best got 0.74 on the test set, the middle one 0.72 and the worst 0.55; the frozen vectors have 0.53. Twice the first epoch was kept and three times the second; with you it may be either. **Wilson's interval knows the chance of the test texts alone; the chance of training comes on top.** Here it is larger: the intervals of the best and the worst run do not overlap. So one run proves little; but four of five at 0.70 and more do say that the model learns something about denial that it can use on verbs that it was never shown. Not on every way to deny: in our table "is not spilling oil now" has parted from "spills oil", and "nobody can say that the pump fails" lies beside "fails" as before.
 #
-# And 0.57 by hand, less than the 0.67 that somebody gets who always says "open". Free writing says "False alarm, someone had closed the tap", and nothing in our grammar is like that. **A fine-tuned model is as narrow as its data.** This one must not send vans.
+# And 0.50 to 0.60 by hand, less than the 0.67 that somebody gets who always says "open". Free writing says "False alarm, someone had closed the tap", and nothing in our grammar is like that. **A fine-tuned model is as narrow as its data.** This one must not send vans.
 #
-# How many messages does it take? The learning curve, measured on the test set in separate runs. With 250 messages LoRA guesses like the others; and it has not levelled off at 1,000.
+# How many messages does it take? The learning curve, measured on the test set, one run for each point. With 250 messages LoRA guesses like the others. How much of the rest is chance, you can judge from the five runs.
 
 # %% tags=["demo"]
 MESSAGES = [250, 500, 1_000]
@@ -613,7 +618,7 @@ plots.show(
 # %% [markdown]
 # ## All that we measured
 #
-# Before this unit was written we tried several data sets, and it would be cherry-picking to show only the one on which fine-tuning wins. So here are all of them: the accuracy with 800 texts to learn from (353 in the second row, where there are no more), one run each, on one core; LoRA and full fine-tuning with two epochs. (*Tickets* are messages that one of six teams has to answer. *Three states* are standstill, limping and solved. The last two rows are a first version of our messages; they differ in a few words.)
+# Before this unit was written we tried several data sets, and it would be cherry-picking to show only the one on which fine-tuning wins. So here are all of them: the accuracy with 800 texts to learn from (353 in the second row, where there are no more), one run each, on one core; LoRA and full fine-tuning with two epochs. (*Docstring*: from which library, or which part of scikit-learn, does a piece of documentation come? *Tickets* are messages that one of six teams has to answer. *Three states* are standstill, limping and solved. The last two rows are the messages of this unit, with 1,000 to learn from and five runs of LoRA. A first version of them, in one run each, gave frozen, LoRA and full 0.49, 0.71 and 0.70, and by hand 0.65, 0.56 and 0.53.)
 #
 # | data | labels | test texts | most frequent label | TF-IDF | frozen | LoRA | full |
 # | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -623,12 +628,12 @@ plots.show(
 # | ticket: which team? (by hand) | 6 | 150 | 0.17 | 0.42 | 0.81 | 0.80 | |
 # | three states (unseen phrases) | 3 | 480 | | 0.29 | 0.51 | 0.53 | |
 # | three states (by hand) | 3 | 72 | 0.33 | 0.47 | 0.49 | 0.61 | |
-# | open or solved (unseen verbs and phrases) | 2 | 480 | 0.50 | 0.53 | 0.49 | 0.71 | 0.70 |
-# | open or solved (by hand) | 2 | 72 | 0.67 | 0.49 | 0.65 | 0.56 | 0.53 |
+# | open or solved (unseen verbs and phrases) | 2 | 400 | 0.50 | 0.52 | 0.53 | 0.55 to 0.74 | |
+# | open or solved (by hand) | 2 | 72 | 0.67 | 0.50 | 0.46 | 0.50 to 0.60 | |
 #
-# Empty cells were not measured. Read it row by row. Where the label is a *topic* (library, team), frozen vectors and a logistic regression, which take ten seconds, are as good as anything. Where the label lies *across* the topic, it depends. For open or solved fine-tuning is far ahead on unseen verbs and phrases, and behind on what was written by hand; for three states it is the other way round. But 72 texts are few, and Wilson's intervals of those rows overlap; among frozen, LoRA and full, the one difference beyond doubt in this table is 0.49 against 0.71. Between LoRA and full fine-tuning no difference can be seen. LoRA took 39 s of computing and full fine-tuning 80 s; the file that you publish has 1.2 MB in place of 90.
+# Empty cells were not measured. Read it row by row. Where the label is a *topic* (library, team), frozen vectors and a logistic regression, which take half a minute at most, are as good as anything. Where the label lies *across* the topic, it depends. For open or solved, LoRA is ahead on unseen verbs and phrases, mostly by far. For three states and by hand it leads by less than chance can do, and with the first version it trailed by hand: 72 texts are few, and Wilson's intervals overlap. Between LoRA and full fine-tuning no difference can be seen. LoRA took 39 s of computing and full fine-tuning 80 s; the file that you publish has 1.2 MB in place of 90.
 #
-# > **Change it.** `from kicourse.data import tickets` has the messages for six teams: `tickets.generate(rng, 1_000, held_out=False)` and `tickets.written()`, each with `text` and `team`. Or set `RANK` to 1. Write down your guess first.
+# > **Change it.** `from kicourse.data import tickets` has the messages for six teams: `tickets.generate(rng, 1_000, held_out=False)` and `tickets.written()`, each with `text` and `team`; in `labels_of`, `encode`, `fresh_classifier` and `sort_messages` put `.team` for `.label` and `tickets.TEAMS` for `service_messages.LABELS`. Or set `RANK` to 1. Write down your guess first.
 
 # %% [markdown]
 # ## Publish it
@@ -644,11 +649,11 @@ example = ModelCardData(base_model="acme/tiny", license="mit", language="en", pi
 print(f"---\n{example.to_yaml()}\n---\n\n# A model of Acme\n\nIt guesses **83.1 %** of masked words.")
 
 # %% [markdown]
-# Numbers in a card are never typed. They come from the report, or one day they are wrong and nobody notices.
+# Numbers in a card are never typed in. They come from the report, or one day they are wrong and nobody notices.
 #
 # ### Task: the files (1.5 points)
 #
-# Write `model_files`. It returns a dictionary with these three names, each with the file's content as `bytes` (text in UTF-8):
+# Write `model_files`. It returns a dictionary with these three names, each with the file's content as `bytes` (`text.encode()` makes UTF-8 of text); `facts` stays as it is:
 #
 # * `adapter.safetensors`: exactly the parameters of `model` with `requires_grad`, under their names in `model.named_parameters()`;
 # * `config.json`: an object with everything in `facts`, and `labels`, in their order;

@@ -13,6 +13,7 @@ import pytest
 from kicourse.checks import Check, Handle, Trial, Verdict, load
 from kicourse.checks.help import reference_source
 from kicourse.checks.render import as_html
+from kicourse.checks.show import show
 from kicourse.errors import UsageError, UserError
 from tests.liars import LIARS
 
@@ -220,6 +221,12 @@ def test_numbers_that_differ_late_are_shown_with_enough_digits(check: Check) -> 
     verdict = check.run(right)
     assert "0.36620001 instead of 0.366249" in failure(verdict).message
     assert verdict.diagnosis == "", "where nothing was asked of the answer, it behaves like nothing"
+
+
+def test_whole_numbers_are_shown_as_whole_numbers() -> None:
+    torch = pytest.importorskip("torch")
+    assert show(torch.tensor([213, 448])) == "tensor([213, 448])"
+    assert show(torch.tensor([0.5], dtype=torch.bfloat16)) == "tensor([0.5])"
 
 
 def test_a_fault_of_the_check_is_no_pass_and_no_crash(check: Check) -> None:

@@ -28,11 +28,14 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
         "base_trained": "learns",
         "merged_twice": "merges_again",
         "merged_without_scale": "merges",
+        "base_copied": "begins_as_base",
+        "bias_shared": "merges_again",
         "base_still_trained": "trains_little",
         "head_frozen": "trains_little",
         "substring": "wraps_no_others",
         "counts_everything": "counts",
         "passes_over": "refuses_unknown",
+        "names_from_model": "refuses_unknown",
         "tail_lost": "keeps_tail",
         "labels_misaligned": "labels_stay",
         "mask_of_ones": "pads",
@@ -44,7 +47,12 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
         "never_back_to_training": "takes_steps",
         "mean_of_batches": "evaluates",
         "reports_development": "reports",
+        "falls_too_early": "takes_steps",
+        "falls_too_fast": "takes_steps",
+        "epochs_from_zero": "keeps_best",
         "never_stops": "stops",
+        "stops_at_nan_only": "stops",
+        "stops_after_the_step": "stops",
         "head_lost": "reloads",
         "everything_saved": "holds_little",
         "labels_sorted": "keeps_settings",
@@ -92,6 +100,40 @@ def test_a_report_without_training_earns_nothing() -> None:
         return honest.Report([0.99] * len(epochs), 1, 0.99, (0.97, 1.0))
 
     assert check.fine_tune.run(storyteller).points == 0
+
+
+def test_a_learners_own_mistake_is_named() -> None:
+    def of_the_development_set(model: Any, optimizer: Any, epochs: Any, development: Any, _test: Any) -> Any:
+        return honest.fine_tune(model, optimizer, epochs, development, development)
+
+    assert "development set's result" in check.fine_tune.run(of_the_development_set).diagnosis
+
+
+def test_the_part_of_a_batch_that_is_wrong_is_named() -> None:
+    def soft(*args: Any) -> Any:
+        return [(ids, mask.float(), labels) for ids, mask, labels in honest.make_batches(*args)]
+
+    def swapped(*args: Any) -> Any:
+        return [(ids, labels, mask) for ids, mask, labels in honest.make_batches(*args)]
+
+    for wrong, words in ((soft, "`mask` must be a tensor of whole"), (swapped, "`mask` must have the shape")):
+        verdict = check.make_batches.run(wrong)
+        assert verdict.points == 0
+        assert words in verdict.criteria[0].message
+
+
+def test_a_card_with_decimal_commas_is_told_so_unless_it_has_both() -> None:
+    def card(both: bool) -> Any:
+        def files(model: Any, labels: Any, facts: Any, report: Any) -> dict[str, bytes]:
+            made = honest.model_files(model, labels, facts, report)
+            head, text = made["README.md"].split(b"\n---\n", 1)
+            commas = text.replace(b".", b",")
+            return {**made, "README.md": head + b"\n---\n" + (commas + text if both else commas)}
+
+        return files
+
+    assert check.model_files.run(card(both=True)).status == "passed"
+    assert "not with a comma" in check.model_files.run(card(both=False)).criteria[-1].message
 
 
 def test_a_model_that_is_replaced_is_no_fault_of_the_check() -> None:
@@ -154,5 +196,5 @@ def test_helpers_train_what_is_not_frozen() -> None:
 @pytest.mark.parametrize("language", ["en", "de"])
 def test_every_demonstration_runs(language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown = demonstrated("fine_tune", language, tmp_path, monkeypatch)
-    assert len(shown.figures) == 4
+    assert len(shown.figures) == 5
     assert "the same answers: True" in shown.printed

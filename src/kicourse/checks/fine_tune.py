@@ -13,6 +13,7 @@ from typing import Any
 import lazy_loader
 
 from kicourse.checks import AnswerRaised, Check, Handle, Record, Trial, _
+from kicourse.checks.show import show
 
 np = lazy_loader.load("numpy")
 torch = lazy_loader.load("torch")
@@ -36,7 +37,8 @@ lora_linear = Check(
         _("The layer that is wrapped stays what it is. What is added beside it has to be nothing at first, and must "
           "still be able to learn."),
         _("`A` is random and `B` is zero: then B·A is zero, and the gradient of `B` is not. Freeze the base with "
-          "`requires_grad_(False)`. For rows x, the matrix W is applied as x·Wᵀ, so B·A is applied as x·Aᵀ·Bᵀ."),
+          "`requires_grad_(False)`, and keep the scale too: `self.scale = alpha / rank`. For rows x, the matrix W is "
+          "applied as x·Wᵀ, so B·A is applied as x·Aᵀ·Bᵀ."),
         _("`forward`: `self.base(x) + self.scale * (x @ self.A.T @ self.B.T)`. `merged`: a new "
           "`nn.Linear(base.in_features, base.out_features, bias=base.bias is not None)`; under `torch.no_grad()`, "
           "`weight.copy_(base.weight + self.scale * self.B @ self.A)`, and the bias likewise."),
@@ -66,7 +68,9 @@ class _Layer:
         try:
             self.answer.probe("set_parameters", drawn)
         except AnswerRaised as error:
-            message = _("The parameters `A` [rank, inputs] and `B` [outputs, rank] cannot be written to: {error}")
+            message = _(
+                "The parameters `A` [rank, inputs] and `B` [outputs, rank] cannot be filled with numbers: {error}"
+            )
             trial.require(False, message, error=error.text)
         return drawn["A"], drawn["B"]
 
@@ -93,8 +97,16 @@ class _Layer:
         got = self.answer.probe("evaluate", x)
         trial.array(got, (*x.shape[:-1], len(self.weight)), "tensor")
         same = torch.allclose(got, self.outputs(x), rtol=0, atol=1e-3)
-        trial.require(not same, _("With A and B written to, the layer must not give what its base gives."))
+        trial.require(not same, _("With other numbers in A and B, the layer must not give what its base gives."))
         return got
+
+    def merge(self, trial: Trial) -> Handle:
+        """What `merged` returns."""
+        try:
+            merged = self.answer.attribute("merged")
+        except AnswerRaised as error:
+            trial.require(False, _("The layer has no method `merged`: {error}"), error=error.text)
+        return merged.make()
 
     def is_unchanged(self) -> bool:
         """Whether the base still has the weights that it came with."""
@@ -146,6 +158,13 @@ def begins_as_base(trial: Trial, answer: Handle) -> None:
         got = layer.answer.probe("evaluate", x)
         trial.array(got, (2, shape[1]), "tensor")
         trial.close(got, layer.outputs(x), _("A new layer must give what its base gives."), atol=1e-5)
+        layer.weight = _normal(trial.rng, *layer.weight.shape)
+        layer.base.probe("set_parameters", {"weight": layer.weight})
+        got = layer.answer.probe("evaluate", x)
+        message = _(
+            "The base was given other weights, and the layer still has the old ones: keep the base, not a copy."
+        )
+        trial.close(got, layer.outputs(x), message, atol=1e-5)
 
 
 @lora_linear.criterion(
@@ -196,7 +215,7 @@ def merges(trial: Trial, answer: Handle) -> None:
         layer.draw_factors(trial)
         x = _normal(trial.rng, 2, shape[0])
         wanted_output = layer.own_output(trial, x)
-        merged = layer.answer.attribute("merged").make()
+        merged = layer.merge(trial)
         held = merged.probe("state_dict")
         wanted = ["weight"] if layer.bias is None else ["weight", "bias"]
         message = _("`merged` must return a plain `nn.Linear`, with these weights: {wanted}.")
@@ -217,15 +236,18 @@ def merges_again(trial: Trial, answer: Handle) -> None:
         layer.draw_factors(trial)
         x = _normal(trial.rng, 2, shape[0])
         wanted = layer.own_output(trial, x)
-        layer.answer.attribute("merged").make()
+        merged = layer.merge(trial)
         got = layer.answer.probe("evaluate", x)
         message = _("After merging, the layer itself gives another output.")
         trial.close(got, wanted, message, atol=1e-4, rtol=1e-3)
-        first, second = (layer.answer.attribute("merged").make().probe("evaluate", x) for _time in range(2))
+        first, second = (part.probe("evaluate", x) for part in (merged, layer.merge(trial)))
         trial.array(second, tuple(wanted.shape), "tensor")
         message = _("Merged a second time, the layer gives another output.")
         trial.close(second, first, message, atol=1e-4, rtol=1e-3)
         trial.require(layer.is_unchanged(), _("After merging, the base has changed."))
+        merged.probe("set_parameters", {name: 0 * part for name, part in merged.probe("parameters").items()})
+        message = _("Zeros were written into the merged layer, and now the base has changed: they share a tensor.")
+        trial.require(layer.is_unchanged(), message)
 
 
 def _lora(
@@ -234,6 +256,8 @@ def _lora(
     trains_base: bool = False,
     in_place: bool = False,
     merged_scale: bool = True,
+    copies: bool = False,
+    shares_bias: bool = False,
 ) -> Any:
     """Build a LoRA layer with faults on demand."""
     nn = torch.nn
@@ -241,7 +265,7 @@ def _lora(
     class Layer(nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self, base: Any, rank: int, alpha: float) -> None:
             super().__init__()
-            self.base = base.requires_grad_(trains_base)
+            self.base = (copy.deepcopy(base) if copies else base).requires_grad_(trains_base)
             self.scale = scale(alpha, rank)
             a = torch.randn(rank, base.in_features) / math.sqrt(base.in_features)
             b = torch.randn(base.out_features, rank) if begin == "both random" else torch.zeros(base.out_features, rank)
@@ -257,7 +281,9 @@ def _lora(
             layer = base
             if not in_place:
                 layer = nn.Linear(base.in_features, base.out_features, bias=base.bias is not None)
-                if base.bias is not None:
+                if shares_bias:
+                    layer.bias = base.bias
+                elif base.bias is not None:
                     layer.bias.copy_(base.bias)
             layer.weight.copy_(weight)
             return layer
@@ -306,6 +332,23 @@ def merged_twice() -> Any:
 @lora_linear.misconception(_("merging without the scale"), factory=True)
 def merged_without_scale() -> Any:
     return _lora(merged_scale=False)
+
+
+@lora_linear.misconception(_("a copy of the base: what is loaded into the base later never arrives"), factory=True)
+def base_copied() -> Any:
+    return _lora(copies=True)
+
+
+@lora_linear.misconception(_("a merged layer that shares the bias of its base"), factory=True)
+def bias_shared() -> Any:
+    return _lora(shares_bias=True)
+
+
+lora_linear.equivalent(
+    "self.A = nn.Parameter(torch.randn(rank, base.in_features) / math.sqrt(base.in_features))",
+    "self.A = nn.Parameter(torch.randn(rank, base.in_features) * math.sqrt(base.in_features))",
+    reason="How large A is at first is left open: the text gives one size as an example.",
+)
 
 
 # ---------------------------------------------------------------- add_lora
@@ -452,7 +495,7 @@ def counts(trial: Trial, answer: Handle) -> None:
     why=_("Misspelt, a target trains the head alone, and the result looks like bad luck."),
 )
 def refuses_unknown(trial: Trial, answer: Handle) -> None:
-    for targets in (("kee",), ("key", "valeu")):
+    for targets in (("kee",), ("key", "valeu"), ("head",)):
         model = answer.build("training", "seeded", "SmallClassifier", 1, **_sizes())
         message = _("One of the targets {targets} fits no `nn.Linear` of the encoder, so this must raise {names}.")
         with trial.raises("ValueError", message=trial.text(message, targets=repr(targets), names="ValueError")):
@@ -475,18 +518,20 @@ def _adapt(
     counts_all: bool = False,
     silent: bool = False,
     any_module: bool = False,
+    from_model: bool = False,
 ) -> int:
     """Adapt a model, with faults on demand."""
     model.requires_grad_(not freezes)
     kinds = torch.nn.Module if any_module else torch.nn.Linear
-    layers = [(name, layer) for name, layer in model.encoder.named_modules() if isinstance(layer, kinds)]
+    root = model if from_model else model.encoder
+    layers = [(name, layer) for name, layer in root.named_modules() if isinstance(layer, kinds)]
     for target in targets:
         if not silent and not any(fits(name, target) for name, _layer in layers):
             raise ValueError(target)
     for name, layer in layers:
         if any(fits(name, target) for target in targets):
             parent, _dot, last = name.rpartition(".")
-            setattr(model.encoder.get_submodule(parent), last, wrap(layer))
+            setattr(root.get_submodule(parent), last, wrap(layer))
     if freezes_last:
         model.requires_grad_(False)
     model.head.requires_grad_(frees_head)
@@ -533,20 +578,25 @@ def passes_over() -> Any:
     return partial(_adapt, silent=True)
 
 
+@add_lora.misconception(_("names that count from the model: the target `head` wraps the head"), factory=True)
+def names_from_model() -> Any:
+    return partial(_adapt, from_model=True)
+
+
 # ---------------------------------------------------------------- make_batches
 
 make_batches = Check(
     UNIT,
     "make_batches",
-    title=_("Batches of equal length"),
+    title=_("Batches of texts of similar length"),
     hints=(
-        _("Sort first, cut then, shuffle last. What is it that you sort: the texts, or their numbers?"),
+        _("Draw an order, sort it, cut it, shuffle the batches. What do you sort: the texts, or their numbers?"),
         _("Sort numbers (indices) by the length of their text, and take tokens *and* labels by these numbers. "
           "`torch.randperm(count, generator=generator)` gives numbers in random order; Python's `sorted` keeps the "
           "order of what is equal."),
         _("`order = sorted(torch.randperm(len(texts), generator=generator).tolist(), key=lambda i: len(texts[i]))`, "
-          "then `order[start : start + size]` for every `start` in `range(0, len(order), size)`; for the rows, "
-          "`torch.zeros(count, longest, dtype=torch.long)` for tokens and mask. Draw a second permutation for the "
+          "then `order[start : start + size]` for every `start` in `range(0, len(order), size)`. `pad_sequence` fills "
+          "up the tokens, and the mask from rows of ones (`torch.ones_like`). Draw a second permutation for the "
           "batches."),
     ),
 )  # fmt: skip
@@ -573,10 +623,14 @@ def _batches(
         ids, mask, marks = batch
         trial.array(ids, None, "tensor")
         trial.require(ids.ndim == 2, _("The tokens of a batch must have two dimensions: text and position."))
-        trial.array(mask, tuple(ids.shape), "tensor")
-        trial.array(marks, (ids.shape[0],), "tensor")
-        whole = all(not part.is_floating_point() for part in batch)
-        trial.require(whole, _("Tokens, mask and labels must be tensors of whole numbers."))
+        for name, part, shape in (("mask", mask, ids.shape), ("labels", marks, ids.shape[:1])):
+            trial.array(part, None, "tensor")
+            message = _("In a batch, {name} must have the shape {wanted}, not {found}.")
+            shapes = {"wanted": tuple(shape), "found": tuple(part.shape)}
+            trial.require(part.shape == shape, message, name=f"`{name}`", **shapes)
+        for name, part in zip(("tokens", "mask", "labels"), batch, strict=True):
+            message = _("In a batch, {name} must be a tensor of whole numbers, not {kind}.")
+            trial.require(not part.is_floating_point(), message, name=f"`{name}`", kind=str(part.dtype))
     return [tuple(part.long() for part in batch) for batch in got]
 
 
@@ -610,7 +664,7 @@ def _require_texts(trial: Trial, answer: Handle, count: int, size: int) -> None:
     batches = _batches(trial, answer, texts, labels, size)
     got, wanted = sorted(_rows(batches)), sorted(tuple(text) for text in texts)
     missing = len(set(wanted) - set(got))
-    message = _("Of {count} texts {missing} are in no batch.")
+    message = _("Texts in no batch: {missing} of {count}.")
     trial.require(not missing, message, count=count, missing=missing)
     trial.require(got == wanted, _("{count} texts became {found} rows."), count=count, found=len(got))
     sizes = sorted((len(labels) for _ids, _mask, labels in batches), reverse=True)
@@ -790,10 +844,12 @@ fine_tune = Check(
           "Which mode must the model be in there, and which one when training goes on?"),
         _("After each epoch measure on the development set, and keep a *copy* of the weights whenever the result is "
           "better than all before. At the end load that copy, and only then touch the test set. "
-          "`torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)` falls in a straight line."),
+          "`torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)` falls in a straight line; "
+          "`steps` counts the batches of *all* epochs."),
         _("`model.train()` before each epoch, `model.eval()` and `torch.no_grad()` for measuring; "
           "`best = copy.deepcopy(model.state_dict())`, at the end `model.load_state_dict(best)`. Count right answers "
-          "over all batches before you divide: batches differ in size."),
+          "over all batches before you divide: batches differ in size. `if not loss.isfinite(): raise "
+          "FloatingPointError` comes before `backward`."),
     ),
     seconds=60,
 )  # fmt: skip
@@ -868,7 +924,9 @@ def takes_steps(trial: Trial, answer: Handle) -> None:
         for name in ("head.weight", "encoder.layer.1.output.weight", "encoder.embedding.weight"):
             message = _("There is no weight {name} any more in the model.")
             trial.require(isinstance(held, dict) and name in held, message, name=name)
-            message = _("After {steps} steps (in epochs of {lengths}) the weights {name} are not where they should be.")
+            message = _(
+                "After the last step ({steps} in all, in epochs of {lengths}) {name} is not where it should be."
+            )
             shown = {"name": name, "steps": sum(lengths), "lengths": " + ".join(map(str, lengths))}
             trial.close(held[name], wanted[name], message, rtol=1e-3, atol=2e-4, **shown)
 
@@ -886,8 +944,9 @@ def _labelled(batch: Batch, label: int) -> Batch:
 @fine_tune.criterion(
     _("measures without dropout, each text once"),
     points=0.5,
-    why=_("Dropout makes a model worse on purpose, while it learns. Measured like that, it looks worse than it is."),
-)
+    why=_("Dropout is for training: measured with it, a model looks worse than it is. And in a mean of batches a small "
+          "batch counts as much as a large one."),
+)  # fmt: skip
 def evaluates(trial: Trial, answer: Handle) -> None:
     for sizes in ((40,), (37, 2, 5)):
         run = _Run(
@@ -914,11 +973,13 @@ def _clear(trial: Trial, run: "_Run", sizes: tuple[int, ...]) -> list[Batch]:
 @fine_tune.criterion(
     _("keeps the epoch that is best on the development set"),
     points=0.5,
-    why=_("The best of several epochs on the test set is partly the luckiest one there: the number is too good to be "
-          "true. And weights that are kept without a copy go on changing."),
+    why=_("The best of several epochs on the test set is partly best by chance: the number is too good to be true. "
+          "And weights that are kept without a copy go on changing."),
 )  # fmt: skip
 def keeps_best(trial: Trial, answer: Handle) -> None:
     run = _Run(trial, answer, [[_batch(trial.rng, 4)]] * 3, _clear_forty, [_batch(trial.rng, 5)])
+    message = _("`epoch` counts from 1, and yours is {epoch}.")
+    trial.require(run.report.epoch >= 1, message, epoch=run.report.epoch)
     message = _("All three epochs are equally good here, since the rate is zero: the first must be kept.")
     trial.equal(run.report.epoch, 1, message)
 
@@ -949,7 +1010,7 @@ def reports(trial: Trial, answer: Handle) -> None:
         wanted = run.accuracy(trial, run.test)
         message = _("The model sorts {share} of the {count} test texts rightly.")
         trial.close(run.report.accuracy, wanted, message, share=wanted, count=2 * size, atol=1e-5)
-        message = _("That is not Wilson's interval for {share} of {count} texts.")
+        message = _("That is not Wilson's interval for a share of {share} in {count} texts.")
         interval = _wilson(round(wanted * 2 * size), 2 * size)
         trial.close(list(run.report.interval), interval, message, share=wanted, count=2 * size, rtol=0, atol=2e-4)
 
@@ -964,6 +1025,17 @@ def stops(trial: Trial, answer: Handle) -> None:
     epochs = [[_batch(trial.rng, 4) for _step in range(4)]]
     with trial.raises("FloatingPointError", message=trial.text(message, names="FloatingPointError")):
         _Run(trial, answer, epochs, [_batch(trial.rng, 5)], [_batch(trial.rng, 5)], rate=1e30)
+
+    model = answer.build("training", "seeded", "SmallClassifier", int(trial.rng.integers(2**31)), **_sizes())
+    model.probe("set_parameters", {"head.bias": torch.tensor([-3e38, 3e38, 3e38])})
+    before = model.probe("state_dict")
+    batch = _labelled(_batch(trial.rng, 4), 0)
+    message = _("The loss is infinite here, though not NaN. This must raise {names}.")
+    with trial.raises("FloatingPointError", message=trial.text(message, names="FloatingPointError")):
+        _report(trial, answer, model, answer.build("training", "sgd", model, 0.1), [[batch]], [batch], [batch])
+    after = model.probe("state_dict")
+    message = _("The loss was infinite, and still the optimizer took a step: look at the loss before.")
+    trial.require(all(torch.equal(after[name], part) for name, part in before.items()), message)
 
 
 Drawn = list[Batch] | Callable[[Trial, "_Run"], list[Batch]]
@@ -1031,7 +1103,8 @@ def _report(
     return report
 
 
-_Z = 1.959963984540054
+_Z = 1.96
+"""As in the unit, to the digit: answers are compared with the misconceptions below up to rounding."""
 
 
 def _wilson(right: int, count: int) -> tuple[float, float]:
@@ -1074,10 +1147,13 @@ def _tuning(
     later: bool = False,
     report_development: bool = False,
     interval: Callable[[int, int], tuple[float, float]] = _wilson,
-    stops: bool = True,
+    stops: Callable[[Any], bool] = lambda loss: not loss.isfinite(),
+    stops_late: bool = False,
+    of_one_epoch: bool = False,
+    first: int = 1,
 ) -> _Report:
     """Fine-tune with faults on demand."""
-    steps = sum(len(batches) for batches in epochs)
+    steps = len(epochs[0]) if of_one_epoch else sum(len(batches) for batches in epochs)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step, steps))
 
     def measure(batches: list[Batch]) -> float:
@@ -1090,17 +1166,19 @@ def _tuning(
     shares: list[float] = []
     kept, chosen, best = model.state_dict(), 0, -1.0
     model.train()
-    for number, batches in enumerate(epochs, start=1):
+    for number, batches in enumerate(epochs, start=first):
         if back_to_training:
             model.train()
         for ids, mask, labels in batches:
             loss = torch.nn.functional.cross_entropy(model(ids, mask), labels)
-            if stops and not loss.isfinite():
+            if stops(loss) and not stops_late:
                 raise FloatingPointError
             if clears:
                 model.zero_grad()
             loss.backward()
             optimizer.step()
+            if stops(loss):
+                raise FloatingPointError
             schedule.step()
         shares.append(measure(development))
         share = measure(test) if pick_on_test else shares[-1]
@@ -1156,7 +1234,24 @@ def constant_rate() -> Any:
 
 @fine_tune.misconception(_("a rate that begins one step too low: at (S - 1) / S of the full rate"), factory=True)
 def falls_too_early() -> Any:
-    return partial(_tuning, factor=lambda step, steps: 1 - (step + 1) / steps if steps > 1 else 1.0)
+    return partial(_tuning, factor=lambda step, steps: 1 - (step + 1) / steps)
+
+
+@fine_tune.misconception(_("a rate that is zero at the last step already: s / (S - 1)"), factory=True)
+def falls_too_fast() -> Any:
+    return partial(_tuning, factor=lambda step, steps: 1 - step / max(steps - 1, 1))
+
+
+@fine_tune.misconception(
+    _("S counted over one epoch: in the next the rate is negative, and the loss grows without end"), factory=True
+)
+def steps_of_one_epoch() -> Any:
+    return partial(_tuning, of_one_epoch=True)
+
+
+@fine_tune.misconception(_("epochs counted from 0; `epoch` counts from 1"), factory=True)
+def epochs_from_zero() -> Any:
+    return partial(_tuning, first=0)
 
 
 @fine_tune.misconception(
@@ -1178,7 +1273,24 @@ def wald() -> Any:
 
 @fine_tune.misconception(_("training on when the loss is no longer a number"), factory=True)
 def never_stops() -> Any:
-    return partial(_tuning, stops=False)
+    return partial(_tuning, stops=lambda _loss: False)
+
+
+@fine_tune.misconception(_("only NaN is looked for; an infinite loss goes on"), factory=True)
+def stops_at_nan_only() -> Any:
+    return partial(_tuning, stops=lambda loss: bool(loss.isnan()))
+
+
+@fine_tune.misconception(_("the loss looked at after the step, when the weights are spoilt already"), factory=True)
+def stops_after_the_step() -> Any:
+    return partial(_tuning, stops_late=True)
+
+
+fine_tune.equivalent(
+    "best: dict[str, Tensor] = {}",
+    "pass",
+    reason="The first epoch is better than none, so `best` is always set before it is read.",
+)
 
 
 # ---------------------------------------------------------------- model_files
@@ -1246,8 +1358,9 @@ class _Published:
         wanted = (_WEIGHTS, _CONFIG, _CARD)
         message = _("The files must be called {names}.")
         trial.require(sorted(map(str, self.files)) == sorted(wanted), message, names=", ".join(wanted))
-        trial.is_a(self.files[name], bytes)
         content: bytes = self.files[name]
+        kind = type(content)
+        trial.require(kind is bytes, _("{name} must be bytes, not {kind}."), name=name, kind=kind.__name__)
         return content
 
     def weights(self, trial: Trial) -> dict[str, Any]:
@@ -1329,7 +1442,9 @@ def keeps_settings(trial: Trial, answer: Handle) -> None:
         message = _("In {name} these are missing: {missing}.")
         trial.require(not missing, message, name=_CONFIG, missing=", ".join(missing))
         for name, value in wanted.items():
-            trial.equal(found[name], value, _("In {file}, `{name}` is not what was given."), file=_CONFIG, name=name)
+            message = _("In {file}, `{name}` is {found}, and not what was given.")
+            same = type(found[name]) is type(value) and found[name] == value
+            trial.require(same, message, expected=value, file=_CONFIG, name=name, found=show(found[name]))
 
 
 @model_files.criterion(
@@ -1362,6 +1477,8 @@ def states_numbers(trial: Trial, answer: Handle) -> None:
             wanted = f"{100 * value:.1f}"
             message = _("The report says {value}, so the text of the card must say {wanted}.")
             found = re.search(rf"(?<![\d.]){re.escape(wanted)}(?!\d)", text)
+            if not found and wanted.replace(".", ",") in text:
+                message = _("The report says {value}: write {wanted}, with a point and not with a comma.")
             trial.require(found, message, expected=f"{wanted} %", value=value, wanted=f"{wanted} %")
 
 
@@ -1469,3 +1586,12 @@ def adapter_lost() -> Any:
 @model_files.misconception(_("a card without the lines that the Hub reads"), factory=True)
 def no_front_matter() -> Any:
     return partial(_files, front=False)
+
+
+_FREE = "The text of the card is free, apart from its three numbers."
+model_files.equivalent('"# Is the fault still open?",', '"",', reason=_FREE)
+model_files.equivalent(
+    "f\"A LoRA adapter for {facts['base_model']} that sorts messages: {', '.join(labels)}.\",",
+    '"",',
+    reason=_FREE,
+)

@@ -56,7 +56,9 @@ def _array(value: Any, kind: str) -> str:
 
     if kind == "pandas":
         return f"{type(value).__name__} {_shape(value.shape)}"
-    name, data = ("tensor", value.float().numpy()) if kind == "torch" else ("array", np.asarray(value))
+    if kind == "torch" and value.is_floating_point():
+        value = value.float()  # NumPy knows no bfloat16
+    name, data = ("tensor", value.numpy()) if kind == "torch" else ("array", np.asarray(value))
     if data.ndim == 0:
         return f"{data.item():.6g}" if data.dtype.kind == "f" else repr(data.item())
     if data.size <= 24:
