@@ -161,7 +161,7 @@ for path in ("/share/4", "/share/0", "/shares"):
     print(path, response.status_code, response.headers["content-type"], response.text)
 
 # %% [markdown]
-# `TestClient` calls an app without a network, and this is how services are tested. An error that your handler for `Exception` has answered it raises once more; to see the answer, the 500, make it with `TestClient(app, raise_server_exceptions=False)`. (The 404 of the last line is in FastAPI's own form: for that class this app has no handler. Yours will.)
+# `TestClient` calls an app without a network, and this is how services are tested. What your handler for `Exception` has answered, it raises once more; to see the 500 itself, use `TestClient(app, raise_server_exceptions=False)`. (The 404 of the last line is in FastAPI's own form: for that class this app has no handler. Yours will.)
 #
 # ### Who may wait?
 #
