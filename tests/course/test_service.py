@@ -64,7 +64,7 @@ def test_a_mistake_costs_its_own_criterion_only(monkeypatch: pytest.MonkeyPatch)
         "FloatSeconds": "says_how_long",
         "UntilFull": "says_how_long",
         "OneTooMany": "refuses_at_once",
-        "SwallowsErrors": "error_goes_on",
+        "SwallowsErrors": "places_come_back",
         "HealthTakesPlace": "healthy_when_full",
         "LeaksOnErrors": "places_come_back",
         "LeaksOnCancellation": "places_come_back",
