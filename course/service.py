@@ -32,6 +32,7 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any
 
+import anyio
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, StreamingResponse
@@ -46,7 +47,7 @@ log = logging.getLogger("service")
 MODEL = gpt.model()
 
 # %% [markdown]
-# This is the way of a question through what you will build. Each door has a number that it says when it turns somebody away.
+# This is the path of a question through what you will build. Each door turns people away with a status number of its own (the next section explains them).
 
 # %% tags=["demo"]
 figure = plots.figure(width=9, height=2.9)
@@ -106,7 +107,7 @@ def store(reading: Reading) -> dict[str, bool]:
 
 
 with serving(little) as url:
-    for body in ({"pump": "HP-2041", "bar": 17.5}, {"pump": "HP-2041", "bar": -1, "note": "for Ms Yıldız only"}):
+    for body in ({"pump": "HP-2041", "bar": 17.5}, {"pump": "HP-2041", "note": "for Ms Yıldız only"}):
         response = httpx.post(f"{url}/readings", json=body)
         print(response.status_code, response.headers["content-type"], "\n   ", response.text, "\n")
 
@@ -117,7 +118,7 @@ with serving(little) as url:
 #
 # ### What an error should look like
 #
-# Look at the second answer again. It repeats what was sent, as `input`. Today that is `-1`; with your service it will be what a customer wrote about a colleague, and error messages end up in logs, screenshots and tickets. So you will write your errors yourself. There is a standard for them, [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457), **problem details**: JSON with a media type of its own and four fields that every client can read. (`about:blank` means: nothing more to know than what the status says.)
+# Look at the second answer again. It repeats all that was sent, as `input`, down to the note for Ms Yıldız. With your service that will be what a customer wrote about a colleague, and error messages end up in logs, screenshots and tickets. So you will write your errors yourself. There is a standard for them, [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457), **problem details**: JSON with a media type of its own and four fields that every client can read. (`about:blank` means: nothing more to know than what the status says.)
 
 
 # %%
@@ -160,14 +161,14 @@ for path in ("/share/4", "/share/0", "/shares"):
     print(path, response.status_code, response.headers["content-type"], response.text)
 
 # %% [markdown]
-# `TestClient` calls an app without a network, and this is how services are tested. (The 404 of the last line is in FastAPI's own form: for that class this app has no handler. Yours will.)
+# `TestClient` calls an app without a network, and this is how services are tested. What your handler for `Exception` has answered, it raises once more; to see the 500 itself, use `TestClient(app, raise_server_exceptions=False)`. (The 404 of the last line is in FastAPI's own form: for that class this app has no handler. Yours will.)
 #
 # ### Who may wait?
 #
 # The answerer waits for a model, for seconds. Whether that is a catastrophe depends on one word: `async`. Remember the event loop of *Calls that survive production*: one thread in which many coroutines take turns, at each `await`. uvicorn runs your app in such a loop.
 #
 # * An `async def` endpoint runs **in the loop**. If it calls something that blocks, such as `OpenAI` (not `AsyncOpenAI`), nobody gets a turn until it returns.
-# * A plain `def` endpoint is run by FastAPI **in a thread** from a pool of 40, and the loop goes on.
+# * A plain `def` endpoint is run by FastAPI **in a thread** from a pool of 40, and the loop goes on. The same holds for dependencies, which come soon.
 #
 # **Predict:** while one question is answered in 1.5 seconds, we ask the app every 50 milliseconds whether it is healthy. What happens to those who ask?
 
@@ -231,15 +232,15 @@ plots.show(
 )
 
 # %% [markdown]
-# With `async def` everybody waited for the one question, health checks too. And they matter: whatever runs your service (Kubernetes, for example) asks `/healthz` every few seconds, and an app that keeps silent is taken for dead and started anew, in the middle of the answer.
+# With `async def` everybody waited for the one question, health checks too. And they matter: whatever runs your service (Kubernetes, for example) asks `/healthz` every few seconds, and an app that keeps silent is taken for dead and restarted, in the middle of the answer.
 #
 # ### Who is let in?
 #
-# An app can also have **dependencies**. `Depends(function)` beside an endpoint says: call this function first. It may return something, or raise an `HTTPException`; then the endpoint is not called at all. We call one that only lets in or refuses a *guard*; you will write one yourself. An endpoint gets its guards as a list: `@app.post("/ask", dependencies=[Depends(guard)])`.
+# An app can also have **dependencies**. `Depends(function)` beside an endpoint says: call this function first. It may return something, or raise an `HTTPException`; then the endpoint is not called at all. In this unit, a dependency that lets a request in or refuses it is called a *guard*; you will write one yourself. An endpoint gets its guards as a list: `@app.post("/ask", dependencies=[Depends(guard)])`.
 #
 # ## Task 1: an app
 #
-# Questions and answers have a form, which both tasks and front ends share:
+# Questions and answers have a form, which Tasks 1 and 2 and the web page share:
 
 
 # %%
@@ -271,7 +272,7 @@ Answerer = Callable[[str], Any]
 #
 # | what went wrong | status | detail | headers |
 # | --- | --- | --- | --- |
-# | a guard or Starlette raised an `HTTPException` | the error's | the error's | the error's |
+# | a guard or the framework raised an `HTTPException` (FastAPI does so, with 400, for a body that cannot even be decoded) | the error's | the error's | the error's |
 # | what came is no `Question`, or no JSON | 422 | says which field is wrong and why, and repeats nothing of what was sent as its value | |
 # | anything else, the answerer's errors above all | 500 | a sentence of your own, nothing about the error | |
 #
@@ -314,7 +315,7 @@ def create_app(answerer: Answerer, guards: Sequence[Any] = ()) -> FastAPI:
 check.create_app(create_app)
 
 # %% [markdown]
-# At work it looks like this. The answerer here stands for the one of *Answer with sources*: it looks up the passage with the most words in common and lets the GPT answer from it. (Passages and questions are in English because SmolLM2 read almost nothing else.)
+# Here it is in action. The answerer here stands for the one of *Answer with sources*: it looks up the passage with the most words in common and lets the GPT answer from it. (Passages and questions are in English because SmolLM2 read almost nothing else.)
 
 # %% tags=["demo"]
 PASSAGES = [
@@ -372,7 +373,7 @@ with serving(create_app(answer_from_manual)) as url:
 #
 # A line `event:` with a name, a line `data:`, and **an empty line that ends the event**. That is nearly all. The space after the colon is part of the form and not of the data.
 #
-# **Predict:** what does a browser read when a piece of text has a line break in it and somebody writes it behind `data: ` as it is?
+# **Predict:** what does a browser read when a piece of text has an empty line in it and somebody writes it behind `data: ` as it is?
 
 
 # %% tags=["demo"]
@@ -423,11 +424,11 @@ with serving(counting) as url, httpx.stream("GET", f"{url}/countdown") as respon
         print(f"{time.perf_counter() - start:.1f} s {line!r}")
 
 # %% [markdown]
-# ### Whoever goes away
+# ### When the reader leaves
 #
-# And now the part that most services get wrong. A model answers a few at a time, and each stream holds one of its **slots**. Readers close the page in the middle of an answer. Then somebody has to say "stop" to the model, or it writes on for nobody, and its slot is lost to the others.
+# And now the part that most services get wrong. A model can serve only a few at a time, and each stream holds one of its **slots**. Readers close the page in the middle of an answer. Then somebody has to say "stop" to the model, or it writes on for nobody, and its slot is lost to the others.
 #
-# When a client goes away, Starlette cancels the response. You know what that means from `gather_limited`: where your generator waits, a `CancelledError` is raised, and it is no `Exception`. `except Exception` does not see it; `finally` does, as it sees everything. Try it:
+# When a client goes away, Starlette cancels the response. You know what that means from `gather_limited`: where your generator waits, a `CancelledError` is raised, and it is no `Exception`. `except Exception` does not see it; `finally` does. Here `anyio.move_on_after` cancels as Starlette does (*anyio* is the library below it). **Predict:** which lines does each ending print?
 
 
 # %% tags=["demo"]
@@ -442,7 +443,9 @@ async def pieces_of(ending: str) -> AsyncIterator[str]:
     except Exception as error:
         print("    except Exception:", type(error).__name__)
     finally:
-        print("    finally")
+        print("    finally: tell the model to stop")
+        await asyncio.sleep(0.01)
+        print("    finally: it has stopped")
 
 
 async def read(ending: str) -> None:
@@ -453,12 +456,18 @@ async def read(ending: str) -> None:
 
 for ending in ("the last piece", "an error", "a reader who leaves"):
     print(ending)
-    task = asyncio.create_task(read(ending))
-    await asyncio.sleep(0.05)
-    task.cancel()  # without effect on one that has ended
-    await asyncio.gather(task, return_exceptions=True)
+    with anyio.move_on_after(0.1):
+        await read(ending)
 
 # %% [markdown]
+# After the reader has left, the last line is missing: the `finally` began and did not get to its end. Starlette cancels not once but at **every** `await` until the response is over, those of the cleanup included. A cleanup that waits needs a shield. Write it into the cell above and run it again:
+#
+# ```python
+#     finally:
+#         with anyio.CancelScope(shield=True):
+#             await asyncio.sleep(0.01)
+# ```
+#
 # ## Task 2: a stream
 #
 # Here the model is reached through a *streamer*. It is called with the question and gives back the pieces of the answer: something to iterate with `async for`, which holds a slot of the model until `await pieces.aclose()`, and **nothing else gives the slot back**, not even its last piece. (Each async generator has a method `aclose`: it ends the generator where it stands, and its `finally` runs.)
@@ -475,7 +484,7 @@ Streamer = Callable[[str], AsyncGenerator[str, None]]
 # * when all have come, one event `done` with the data `{}`;
 # * if the streamer raises an error, at whatever piece, one event `error` instead of `done`, with the data `{"detail": ...}`: a sentence of your own, nothing about the error. (The status has been sent long before, so it can say nothing any more. Log the error with `log.exception("...")`: nobody else will.)
 #
-# Data are always one JSON object, and nothing comes after `done` or `error`. Whatever happens, at the end, after an error, or when the reader goes away in the middle, `aclose()` is awaited once.
+# Data are always one JSON object, and nothing comes after `done` or `error`. Whatever happens, at the end, after an error, or when the reader goes away in the middle, `aclose()` is awaited, and gets to its end: it waits for the model, so it needs the shield.
 
 
 # %% task="stream_router"
@@ -497,7 +506,8 @@ def stream_router(streamer: Streamer) -> APIRouter:
             log.exception("an answer broke off")
             yield event("error", {"detail": "The answer broke off. Please ask again."})
         finally:
-            await pieces.aclose()
+            with anyio.CancelScope(shield=True):
+                await pieces.aclose()
 
     @router.post("/ask/stream")
     async def ask_stream(question: Question) -> StreamingResponse:
@@ -529,7 +539,8 @@ async def stream_from_manual(question: str) -> AsyncGenerator[str, None]:
                 count += 1
                 yield chunk.choices[0].delta.content
     finally:
-        await chunks.close()
+        with anyio.CancelScope(shield=True):
+            await chunks.close()
         print(f"\n[the GPT's stream is closed after {count} pieces]")
 
 
@@ -541,7 +552,7 @@ with serving(app) as url:
             "POST", f"{url}/ask/stream", json={"question": "Why is my pump noisy?"}, timeout=60
         ) as answer:
             for count, line in enumerate((line for line in answer.iter_lines() if line.startswith("data: ")), start=1):
-                print(json.loads(line.removeprefix("data: ")).get("text", "[done]"), end="", flush=True)
+                print(json.loads(line.removeprefix("data: ")).get("text", "[done]\n"), end="", flush=True)
                 if count == most:
                     break
         await asyncio.sleep(0.2)
@@ -551,7 +562,7 @@ with serving(app) as url:
 #
 # Each client gets an **API key**, a long random text, and sends it with every request in a header: `Authorization: Bearer hp_...`. "Bearer" is the *scheme*: whoever bears this key is let in. Its case does not matter (`bearer` is as good); the case of the key does.
 #
-# Who has no valid key gets the status **401** with a header `WWW-Authenticate: Bearer`, which says how to prove who one is. (403 would mean: I know who you are, and you may not.)
+# Whoever has no valid key gets the status **401** with a header `WWW-Authenticate: Bearer`, which says how to prove who one is. (403 would mean: I know who you are, and you may not.)
 #
 # Three things to know before you write it:
 #
@@ -578,8 +589,9 @@ print(secrets.compare_digest("hp_schlüssel".encode(), b"hp_abc"))
 def require_key(keys: Mapping[str, str]) -> Callable[[Request], Any]:
     """Return a dependency that knows a client by its key. `keys` holds each client's key (ASCII), by its name.
 
-    It returns the name of the client whose key is sent as `Authorization: Bearer KEY`. For everything else it logs a
-    warning without what was sent as a key, and raises an HTTPException: 401 with the header `WWW-Authenticate: Bearer`.
+    It returns the name of the client whose key is sent as `Authorization: Bearer KEY`, the scheme in upper or lower
+    case. For everything else it logs a warning and raises an HTTPException: 401 with the header
+    `WWW-Authenticate: Bearer`. Neither repeats what was sent as a key, or a part of it.
     """
 
     ### BEGIN SOLUTION
@@ -600,7 +612,7 @@ def require_key(keys: Mapping[str, str]) -> Callable[[Request], Any]:
 check.require_key(require_key)
 
 # %% [markdown]
-# At work one stores not the keys but their hashes, as with passwords: then a stolen list opens nothing. And keys come from the environment or a vault, never from the code.
+# At work one stores not the keys but their hashes, as with passwords: then a stolen list opens nothing. And keys come from the environment or a vault, never from the code. (When we ran it, the answer below broke off at `max_tokens` and made an exception that stands in no passage: a 200 says that the service worked, not that the answer is right.)
 
 # %% tags=["demo"]
 KEYS = {"service-desk": "hp_" + secrets.token_urlsafe(16), "website": "hp_" + secrets.token_urlsafe(16)}
@@ -618,7 +630,7 @@ for headers in ({}, {"Authorization": f"Bearer {KEYS['website']}"}):
 #
 # Nothing trickles in reality. It is enough to remember, for each client, how many tokens there were and when; at the next request you work out how many there are by then.
 #
-# Who finds no whole token gets the status **429** and the header `Retry-After`: how many seconds to wait, a whole number. You know it from the other side, from `with_retries`.
+# Whoever finds no whole token gets the status **429** and the header `Retry-After`: how many seconds to wait, a whole number. You know it from the other side, from `with_retries`.
 #
 # ## Task 4: a token bucket
 
@@ -728,14 +740,18 @@ class Watch:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Call the inner app, with a `send` that looks at each message and passes it on."""
+        messages = 0
 
         async def watching_send(message: Any) -> None:
+            nonlocal messages  # the variable of the function around this one
+            messages += 1
             print(f"  {self.name} sends {message['type']}", message.get("status", ""))
             await send(message)
 
         print(f"{self.name} gets {scope['type']} {scope.get('path', '')}")
         await self.app(scope, receive, watching_send)
-        print(f"  {self.name} is done; the route was {getattr(scope.get('route'), 'path', None)}")
+        route = getattr(scope.get("route"), "path", None)
+        print(f"  {self.name} is done after {messages} messages; the route was {route}")
 
 
 inside.add_middleware(Watch, name="Watch")
@@ -758,7 +774,7 @@ for place, weather in (("Goslar", "rain"), ("Goslar", "rain"), ("Wernigerode", "
 print(generate_latest(registry).decode())
 
 # %% [markdown]
-# A program called Prometheus reads this page every few seconds and draws curves from it. Each row is a curve of its own, kept for months. So labels need **few values**: the pattern of a route, never the path. With the path, whoever asks for ten thousand addresses makes ten thousand curves, with customers' names in them. And what people ask is no label at all.
+# (`days_created` says since when a row counts.) A program called Prometheus reads this page every few seconds and draws curves from it. Each row is a curve of its own, kept for months. So labels need **few values**: the pattern of a route, never the path. With the path, whoever asks for ten thousand addresses makes ten thousand curves, with customers' names in them. And what people ask is no label at all.
 #
 # ## Task 5: a gate
 #
@@ -770,7 +786,7 @@ print(generate_latest(registry).decode())
 # * What is no HTTP request is passed on as it is.
 # * Each HTTP request is counted once, when it is over: `counter.labels(route, status).inc()`, both texts. `route` is the path of the route that was found, or `none`: for an unknown path, and for those who were refused. `status` is what was sent, as in `"200"`; if no response had begun when the call ended, `"500"`.
 #
-# Apps change such numbers in the event loop, one after the other, so a plain `int` is enough to count who is inside.
+# A middleware runs in the event loop, and nobody else gets a turn between two of its `await`s, so a plain `int` is enough to count who is inside.
 
 
 # %% task="gate"
@@ -870,7 +886,7 @@ plots.show(
 )
 
 # %% [markdown]
-# When we ran it, everybody got an answer without a gate: half of them after more than 2.9 seconds, the last after 5.2, and it would have been worse had more come. With the gate, 42 of 80 got theirs in half a second, and 38 learned at once that they should come back. In the same five seconds the model did the same work; the difference is whether anybody was still there to read it.
+# When we ran it, everybody got an answer without a gate: half of them within about 2.9 seconds, the last after 5.2, and it would have been worse had more come. With the gate, 42 of 80 got theirs in half a second, and 38 learned at once that they should come back. In the same five seconds the model did the same work; the difference is whether anybody was still there to read it.
 #
 # Two things such a test teaches. It sends at a **fixed rate**, whether answers come or not, as real clients do; a loop that waits for each answer before it asks again slows down with the service and hides the queue. And it shows the whole picture, not only a mean: what half of the clients waited and what the slowest waited are two different stories.
 #
@@ -948,7 +964,7 @@ def service(answerer: Answerer, streamer: Streamer, keys: Mapping[str, str]) -> 
     bucket = TokenBucket(rate=0.5, capacity=5, clock=time.monotonic)
     client_of = require_key(keys)
 
-    def limited(client: str = Depends(client_of)) -> None:
+    async def limited(client: str = Depends(client_of)) -> None:
         if seconds := bucket.take(client):
             raise HTTPException(429, f"Please wait {seconds} s.", headers={"Retry-After": str(seconds)})
 
@@ -968,7 +984,7 @@ def service(answerer: Answerer, streamer: Streamer, keys: Mapping[str, str]) -> 
 
 
 # %% [markdown]
-# `limited` is a dependency with a dependency: FastAPI first asks `client_of` and hands over the name. Let us see the service refuse, with an answerer that says yes to everything. (In the metrics, `requests_created` says since when a row counts.)
+# `limited` is a dependency with a dependency: FastAPI first asks `client_of` and hands over the name. It is an `async def` so that requests take their tokens in the event loop, one after the other: in threads, two could take the same one. (The picture at the beginning simplifies one thing: FastAPI reads the JSON before it asks the guards, so what is no JSON at all gets its 422 even without a key.) Let us see the service refuse, with an answerer that says yes to everything.
 
 # %% tags=["demo"]
 with serving(service(lambda question: Answer(text="Yes.", sources=[]), stream_from_manual, KEYS)) as url:
@@ -993,7 +1009,7 @@ running.stop()
 # %% [markdown]
 # ## Where did the time go?
 #
-# A customer says: "It is slow." Metrics show how many are; a **trace** shows why one is. **OpenTelemetry** is the standard for it: each step of an answer becomes a *span* with a beginning, an end and a few attributes, and a span inside another is its child. At work an *exporter* sends them to a program that draws them; ours keeps them in memory.
+# A customer says: "It is slow." The counter says how many answers failed, not how long they took; a **trace** shows why one was slow. **OpenTelemetry** is the standard for it: each step of an answer becomes a *span* with a beginning, an end and a few attributes, and a span inside another is its child. At work an *exporter* sends them to a program that draws them; ours keeps them in memory.
 
 # %% tags=["demo"]
 from opentelemetry.sdk.trace import TracerProvider
@@ -1073,11 +1089,11 @@ plots.show(
 # ```
 #
 # * `service.py` is the code of this notebook without its demonstrations, and ends with `app = service(...)`.
-# * Packages come before the code, with exact versions: whatever changes rarely stands above, and is not made again when only `service.py` has changed.
-# * `USER app`: should somebody break in, it is not as root.
+# * Packages come before the code, with exact versions: whatever changes rarely stands above, and is not rebuilt when only `service.py` has changed.
+# * `USER app`: if somebody breaks in, they are not root.
 # * There is no key in it. Keys and the model's address come from outside, as environment variables, when the container starts.
 # * `--host 0.0.0.0` listens to everybody. In front of it stands a proxy that speaks HTTPS: without that, keys travel in the open.
-# * Health is asked by whatever runs the container, at `/healthz`.
+# * Whatever runs the container asks for its health, at `/healthz`.
 #
 # ## What you can do now
 #

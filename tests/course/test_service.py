@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import logging
 import re
 import time
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import nbformat
 import pytest
@@ -44,13 +46,26 @@ def test_a_mistake_costs_its_own_criterion_only(monkeypatch: pytest.MonkeyPatch)
         "collects_first": "at_once",
         "json_by_hand": "any_text",
         "done_anyway": "says_how_it_ended",
+        "logs_no_error": "says_how_it_ended",
+        "unshielded": "frees_when_reader_leaves",
         "closed_on_exceptions": "frees_when_reader_leaves",
         "compares_texts": "refuses_any_bytes",
         "header_required": "refuses",
+        "scheme_as_written": "any_case",
         "logs_key": "logs_without_key",
+        "logs_beginning": "logs_without_key",
+        "tells_key": "logs_without_key",
         "GlobalBucket": "each_its_own",
-        "IntegerRefill": "refills",
+        "CountedTwice": "refills",
         "NoBrim": "capped",
+        "RoundedDown": "says_how_long",
+        "OneMore": "says_how_long",
+        "ForgetsRate": "says_how_long",
+        "FloatSeconds": "says_how_long",
+        "UntilFull": "says_how_long",
+        "OneTooMany": "refuses_at_once",
+        "SwallowsErrors": "places_come_back",
+        "HealthTakesPlace": "healthy_when_full",
         "LeaksOnErrors": "places_come_back",
         "LeaksOnCancellation": "places_come_back",
         "RefusalGivesBack": "places_come_back",
@@ -130,6 +145,33 @@ def test_no_app_at_all_is_told_so() -> None:
         assert "fault of its own" not in messages(verdict)
 
 
+def test_the_style_of_a_mistake_does_not_hide_it() -> None:
+    """Whether the streamer is called in the endpoint or in the generator: who never closes is told so."""
+
+    def stream_router(streamer: Any) -> APIRouter:
+        router = APIRouter()
+
+        async def events(question: str) -> Any:
+            pieces = streamer(question)
+            try:
+                async for piece in pieces:
+                    yield f"event: piece\ndata: {json.dumps({'text': piece})}\n\n"
+                yield "event: done\ndata: {}\n\n"
+            except Exception:
+                logging.exception("broken off")
+                yield 'event: error\ndata: {"detail": "broken off"}\n\n'
+
+        @router.post("/ask/stream")
+        async def ask(question: honest.Question) -> StreamingResponse:
+            return StreamingResponse(events(question.question), media_type="text/event-stream")
+
+        return router
+
+    verdict = check.stream_router.run(stream_router)
+    assert failed(verdict) == ["frees_at_end", "frees_when_reader_leaves"]
+    assert "never closed" in verdict.diagnosis
+
+
 def test_frameworks_own_events_pass_too() -> None:
     """FastAPI's own server-sent events, which read ahead by themselves, are as good."""
     from fastapi.sse import EventSourceResponse, ServerSentEvent
@@ -145,9 +187,11 @@ def test_frameworks_own_events_pass_too() -> None:
                     yield ServerSentEvent(event="piece", data={"text": piece})
                 yield ServerSentEvent(event="done", data={})
             except Exception:
+                logging.exception("broken off")
                 yield ServerSentEvent(event="error", data={"detail": "broken off"})
             finally:
-                await pieces.aclose()
+                with anyio.CancelScope(shield=True):
+                    await pieces.aclose()
 
         return router
 
@@ -159,7 +203,7 @@ def test_a_reader_who_leaves_a_real_server_frees_the_slot() -> None:
     """What the trial plays is what uvicorn does."""
     closed: list[str] = []
 
-    def router(careful: bool) -> APIRouter:
+    def router(shield: bool) -> APIRouter:
         router = APIRouter()
 
         async def events() -> Any:
@@ -169,19 +213,21 @@ def test_a_reader_who_leaves_a_real_server_frees_the_slot() -> None:
             except Exception:
                 closed.append("careless")
             finally:
-                if careful:
-                    closed.append("careful")
+                closed.append("begun")
+                with anyio.CancelScope(shield=shield):
+                    await asyncio.sleep(0.01)
+                    closed.append("ended")
 
         router.post("/ask/stream")(lambda: StreamingResponse(events(), media_type="text/event-stream"))
         return router
 
-    for careful in (True, False):
-        with serving(web.with_router(router(careful))) as url, httpx.stream("POST", f"{url}/ask/stream") as response:
+    for shield in (False, True):
+        with serving(web.with_router(router(shield))) as url, httpx.stream("POST", f"{url}/ask/stream") as response:
             next(response.iter_lines())
     deadline = time.monotonic() + 5
-    while not closed and time.monotonic() < deadline:
+    while "ended" not in closed and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert closed == ["careful"]
+    assert closed == ["begun", "begun", "ended"]
 
 
 def test_the_page_reads_what_the_router_sends() -> None:

@@ -99,7 +99,10 @@ class Stream:
         return str(pieces[self.given - 1])
 
     async def aclose(self) -> None:
-        """Free what the stream holds."""
+        """Free what the stream holds. To tell the model takes a moment, in which the caller may be cancelled again."""
+        self.stage.note("closing")
+        for _turn in range(3):
+            await asyncio.sleep(0)
         self.stage.note("closed")
 
 
@@ -452,7 +455,9 @@ def behind(gate: Any, backend: Backend, limit: int, counter: Any) -> Any:
     app = FastAPI(lifespan=lifespan, openapi_url=None)
 
     @app.get("/healthz", response_model=None)
-    async def healthz() -> dict[str, Any]:
+    async def healthz(request: Request) -> dict[str, Any]:
+        if "held" in request.query_params:
+            await backend.on().hold()
         return {"started": bool(started)}
 
     @app.post("/documents/{name}", status_code=201, response_model=None)

@@ -15,7 +15,7 @@ def explain(error: Exception, transcript: list[Exchange], unit: str) -> dict[str
     last = _last_call(transcript)
     texts = {"tried": last.shown or show_call(last.call, *last.arguments) if last else ""}
     if isinstance(error, Failed):
-        got = error.got or (show(last.outcome) if last and last.outcome is not None else "")
+        got = error.got or _outcome(last)
         if got == error.expected:  # two arrays, say, that are shown by their shapes alone
             return texts | {"message": error.message}
         return texts | {"message": error.message, "expected": error.expected, "got": got}
@@ -32,6 +32,13 @@ def explain(error: Exception, transcript: list[Exchange], unit: str) -> dict[str
     if isinstance(error, AnswerLost):
         return texts | {"message": _words(_("Your code ended the process it ran in.")), "got": str(error)}
     return texts | {"message": _bug(error)}
+
+
+def _outcome(last: Exchange | None) -> str:
+    """What came back; of an object that stayed on the answer's side only its type is known, which explains nothing."""
+    if last is None or last.outcome is None or (last.kept and isinstance(last.outcome, str)):
+        return ""
+    return show(last.outcome)
 
 
 def _last_call(transcript: list[Exchange]) -> Exchange | None:
