@@ -48,9 +48,9 @@ def pydantic_model(_answer: Any, name: str, fields: dict[str, tuple[str, dict[st
 
 
 @probe
-def provider(_answer: Any, name: str, base_url: str, model: str) -> Any:
+def provider(_answer: Any, name: str, base_url: str, model: str, **options: Any) -> Any:
     """Build a provider: its name, a real client that talks to `base_url`, and the model to ask for."""
-    return _Provider(name, openai_client(_answer, base_url), model)
+    return _Provider(name, openai_client(_answer, base_url, **options), model)
 
 
 class _Provider(NamedTuple):
