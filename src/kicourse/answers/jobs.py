@@ -90,6 +90,18 @@ def cancel(
     asyncio.run(main())
 
 
+def run_within(answer: Callable[[Any, int], Any], jobs: Jobs, limit: int, seconds: float) -> list[list[Any]] | None:
+    """Call `answer` with jobs and describe what it returns; None if it is not over after `seconds`."""
+
+    async def main() -> list[list[Any]] | None:
+        try:
+            return described(await asyncio.wait_for(answer(jobs.as_list(), limit), seconds))
+        except TimeoutError:
+            return None
+
+    return asyncio.run(main())
+
+
 def described(results: Sequence[Any]) -> list[list[Any]]:
     """Return results as data: ["value", x], or the name and the text of an exception."""
     return [

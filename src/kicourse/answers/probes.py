@@ -76,6 +76,14 @@ def cancel(answer: Any, limit: int, cancelling: Any, over: Any, *args: Any, **kw
 
 
 @probe
+def run_within(answer: Any, seconds: float, limit: int, *args: Any, **kwargs: Any) -> Any:
+    """Have the answer run jobs, and describe what it returns; None if it does not end (see answers/jobs.py)."""
+    from kicourse.answers import jobs as tools
+
+    return tools.run_within(answer, tools.Jobs(*args, **kwargs), limit, seconds)
+
+
+@probe
 def described(results: Any) -> list[list[Any]]:
     """A list that may hold exceptions, as data: ["value", x] or ["exception", type name, text] for each."""
     from kicourse.answers import jobs as tools
