@@ -620,7 +620,7 @@ class NoProviderError(Exception):
 # %% [markdown]
 # ## Task 4: the first one that answers
 #
-# Write `first_available`. It asks the providers one after the other, with one call of `create` for each, with its own client for its own model, and returns the first reply's text with the name of the provider that gave it. After a reply nobody else is asked.
+# Write `first_available`. It asks the providers one after the other, calling `create` once on each one's client, for that provider's model, and returns the first reply's text with the name of the provider that gave it. After a reply nobody else is asked.
 #
 # It goes on to the next provider after the same failures as in task 1: a connection error, a reply that is no JSON, a status in `TEMPORARY`. Every other error is our own fault and goes on to the caller at once, as it is. If no provider is left (or there was none), it raises `NoProviderError`, whose text has the name of every provider in the list.
 #

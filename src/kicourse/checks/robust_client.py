@@ -763,7 +763,8 @@ def _sent_as_it_is(trial: Trial, server: ScriptedServer, requests: Sequence[Mapp
     _("knows a request that is only written differently, and sends each one as it was given"),
     points=0.25,
     why=_("A dict has no order that means anything, and another field (who asks, say) does not change what the model "
-          "answers. A key that looks at them makes a cache that is never hit. But the provider gets to see them."),
+          "answers. A key that looks at them makes a cache that is never hit. But they are sent: the provider may need "
+          "them."),
 )  # fmt: skip
 def same_request(trial: Trial, answer: Handle) -> None:
     request = _request(trial.rng)
