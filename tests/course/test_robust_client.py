@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kicourse.answers.jobs import Jobs, cancel, described
+from kicourse.answers.jobs import Jobs, cancel, described, run_within
 from kicourse.checks import robust_client as check
 from tests.course.alternatives import robust_client as honest
 from tests.course.demonstrations import demonstrated
@@ -120,6 +120,16 @@ def test_jobs_that_are_not_awaited_earn_nothing() -> None:
     assert check.gather_limited.run(lazy).points == 0
 
 
+def test_jobs_that_are_not_called_are_told_so() -> None:
+    async def uncalled(jobs: Any, limit: int) -> Any:
+        async def wait_for(job: Any) -> Any:
+            return await job
+
+        return await asyncio.gather(*(wait_for(job) for job in jobs), return_exceptions=True)
+
+    assert "can't be used in 'await'" in str(check.gather_limited.run(uncalled).criteria[0])
+
+
 def test_a_busy_wait_is_no_mistake() -> None:
     async def polling(jobs: Any, limit: int) -> Any:
         running: set[Any] = set()
@@ -156,6 +166,17 @@ def test_jobs_tell_when_they_begin_end_and_stop() -> None:
 def test_a_job_does_not_wait_for_ever_for_a_crowd() -> None:
     jobs = Jobs([0], lambda n: None, lambda n: "done", lambda n: None, crowd=[2], patience=0.01)
     assert asyncio.run(jobs.as_list()[0]()) == "done"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_jobs_that_never_end_are_given_up(ends: bool) -> None:
+    async def answer(jobs: Any, limit: int) -> Any:
+        if not ends:
+            await asyncio.Event().wait()
+        return [await job() for job in jobs]
+
+    jobs = Jobs([0], lambda n: None, lambda n: n, lambda n: None)
+    assert run_within(answer, jobs, 1, 5 if ends else 0.01) == ([["value", 0]] if ends else None)
 
 
 @pytest.mark.parametrize(("swallow", "how"), [(False, "cancelled"), (True, "ended")])
