@@ -11,7 +11,7 @@
 #
 # "We answered this last spring", sighs the service desk of Harz Pumpen, several times a day, and then somebody searches for an hour. The old ticket said *dripping*, the new one says *leaks*, so no keyword finds it. What is needed is a program that knows which texts *mean* something similar. It need not write a word. For that there is a kind of model that is much smaller than a chat model and has been at work since 2018: **BERT** turns a text into a list of numbers, a **vector**, and similar texts get similar vectors.
 #
-# By the end of this unit you can take such a model from the Hugging Face Hub without taking its risks; you have built the three deciding steps between the text and the vector; and you use it to find similar tickets and to sort new ones, by a program that says "unsure" when it is.
+# By the end of this unit you can take such a model from the Hugging Face Hub without taking its risks; you have built the three decisive steps between the text and the vector; and you use it to find similar tickets and to sort new ones, with a program that says "unsure" when it is.
 
 # %%
 import kicourse
@@ -37,7 +37,7 @@ import numpy as np
 from kicourse import plots
 
 # %% [markdown]
-# This is the way of a text through the model. The blue boxes are yours to write; the grey ones are BERT's, and you will look into them.
+# This is a text's way through the model. The blue boxes are yours to write; the grey ones are BERT's, and you will look into them.
 
 # %% tags=["demo"]
 figure = plots.figure(width=9, height=2.9)
@@ -74,7 +74,7 @@ plots.show(
 # %% [markdown]
 # ## A model from the Hub
 #
-# The **Hugging Face Hub** is to models what GitHub is to source code: whoever likes can publish there. A model is a repository with a name, some files and a history. Ours is called `all-MiniLM-L6-v2`: BERT's design with 6 layers instead of 12 and 23 million parameters, trained further so that the vectors of whole sentences can be compared. The library `huggingface_hub` fetches one file and says where it put it.
+# The **Hugging Face Hub** is to models what GitHub is to source code: anyone can publish there. A model is a repository with a name, some files and a history. Ours is called `all-MiniLM-L6-v2`: BERT's design with 6 layers instead of 12, and 23 million parameters, trained further so that the vectors of whole sentences can be compared. The library `huggingface_hub` fetches one file and says where it put it.
 
 # %% tags=["demo"]
 from huggingface_hub import hf_hub_download
@@ -94,7 +94,7 @@ for key, value in json.loads(config.read_text(encoding="utf-8")).items():
 #
 # ### Read the card first
 #
-# The `README.md` of a model repository is its **model card**. It begins with data for programs, between two lines of dashes: licence, languages, what the model was trained on. On the Hub, `ModelCard.load(REPOSITORY)` fetches it. Here is the beginning of this model's card, shortened by us, and what to ask it before anything is installed:
+# The `README.md` of a model repository is its **model card**. It begins with data for programs, between two lines of dashes: licence, languages, what the model was trained on. On the Hub, `ModelCard.load(REPOSITORY)` fetches the newest one; for the one of your revision, fetch its `README.md` as you fetch the model's files. Here is the beginning of this model's card, shortened by us, and what to ask it before anything is installed:
 
 # %% tags=["demo"]
 from huggingface_hub import ModelCard
@@ -123,7 +123,7 @@ for name, finding in findings.items():
     print(f"{name:9} {finding}")
 
 # %% [markdown]
-# Four lines, four findings. **Licence:** Apache-2.0 allows commercial use; many others do not, and where there is no licence, nobody has given you the right to use it. **Language:** English, and nothing else. Half of our tickets are German; keep that in mind. **Data:** the data sets have terms of their own, so when a product depends on it, show this line to your lawyers. **Limits:** what comes after 256 pieces is cut off in silence, and below we do so too (512, in the configuration above, is what would fit; 256 is what it is meant to be used with).
+# Four lines, four findings. **Licence:** Apache-2.0 allows commercial use; many others do not, and where there is no licence, nobody has given you the right to use it. **Language:** English, and nothing else. Half of our tickets are German; keep that in mind. **Data:** the data sets have terms of their own, so when a product depends on it, show this line to your lawyers. **Limits:** what comes after 256 pieces is cut off silently, and below we do so too (512, in the configuration above, is what would fit; 256 is what it is meant to be used with).
 #
 # ### What is in the file
 #
@@ -174,7 +174,7 @@ with warnings.catch_warnings():
         print("\ntorch.load:", str(error).partition(".")[0])
 
 # %% [markdown]
-# So: take safetensors, which holds numbers and nothing that runs. If there is only a pickle, `weights_only=True` (PyTorch's default since version 2.6) refuses what is more than numbers. And never pass `trust_remote_code=True` for a repository whose code you have not read; the name says what it does.
+# So: take safetensors, which holds numbers and nothing that runs. If there is only a pickle, `weights_only=True` (PyTorch's default since version 2.6) refuses anything but plain data. And never pass `trust_remote_code=True` for a repository whose code you have not read; the name says what it does.
 #
 # ## Words into pieces
 #
@@ -199,7 +199,7 @@ for sample in (
 # %% [markdown]
 # (`!r` shows what could not be seen otherwise: between `a` and `b` there is a *zero-width space*, which copied text is full of.)
 #
-# A shaft seal is a *Wellendichtung* in German, and the model reads `well`, `##end`, `##ich`, `##tung`. Öl (oil) has become `ol`. And for the wrench there is only `[UNK]`, unknown. Two steps are behind it.
+# A shaft seal is a *Wellendichtung* in German, and the model reads `well`, `##end`, `##ich`, `##tung`. Öl (oil) has become `ol`. And for the wrench there is only `[UNK]`, unknown. Two steps lead to this.
 #
 # **Step one: words.** The text gets a plain form, then it is split. You need not write this, but read it, since it explains the surprises above:
 
@@ -227,7 +227,7 @@ print(words("Die PUMPE drückt: Öl läuft aus!"))
 print(words("a\u200bb HP-2041 12 m³/h Straße"))
 
 # %% [markdown]
-# After the first task you will hold this against BERT's own tokenizer. (Chinese characters, which BERT makes words of their own too, are left out here.) In German the plain form loses something: *drückt* (presses) and *druckt* (prints) are one word now.
+# After the first task you will compare this with BERT's own tokenizer. (Chinese characters, which BERT makes words of their own too, are left out here.) In German the plain form loses something: *drückt* (presses) and *druckt* (prints) are one word now.
 #
 # **Step two: pieces.** The vocabulary is a set of pieces. From the beginning of the word, take the **longest** piece that is in it; then, from where it ended, again the longest one, which must now be there with `##` before it; and so on:
 #
@@ -367,7 +367,7 @@ print("attentions       ", len(outputs.attentions), "x", tuple(outputs.attention
 # %% [markdown]
 # Read the shapes: 2 texts, 14 pieces, 384 numbers for each. There are seven stages, one before the first layer and one after each of the six. At the start every piece has its row from the large table, plus a vector that says at which place it stands (and a last one that is the same for all of our pieces). That start knows no context: *seal* has the same row whether it is a gasket or an animal. What gives it a context is attention.
 #
-# ### NumPy in six lines
+# ### NumPy in a few lines
 #
 # For the next tasks you need some NumPy. If you know it, skip this section.
 
@@ -419,11 +419,11 @@ for name, found in ways.items():
 # %% [markdown]
 # Only the last row gives padding nothing *and* still sums to one. A score of 0 is no small score, it is an ordinary one.
 #
-# **Large numbers.** `np.exp(1000)` is infinity, and infinity divided by infinity is `nan`, not a number; with -1000 everywhere it is 0 divided by 0. So take the largest score of a row off all of its scores first: $e^{s-m} / \sum e^{s-m}$ is the same fraction, and now the largest power is $e^0 = 1$.
+# **Large numbers.** `np.exp(1000)` is infinity, and infinity divided by infinity is `nan`, not a number; with -1000 everywhere it is 0 divided by 0. So subtract the largest score of a row, of those that are left after masking, from all of them first: $e^{s-m} / \sum e^{s-m}$ is the same fraction, and now the largest power is $e^0 = 1$.
 #
 # ## Task 2: attention
 #
-# Write `attention` for NumPy arrays; heads and texts are only carried along. Return both, the outputs and the weights. The mask has a row for each text: a piece with a 0 must not be looked at, by nobody. What comes out *at the place* of padding does not matter, as long as it is a number (no NaN). Every text has at least one real piece.
+# Write `attention` for NumPy arrays; heads and texts are only carried along. Return both, the outputs and the weights. The mask has a row for each text: a piece with a 0 must not be looked at by any piece. What comes out *at the place* of padding does not matter, as long as it is a number (no NaN). Every text has at least one real piece.
 
 
 # %% task="attention"
@@ -497,7 +497,7 @@ plots.show(
 #
 # After the last layer there is a vector for each piece, and we want one for the whole text, an **embedding**. This model was trained for the simplest way: the **mean** over the pieces, `[CLS]` and `[SEP]` included. Only one thing can go wrong, and it is the same as before: padding has vectors too, and they are not zero.
 #
-# > **Predict.** A text has 10 pieces, and beside a longer one it gets 87 of padding. What is its vector if you average over all 97 places?
+# > **Predict.** A text has 10 pieces, and beside a longer one it gets 87 places of padding. What is its vector if you average over all 97 places?
 #
 # <details><summary>Answer</summary>Mostly that of padding. You will measure it below.</details>
 #
@@ -615,11 +615,11 @@ for index in (0, 9, 27):
         print(f"    {similarity:.2f}  {tickets.development[row].english}")
 
 # %% [markdown]
-# Hardly any, and yet most of them belong together: what a keyword search would miss is found. The last line shows that it is no magic, either.
+# Hardly any, and yet most of them belong together: what a keyword search would miss is found. But the last line shows that it is not magic.
 #
 # ### A map, in two languages
 #
-# 384 numbers cannot be drawn, but two can. We lay the vectors of the 40 tickets that have a topic on the plane in which they are spread out most (a *principal component analysis*, in two lines below). On the left are the English tickets, on the right the German ones, which say the same. **Predict:** what will the right side look like?
+# 384 numbers cannot be drawn, but two can. We project the vectors of the 40 tickets that have a topic onto the plane in which they are spread out most (a *principal component analysis*, in a few lines below). On the left are the English tickets, on the right the German ones, which say the same. **Predict:** what will the right side look like?
 
 # %% tags=["demo"]
 TOPIC_NAMES = {
@@ -817,7 +817,7 @@ plots.show(
 # %% [markdown]
 # When we ran it, 32 of 48 were answered, and 28 of these were right: 88 %. Promised were 90 % on the development set; on new tickets that is roughly kept, not exactly, and 32 answers are too few to tell the difference. Sixteen tickets go to a person, among them all eight about Christmas, cats and the like.
 #
-# Is a description better than a bare word? Try both on the tickets that fit a label, with `wanted = 0.0`, so that next to nothing is left unsure:
+# Is a description better than a bare word? Try both on the tickets that fit a label, with `wanted = 0.0`, so that nothing is left unsure here:
 
 # %% tags=["demo"]
 fitting = [place for place, true in enumerate(test[1]) if true != "other"]
@@ -829,25 +829,25 @@ for name, vectors in ((text("descriptions"), label_vectors), (text("bare words")
 # %% [markdown]
 # We got 33 of 40 right with our descriptions and 35 of 40 with the bare words. So do not believe that longer is better. And do not now choose the bare words *because of this test set*: that would be the very mistake of which you read above.
 #
-# The same ten lines sort more than tickets. Describe tools instead of topics, and they choose which tool a request needs; you will meet that again in *Models that use tools*.
+# The same function sorts more than tickets. Describe tools instead of topics, and they choose which tool a request needs; you will meet that again in *Models that use tools*.
 #
 # ## Where you stand now
 #
 # You can now
 #
 # * take a model from the Hub: revision pinned, card and licence read, fingerprint compared, no pickle;
-# * say what happens between a text and its vector, and have built its three deciding steps: pieces, attention, pooling;
+# * say what happens between a text and its vector, and have built its three decisive steps: pieces, attention, pooling;
 # * find similar texts by the cosine, and show with numbers what a model cannot do in a language that it was not made for;
-# * sort texts without training, keep a promise about mistakes, and leave the rest to people.
+# * sort texts without training, choose a threshold for a promise about mistakes, measure on other texts whether it holds, and leave the rest to people.
 #
 # ## Where it breaks in production
 #
-# * **Two models, one index.** Vectors of different models cannot be compared, those of two revisions neither. Store repository and revision beside every vector, and embed all anew when you change them.
-# * **Long texts.** What is beyond the limit is cut off in silence. Cut into passages yourself; the next unit does.
+# * **Two models, one index.** Vectors of different models cannot be compared, nor can those of two revisions. Store repository and revision beside every vector, and embed everything again when you change them.
+# * **Long texts.** What is beyond the limit is cut off silently. Cut into passages yourself; the next unit does.
 # * **The threshold ages.** New products and new wordings move the scores. Measure again every month on fresh tickets.
-# * **Similar is not equal.** "The pump leaks." and "The pump does not leak." have a cosine of 0.70 in this model, as much as "The pump leaks." and "Oil drips from the pump." (0.71). Vectors see the topic well, and a *not* hardly.
+# * **Similar is not equal.** "The pump leaks." and "The pump does not leak." have a cosine of 0.70 in this model, as much as "The pump leaks." and "Oil drips from the pump." (0.71). Vectors see the topic well, but hardly notice a *not*.
 # * **Batches.** Padding costs time as well: sort texts by length before you embed a hundred thousand of them.
-# * **Personal data.** A vector is no anonymised text: a good part of the text can be reconstructed from it. Protect it like the text.
+# * **Personal data.** A vector is not an anonymised text: a good part of the text can be reconstructed from it. Protect it like the text.
 #
 # ## What to read next
 #

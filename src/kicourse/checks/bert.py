@@ -212,7 +212,9 @@ def partial_pieces(text: str, vocabulary: Any) -> list[str]:
     return _by_words(text, vocabulary, cut)
 
 
-@wordpiece.misconception(_("a `while` that never ends: where no end fits, it must be left, for the word is one [UNK]"))
+@wordpiece.misconception(
+    _("a `while` that never ends: after a hit `start` must move to `end`, and where no end fits, the loop must be left")
+)
 def never_ends(text: str, vocabulary: Any) -> list[str]:
     while any(_cut(word, vocabulary, 10**9) == [UNKNOWN] for word in _split(text)):
         time.sleep(0.01)
@@ -441,9 +443,9 @@ def hides_padding(trial: Trial, answer: Handle) -> None:
         lengths = [tokens, *(int(length) for length in trial.rng.integers(1, tokens, size=texts - 1))]
         heads = _draw_heads(trial.rng, texts, 1, tokens, 1, lengths=lengths)
         _require_attention(trial, answer, heads, message)
-    # Now a score of -10, or 10 less than it was, would be the largest of all.
-    message = _("Here the scores of real pieces are about −50, those of padding about 20, and still it gets no weight.")
-    key = np.where(heads.mask[:, None, :, None] == 1, 0.1 * heads.key - 10, 4).astype(np.float32)
+    # Now a score of -10, or 10 less than it was, would be the largest of all, and beside padding's all others vanish.
+    message = _("The scores of real pieces are about −50 here, those of padding about 80, and still it gets no weight.")
+    key = np.where(heads.mask[:, None, :, None] == 1, 0.1 * heads.key - 10, 16).astype(np.float32)
     low = replace(heads, query=np.full_like(heads.query, 5), key=key)
     _require_attention(trial, answer, low, message)
 
@@ -582,6 +584,20 @@ def swapped() -> Any:
     return partial(_attending, scores=lambda heads: _scores(replace(heads, query=heads.key, key=heads.query)))
 
 
+@attention.misconception(
+    _("the largest score looked for before the mask: it may be padding's, and then the rest is NaN")
+)
+def largest_of_all(query: Array, key: Array, value: Array, mask: Array) -> tuple[Array, Array]:
+    def weigh(scores: Array, mask: Array) -> Array:
+        with np.errstate(all="ignore"):
+            powers = np.exp(
+                np.where(_on_keys(mask), scores - scores.max(axis=-1, keepdims=True), -np.inf), dtype=np.float32
+            )
+            return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+    return _attending(query, key, value, mask, weights=weigh)
+
+
 @attention.misconception(_("exponentials of large scores, which are infinite (or all zero): NaN"))
 def overflows(query: Array, key: Array, value: Array, mask: Array) -> Any:
     with np.errstate(all="ignore"):
@@ -627,8 +643,12 @@ def _pooled(vectors: Array, mask: Array) -> Array:
     return (vectors.astype(np.float64) * kept).sum(axis=1) / np.maximum(kept.sum(axis=1), 1)
 
 
-def _require_pooled(trial: Trial, answer: Handle, tokens: int, lengths: list[int], message: str) -> None:
+def _require_pooled(
+    trial: Trial, answer: Handle, tokens: int, lengths: list[int], message: str, *, padding_first: bool = False
+) -> None:
     vectors, mask = _draw_tokens(trial.rng, tokens, lengths)
+    if padding_first:
+        vectors, mask = (np.ascontiguousarray(values[:, ::-1]) for values in (vectors, mask))
     got = answer.allowing_nonfinite()(vectors, mask)
     wanted = _pooled(vectors, mask)
     trial.array(got, wanted.shape)
@@ -654,6 +674,8 @@ def leaves_padding_out(trial: Trial, answer: Handle) -> None:
     for tokens in (4, 9):
         lengths = [tokens, *(int(length) for length in trial.rng.permutation(np.arange(1, tokens))[:3])]
         _require_pooled(trial, answer, tokens, lengths, _("Each text has its own number of pieces."))
+    message = _("Here padding comes before the pieces; the mask says where.")
+    _require_pooled(trial, answer, 4, [4, 2, 1], message, padding_first=True)
 
 
 @mean_pool.criterion(
@@ -703,6 +725,13 @@ def first_token() -> Any:
     return partial(_pooling, pool=lambda vectors, _kept: vectors[:, 0])
 
 
+@mean_pool.misconception(
+    _("the first vectors, as many as the mask has ones: the mask also says *where* the pieces are")
+)
+def first_ones(vectors: Array, mask: Array) -> Array:
+    return _pooled(vectors, np.sort(mask, axis=1)[:, ::-1])
+
+
 @mean_pool.misconception(_("the largest value of each number, not the mean"), factory=True)
 def largest() -> Any:
     return partial(_pooling, pool=lambda vectors, kept: np.where(kept == 1, vectors, -1e9).max(axis=1))
@@ -747,7 +776,7 @@ most_similar = Check(
     hints=(
         _("The cosine compares directions. What must you do to a vector so that its length no longer matters?"),
         _("Divide each row by its length (leave a row of zeros alone), multiply the matrix with the row `index`, and "
-          "sort. The row itself is told by its *number*, not by its similarity."),
+          "sort. The row itself is recognised by its *number*, not by its similarity."),
         _("`lengths = np.linalg.norm(vectors, axis=1, keepdims=True)`; `units = vectors / np.where(lengths > 0, "
           "lengths, 1)`; `similarities = units @ units[index]`; then walk through `np.argsort(-similarities)`, skip "
           "`index`, and stop after k."),
@@ -1217,7 +1246,7 @@ def counted(trial: Trial, answer: Handle) -> None:
 @zero_shot.criterion(
     _("answers nothing if no threshold keeps the promise"),
     points=0.25,
-    why=_("Then the labels do not fit these texts. Say so, and do not lower the bar in silence."),
+    why=_("Then the labels do not fit these texts. Say so, and do not lower the bar silently."),
 )
 def promises_nothing(trial: Trial, answer: Handle) -> None:
     for pattern in ("WRRRW", "WWW"):
