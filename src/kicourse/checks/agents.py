@@ -847,8 +847,8 @@ run_agent = Check(
           "arguments parsed and written again with `sort_keys=True`."),
         _("`messages.append(message)`, then `for wanted in message.tool_calls: outcome = call(wanted.function.name, "
           "wanted.function.arguments)` and `messages.append({\"role\": \"tool\", \"tool_call_id\": wanted.id, "
-          "\"content\": json.dumps(outcome)})`. Before that the brakes: `len(steps) >= max_steps`; "
-          "`sum(step.tokens for step in steps) >= max_tokens`; is one of this reply's calls in the set of the earlier "
+          "\"content\": json.dumps(outcome)})`. Before that the brakes: `len(steps) + 1 >= max_steps` and "
+          "`sum(step.tokens for step in steps) + tokens >= max_tokens`, as this step is not yet in `steps`; is one of this reply's calls in the set of the earlier "
           "steps? Only then add them to it."),
     ),
 )  # fmt: skip
