@@ -848,8 +848,8 @@ run_agent = Check(
         _("`messages.append(message)`, then `for wanted in message.tool_calls: outcome = call(wanted.function.name, "
           "wanted.function.arguments)` and `messages.append({\"role\": \"tool\", \"tool_call_id\": wanted.id, "
           "\"content\": json.dumps(outcome)})`. Before that the brakes: `len(steps) + 1 >= max_steps` and "
-          "`sum(step.tokens for step in steps) + tokens >= max_tokens`, as this step is not yet in `steps`; is one of this reply's calls in the set of the earlier "
-          "steps? Only then add them to it."),
+          "`sum(step.tokens for step in steps) + tokens >= max_tokens`, as this step is not yet in `steps`; "
+          "is one of this reply's calls in the set of the earlier steps? Only then add them to it."),
     ),
 )  # fmt: skip
 
