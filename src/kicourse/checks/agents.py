@@ -618,7 +618,7 @@ def catches(trial: Trial, answer: Handle) -> None:
                 line = f"  ← {raised.location.source}" if raised.location and raised.location.source else ""
                 raise Failed(message, f'{{"error": "{kind}: {text}"}}', f"{show(raised)}{line}") from None
             trial.require(
-                "Traceback" not in error,
+                "Traceback" not in error and not ('File "' in error and ", line " in error),
                 _("A traceback is no use to the model, and shows it your program from the inside."),
                 expected=f"{kind}: {text}",
             )
