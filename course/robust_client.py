@@ -11,7 +11,7 @@
 #
 # Your assistant has been answering tickets at Harz Pumpen for two weeks, and everybody likes it. On Monday at nine it fell over: the provider said "too many requests", your program said `Traceback (most recent call last)`, and 41 customers got nothing. The same morning the data protection officer asks a friendly question: "What exactly do you send to that provider? Names too?"
 #
-# By the end of this unit your calls survive a bad Monday: they try again politely, ask nothing twice, run side by side without a stampede, change the provider when one is down, and send no name out of the house.
+# By the end of this unit your calls survive a bad Monday: they try again politely, never ask the same thing twice, run side by side without a stampede, switch providers when one is down, and send no name out of the house.
 
 # %%
 import kicourse
@@ -20,8 +20,6 @@ from kicourse.checks import robust_client as check
 text = kicourse.start("robust_client")
 
 # %%
-# ruff: noqa: F704
-# (For the linter: a cell of a notebook may `await`, a script may not.)
 import asyncio
 import json
 import random
@@ -39,7 +37,7 @@ client = OpenAI()
 MODEL = gpt.model()
 
 # %% [markdown]
-# This is the way of a ticket through what you will build. The dashed line is the wall of the house.
+# This is the path a ticket takes. You build the blue boxes, each as a piece that works on its own; near the end, three of them work together. The dashed line is the wall of the house.
 
 # %% tags=["demo"]
 figure = plots.figure(width=9, height=2.7)
@@ -58,7 +56,13 @@ for x, y, name, color in boxes:
     style = {"boxstyle": "round,pad=0.45", "facecolor": plots.PAPER, "edgecolor": color, "linewidth": 2}
     axes.text(x, y, name, ha="center", va="center", fontsize=9.5, bbox=style)
 arrows = [((0.5, 1), (1.2, 1)), ((2.3, 1), (2.8, 1)), ((4.2, 1), (4.8, 1)), ((5.7, 1), (6.85, 1))]
-arrows += [((5.65, 0.88), (6.85, 0.5)), ((8.6, 0), (4.35, 0)), ((2.7, 0), (0.5, 0)), ((3.5, 0.62), (3.5, 0.32))]
+arrows += [
+    ((5.65, 0.88), (6.85, 0.5)),
+    ((8.6, 0), (4.35, 0)),
+    ((2.7, 0), (0.5, 0)),
+    ((3.4, 0.62), (3.4, 0.32)),
+    ((5, 0), (3.85, 0.62)),
+]
 for start, end in arrows:
     axes.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": plots.INK, "linewidth": 1.4})
 axes.plot([8.3, 8.6, 8.6], [1, 1, 0], color=plots.INK, linewidth=1.4)
@@ -72,7 +76,7 @@ axes.axis("off")
 plots.show(
     figure,
     alt=text(
-        "A flow: ticket, hide names, known already, retry, and then across the wall of the house to provider A, or if that is down to provider B. The reply comes back, names are brought back, and the customer gets it. What is known already takes a short cut back."
+        "A flow: ticket, hide names, known already, retry, and then across the wall of the house to provider A, or if that is down to provider B. The reply comes back, names are brought back, and the customer gets it. It is remembered on its way, and what is known already takes a short cut back."
     ),
 )
 
@@ -110,9 +114,9 @@ with ScriptedServer(list(script.values())) as server:
 #
 # * **A status came back.** `APIStatusError` with `error.status_code`. 4xx means "you did something wrong", 5xx "I did". 429 is special: nothing is wrong with the request, you only came too often. The reply's headers, in `error.response.headers`, may say when to come again: `Retry-After`, in seconds.
 # * **Nothing came back.** `APIConnectionError`: refused, hung up, or too slow (`APITimeoutError` is one of them). There is no status, and no response to look into.
-# * **Nonsense came back.** A gateway in between sent a page of HTML. The client wanted JSON, and what you get is not even an error of the client's, but Python's own `json.JSONDecodeError`.
+# * **Nonsense came back.** A body that claims to be JSON and is not: cut off, say, or a page of HTML from a gateway in between. What you get is not even an error of the client's, but Python's own `json.JSONDecodeError`. (A page that comes as `text/html` with status 200 is returned as a plain `str`, without any error; production code checks for that too.)
 #
-# And then there is the fourth, the nastiest: nothing comes back, and *nothing happens either*. How long does the client wait by default?
+# The nastiest case belongs to the second family: nothing comes back, and *nothing happens either*, until the client gives up with an `APITimeoutError`. How long does it wait by default?
 
 # %% tags=["demo"]
 print(f"waits for {client.timeout.read:.0f} seconds, and tries {client.max_retries} more times")
@@ -134,7 +138,7 @@ except APIConnectionError as error:
 TEMPORARY = frozenset({408, 429, 500, 502, 503, 504})  # timeout, too many requests, and the server's own troubles
 
 # %% [markdown]
-# And when? At once is the worst moment: the server is down *because* too many came. So wait, and twice as long each time: this is **exponential backoff**. But if 200 clients failed in the same instant and all wait for exactly half a second, all 200 come back in the same instant. Let us see. Our simulated server can serve ten requests in a tenth of a second; 200 clients come at once; who is refused waits and comes again. **Predict** which of three ways of waiting needs the fewest requests, and which is done first.
+# And when? At once is the worst moment: the server is down *because* too many came. So wait, and twice as long each time: this is **exponential backoff**. But if 200 clients failed in the same instant and all wait for exactly half a second, all 200 come back in the same instant. Let us see. Our simulated server can serve ten requests in a tenth of a second; 200 clients come at once; whoever is refused waits and comes again. **Predict** which of three ways of waiting needs the fewest requests, and which is done first. (In the picture, the vertical axis is logarithmic above 10.)
 
 # %% tags=["demo"]
 from collections import Counter
@@ -144,12 +148,14 @@ def stampede(wait: Callable[[int], float], clients: int = 200, capacity: int = 1
     """Return how many requests arrive in each tenth of a second until all clients are served."""
     arrivals = [(0.05, attempt) for attempt in [0] * clients]
     load: Counter[int] = Counter()
-    for tenth in range(1000):
+    tenth = 0
+    while arrivals:
         now = [(when, attempt) for when, attempt in arrivals if when < (tenth + 1) / 10]
         later = [(when, attempt) for when, attempt in arrivals if when >= (tenth + 1) / 10]
         load[tenth] = len(now)
         refused = sorted(now)[capacity:]
         arrivals = later + [(when + wait(attempt), attempt + 1) for when, attempt in refused]
+        tenth += 1
     return load
 
 
@@ -181,7 +187,7 @@ plots.show(
 )
 
 # %% [markdown]
-# The same 200 clients needed 2,100 requests and 19 seconds waiting one second each time, 2,000 requests and 95 seconds doubling (most of it beyond the right edge), and 635 requests and 5 seconds doubling with jitter. The randomness does it: those who come back together are refused together. **Full jitter** means: take the whole bound, $b_k = \min(\text{cap}, \text{base} \cdot 2^k)$ for the wait after attempt $k = 0, 1, 2, \dots$, and wait for a random part of it, $u \cdot b_k$ with $u$ drawn evenly between 0 and 1. Waiting a random time looks careless and is the most careful thing of all.
+# The same 200 clients needed 2,100 requests and 19 seconds waiting one second each time, just as many and 127 seconds doubling (most of it beyond the right edge), and 635 requests and 5 seconds doubling with jitter. Doubling alone saves nothing here; the randomness does it: those who come back together are refused together. **Full jitter** means: take the whole bound, $b_k = \min(\text{cap}, \text{base} \cdot 2^k)$ for the wait after attempt $k = 0, 1, 2, \dots$, and wait for a random part of it, $u \cdot b_k$ with $u$ drawn evenly between 0 and 1. Waiting a random time looks careless and is the most careful thing of all.
 #
 # Two things are stronger than your own dice. If the server says `Retry-After`, it knows better. And if the customer has gone, nothing helps any more: so there is a **deadline** for all of it together, requests and waits.
 #
@@ -190,13 +196,13 @@ plots.show(
 # Write `with_retries`. It asks MODEL through `client` and returns the text of the reply.
 #
 # * It tries again after a connection error, after a reply that is no JSON (`json.JSONDecodeError`), and after a status in `TEMPORARY`. Every other error goes on to the caller at once.
-# * It sends at most `attempts` requests, counted at the server: so the client's own retries must be off. If the last one fails too, its error goes on to the caller, as it is, without another wait.
+# * It sends at most `attempts` requests, counted at the server: so the client's own retries must be off, in a copy; leave the client as it is. If the last one fails too, its error goes on to the caller, as it is, without another wait.
 # * After attempt number $k = 0, 1, 2, \dots$ it waits `jitter() * min(cap, base * 2**k)` seconds. If the reply has a `Retry-After` that is a number (such as `7` or `0.5`), it waits exactly that long instead, however long or short. A `Retry-After` that is no number (some servers send a date) counts as none.
 # * `deadline` is in seconds from the start of the call. If a wait would not be over *before* the deadline, it does not wait, and raises the error at once.
 #
-# Dice, clock and sleep are parameters, and your code uses no others. At work nobody passes them in; in a test they make thirty seconds pass in no time.
+# Dice, clock and sleep are parameters, and your code uses no others. At work nobody passes them in; in a test they make thirty seconds pass in no time. (`with suppress(ValueError):`, imported above, is a `try` that drops this error and goes on.)
 #
-# (A request that is under way is not interrupted by our deadline: ending it is the job of the client's `timeout`. In the worst case a call takes deadline plus timeout.)
+# (A request that is under way is not interrupted by our deadline: ending it is the job of the client's `timeout`. In the worst case a call takes roughly deadline plus timeout; `timeout` limits each silence, not the whole request.)
 
 
 # %% task="with_retries"
@@ -337,7 +343,7 @@ with ScriptedServer([Completion("The pump ", "HP-2041 ", "costs ", "8 euros", cu
 #
 # The cheapest call is the one you do not make. Forty customers a day ask for the opening hours, and a program that is run again after a mistake asks everything again. A **cache** remembers replies. Three questions decide whether it is a blessing or a curse:
 #
-# * **Which requests are the same?** Those for which the model would say the same. So everything counts that reaches the model, and nothing else. We count these fields:
+# * **Which requests are the same?** Those that ask the model for the same thing. So everything counts that changes its answer, and nothing else. These are the fields that our requests use; if yours have `tools`, `seed`, `top_p`, `stop` or `n`, those belong in the list too:
 
 # %%
 FIELDS = ("model", "messages", "temperature", "max_tokens", "response_format")
@@ -362,9 +368,9 @@ print(json.dumps([one, other]) == json.dumps([other, one]))
 #
 # Write `RequestCache`.
 #
-# * `create(**request)` takes what `client.chat.completions.create` takes, and returns the reply as a dict, as `reply.model_dump()` makes it. Through the client it sends the request just as it was given.
+# * `create(**request)` takes what `client.chat.completions.create` takes (`stream=True` aside), and returns the reply as a dict, as `reply.model_dump()` makes it. Through the client it sends the request just as it was given.
 # * Two requests are the same if they agree in all `FIELDS`, however they are written. A field that is missing is the same as one that is `None`. Other fields (`user`, say) make no difference.
-# * A reply is used again while it is *younger* than `seconds`, counted from when it came. To use it does not make it younger.
+# * A reply is used again while it is *younger* than `seconds`, counted from when it came. Using it does not make it younger.
 # * An error goes on to the caller and is never kept: the next request is sent anew. No old reply takes its place.
 # * Each cache has entries of its own, and whatever a caller does with a returned dict, later callers get the reply as it came.
 #
@@ -416,7 +422,7 @@ for _time in range(2):
     print(f"{1000 * (time.perf_counter() - start):7.1f} ms  {reply['choices'][0]['message']['content']!r}")
 
 # %% [markdown]
-# That is a decision, not a detail: with a cache, "ask again for another suggestion" no longer works. Where variety is wanted, do not cache. (Providers have a cache too, the one of `cached_tokens`. It saves them the reading of equal beginnings; the answer is still written anew each time.)
+# That is a decision, not a detail: with a cache, "ask again for another suggestion" no longer works. Where variety is wanted, do not cache. (Providers have a cache too, which you see in `cached_tokens`. It saves them the reading of equal beginnings; the answer is still written anew each time.)
 #
 # Ours grows without end. In operation you limit its size, or use one that is made for it: the package `cachetools`, or Redis where several machines share it.
 #
@@ -487,7 +493,7 @@ plots.show(
 )
 
 # %% [markdown]
-# For "at most three at once" asyncio has the **semaphore**: a gate with a number of places. Who finds no place free waits at `async with`; who leaves makes room for the next.
+# For "at most three at once" asyncio has the **semaphore**: a gate with a number of places. Whoever finds no place free waits at `async with`; whoever leaves makes room for the next.
 
 # %% tags=["demo"]
 gate = asyncio.Semaphore(2)
@@ -503,7 +509,7 @@ print(await asyncio.gather(*(brew_at_the_stove(drink) for drink in ("coffee", "t
 # %% [markdown]
 # Two questions are left, and both are about bad days.
 #
-# **One of the jobs fails.** By default `gather` then raises that first exception at once, and the other 399 results are out of your reach. With `return_exceptions=True` it puts the exception where the result would be, and goes on.
+# **One of the jobs fails.** By default `gather` then raises that first exception at once, and the other 399 results are out of your reach, though those jobs go on running, and costing money. With `return_exceptions=True` it puts the exception where the result would be, and goes on.
 #
 # **The whole is called off**, because the customer closed the page or a deadline is over. asyncio then throws a `CancelledError` into the coroutine, at the `await` where it waits. It should stop, tidy up if it must, and let the error pass: whoever catches it and goes on cannot be stopped any more. To make that less likely, `CancelledError` is no `Exception`, only a `BaseException`: `except Exception` lets it pass. Awaiting `gather` hands a cancellation on to everything inside.
 
@@ -534,7 +540,7 @@ except asyncio.CancelledError:
 # When `gather_limited` is cancelled, the jobs that run are cancelled too, no further job starts, and the `CancelledError` goes on to the caller.
 
 # %%
-T = TypeVar("T")
+T = TypeVar("T")  # stands for the type of what a job returns, whatever that is
 
 
 # %% task="gather_limited"
@@ -575,6 +581,7 @@ def question_about(part: str) -> Callable[[], Awaitable[str]]:
 
 
 PARTS = ("valve", "gasket", "bearing", "shaft", "motor", "filter")
+await question_about("pump")()  # not measured: the first call warms the model up
 for limit in (1, 2):
     start = time.perf_counter()
     answers = await gather_limited([question_about(part) for part in PARTS], limit)
@@ -583,7 +590,7 @@ for part, answer in zip(PARTS, answers, strict=True):
     print(f"{part:8} {answer!r}")
 
 # %% [markdown]
-# Not at all, when we ran it on two busy cores: here the model computes on your own processor, and two at once share it. Side by side only helps while you *wait*. With a provider the work is done elsewhere, and the waits overlap as in the picture; there the limit is what your contract allows.
+# Little or not at all: here the model computes on your own processor, and two at once share it. Side by side only helps while you *wait*. With a provider the work is done elsewhere, and the waits overlap as in the picture; there the limit is what your contract allows.
 #
 # ## When one provider is down
 #
@@ -613,7 +620,7 @@ class NoProviderError(Exception):
 # %% [markdown]
 # ## Task 4: the first one that answers
 #
-# Write `first_available`. It asks the providers one after the other, each once, with its own client for its own model, and returns the first reply's text with the name of the provider that gave it. After a reply nobody else is asked.
+# Write `first_available`. It asks the providers one after the other, calling `create` once on each one's client, for that provider's model, and returns the first reply's text with the name of the provider that gave it. After a reply nobody else is asked.
 #
 # It goes on to the next provider after the same failures as in task 1: a connection error, a reply that is no JSON, a status in `TEMPORARY`. Every other error is our own fault and goes on to the caller at once, as it is. If no provider is left (or there was none), it raises `NoProviderError`, whose text has the name of every provider in the list.
 #
@@ -659,7 +666,7 @@ except NoProviderError as error:
 #
 # Now to the data protection officer. A ticket has names, addresses, phone numbers. In the EU the law asks for a contract before a provider may process them, and a good reason why it has to see them at all. Mostly it need not: to write "Dear Ms Weiß, your pump has been sent" the model does not have to know who Ms Weiß is. So we give people a **pseudonym** before the ticket leaves, and put the names back into what returns.
 #
-# A pseudonym that means nothing to others but can be undone by us: the table with the way back stays in the house. (To the law such data are still *personal* data, since the table exists. It is a protection, and not a way out of the law. Anonymous would mean that nobody can find the way back.)
+# A pseudonym means nothing to others but can be undone by us: the table with the way back stays in the house. (To the law such data are still *personal* data, since the table exists. It is a protection, and not a way out of the law. Anonymous would mean that nobody can find the way back.)
 #
 # In tickets, four things are looked for. Names come from the customer database; for the other three there are patterns:
 
@@ -673,12 +680,12 @@ PATTERNS = {
 # %% [markdown]
 # These are regular expressions. If you know `[...]`, `+`, `?`, `{5}` and `|`, four more things are enough:
 #
-# * `\w` is a letter (of any language), a digit or an underscore. `(?<!\w)` means "no such character before this", `(?!\w)` "none after it". Together they make a pattern fit **whole words** only.
-# * `(?:...)` is a group that only holds together what stands in it. `(?P<NAME>...)` is a group with a name; after a match, `match.lastgroup` is the name of the group that fitted, and `match[0]` the text.
-# * `re.escape(text)` makes a pattern that fits just this text, whatever dots and brackets are in it.
+# * `\w` is a letter (of any language), a digit or an underscore. `(?<!\w)` means "no such character before this", `(?!\w)` "none after it". Together they make a pattern match **whole words** only.
+# * `(?:...)` is a group that only holds together what stands in it. `(?P<NAME>...)` is a group with a name; after a match, `match.lastgroup` is the name of the group that matched, and `match[0]` the text.
+# * `re.escape(text)` makes a pattern that matches just this text, whatever dots and brackets are in it.
 # * `pattern.sub(function, text)` calls the function for each match and puts what it returns in the match's place.
 #
-# Where two alternatives fit at the same place, the one that stands first wins. **Predict** the second line:
+# Where two alternatives match at the same place, the one that stands first wins. **Predict** the second line:
 
 # %% tags=["demo"]
 animals = re.compile(r"(?P<SMALL>(?<!\w)cat(?!\w))|(?P<LARGE>cat ?fish|horse)")
@@ -696,7 +703,7 @@ print(animals.sub(lambda match: f"<{match.lastgroup}: {match[0]}>", "A cat fish.
 #
 # `pseudonymise(text)` returns the text in which each secret is replaced by a **placeholder**: its kind (`PERSON`, `EMAIL`, `PHONE` or `CUSTOMER`), an underscore and a whole number, as in `PERSON_1`. All else stays as it is.
 #
-# * A name is hidden where it stands as a whole word, spelt exactly as in the list, in the same case. The other kinds are what fits `PATTERNS`.
+# * A name is hidden where it stands as a whole word, spelt exactly as in the list, in the same case. The other kinds are what `PATTERNS` match.
 # * Where one secret lies in another (a name in an e-mail address, a short name in a longer one), the whole is hidden: e-mail addresses go before names, longer names before shorter ones.
 # * The same secret has the same placeholder wherever it stands, also in a later text of the same `Pseudonymiser`; two different secrets have different ones. Which numbers you give is up to you.
 # * A text that has a placeholder already (as a whole word: one of the four kinds, an underscore, digits) is refused with a `ValueError`. Whoever writes `PHONE_1` into a ticket would otherwise get a stranger's number back.
@@ -714,7 +721,7 @@ class Pseudonymiser:
         longest_first = sorted(names, key=len, reverse=True)
         parts += [f"(?P<PERSON>(?<!\\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\\w))"] if names else []
         self.secret = re.compile("|".join(parts))
-        self.placeholder = re.compile(r"\b(?:PERSON|EMAIL|PHONE|CUSTOMER)_[0-9]+\b")
+        self.placeholder = re.compile(r"(?<!\w)(?:PERSON|EMAIL|PHONE|CUSTOMER)_[0-9]+(?!\w)")
         self.placeholders: dict[str, str] = {}
         self.secrets: dict[str, str] = {}
         ### END SOLUTION
@@ -760,10 +767,11 @@ print("\n\n".join(hidden))
 assert [desk.restore(ticket) for ticket in hidden] == list(TICKETS)
 
 # %% [markdown]
-# And once around: the model drafts a reply to somebody whom it does not know, and the name is put back on our side. (The instructions are in English; the draft is as clumsy as the model.)
+# And one full round trip: names are hidden, the cache asks a model that does not know whom it writes to, and the name is put back on our side. The cache holds no names either. (The draft is as clumsy as the model.)
 
 # %% tags=["demo"]
-reply = client.chat.completions.create(
+cache = RequestCache(client, seconds=3600)
+reply = cache.create(
     model=MODEL,
     messages=[
         {
@@ -775,7 +783,7 @@ reply = client.chat.completions.create(
     temperature=0,
     max_tokens=60,
 )
-draft = reply.choices[0].message.content or ""
+draft = reply["choices"][0]["message"]["content"]
 print(f"{draft}\n\n{desk.restore(draft)}")
 
 # %% [markdown]
@@ -793,7 +801,7 @@ for ticket in (
     print(desk.pseudonymise(ticket))
 
 # %% [markdown]
-# All of them, and the fourth is just a customer who likes capital letters. The last one is beyond any list: context gives people away too. So measure: take a hundred tickets, count what slips through, and decide with the data protection officer whether that is little enough. Models for *named-entity recognition* find names that are on no list, and miss others. What is very sensitive should not go out at all; there are models that run in your own house, like the one on your machine now.
+# All of them, and the fourth is just a customer who likes capital letters. The last one is beyond any list: context gives people away too. So measure: take a hundred tickets, count what slips through, and decide with the data protection officer whether that is few enough. Models for *named-entity recognition* find names that are on no list, and miss others. What is very sensitive should not go out at all; there are models that run in your own house, like the one on your machine now.
 #
 # ## In production
 #
@@ -820,7 +828,7 @@ def with_tenacity(client: OpenAI, messages: list[Any]) -> str:
     return reply.choices[0].message.content or ""
 
 
-failures = [Failure(429, retry_after=0.3), Failure(503), Broken("<html>")]
+failures = [Failure(429, retry_after=2), Failure(503), Broken("<html>")]
 for name, ask in (
     ("with_retries", lambda shaky: with_retries(shaky, QUESTION, base=0.2)),
     ("tenacity", lambda shaky: with_tenacity(shaky.with_options(max_retries=0), QUESTION)),
@@ -835,7 +843,7 @@ for name, ask in (
         print(f"{name:18}{len(server.requests)} requests, {time.perf_counter() - start:.1f} s, {outcome}")
 
 # %% [markdown]
-# `tenacity` does not know of Retry-After unless you write it a `wait` function. The client knows it (up to two minutes, in the version that we looked at), takes off at most a quarter of each wait at random, has no deadline for the whole, and does not retry broken JSON. None of them is wrong; what is wrong is not to know which one you have.
+# `tenacity` was too fast: it does not know of Retry-After unless you write it a `wait` function. The client obeys it (up to two minutes, in the version that we looked at; told to wait longer, it does not try again at all), takes off at most a quarter of each backoff of its own at random, has no deadline for the whole, and does not retry broken JSON. None of them is wrong; what is wrong is not to know which one you have.
 #
 # ## What you can do now
 #

@@ -1,13 +1,16 @@
 """What is special about robust_client: time and jobs that a trial moves, secrets, demonstrations with real clients."""
 
 import asyncio
+import random
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
-from kicourse.answers.jobs import Jobs, cancel, described
+from kicourse.answers.jobs import Jobs, cancel, described, run_within
 from kicourse.checks import robust_client as check
 from tests.course.alternatives import robust_client as honest
 from tests.course.demonstrations import demonstrated
@@ -30,18 +33,28 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
         "ignores_retry_after": "obeys_retry_after",
         "no_deadline": "keeps_deadline",
         "clipped": "keeps_deadline",
+        "own_clock": "keeps_deadline",
+        "all_server_errors": "only_temporary",
+        "changes_client": "counts_attempts",
+        "only_digits": "obeys_retry_after",
+        "zero_is_none": "obeys_retry_after",
         "key_by_order": "same_request",
         "key_without_model": "other_request",
+        "only_fields_sent": "same_request",
+        "counted_early": "forgets",
         "handed_out": "not_spoilt",
         "errors_kept": "keeps_no_error",
         "batches": "keeps_going",
         "all_at_once": "at_most",
         "swallows": "stops",
         "first_failure": "survives_failures",
+        "place_kept": "survives_failures",
+        "without_retries": "asks_no_more",
         "falls_back_always": "own_faults",
         "names_first": "names_provider",
         "new_each_time": "stable",
         "replaces_longest_first": "leaves_alone",
+        "not_escaped": "leaves_alone",
         "not_longest_first": "takes_the_whole",
     }
     tasks = (
@@ -82,6 +95,35 @@ def test_a_loop_without_end_is_ended() -> None:
     assert verdict.points < 1
 
 
+def test_a_retry_after_of_zero_needs_no_sleep() -> None:
+    def eager(client: Any, messages: Any, *, sleep: Any, **told: Any) -> Any:
+        return honest.with_retries(client, messages, sleep=lambda wait: wait and sleep(wait), **told)
+
+    assert check.with_retries.run(eager).status == "passed"
+
+
+def test_dice_and_sleep_of_ones_own_are_told_apart() -> None:
+    def other_dice(client: Any, messages: Any, **told: Any) -> Any:
+        return honest.with_retries(client, messages, **(told | {"jitter": random.random}))
+
+    def real_sleep(client: Any, messages: Any, **told: Any) -> Any:
+        return honest.with_retries(client, messages, **(told | {"sleep": lambda wait: time.sleep(wait / 100)}))
+
+    assert "never calls `jitter()`" in messages(check.with_retries.run(other_dice))
+    assert "without a call of `sleep`" in messages(check.with_retries.run(real_sleep))
+
+
+def test_a_reply_that_is_not_returned_is_no_fault_of_the_server() -> None:
+    def forgetful(client: Any, messages: Any, *, attempts: int, **told: Any) -> None:
+        for _attempt in range(attempts):
+            with suppress(openai.APIStatusError):
+                client.chat.completions.create(model="m", messages=messages)
+
+    verdict = check.with_retries.run(forgetful)
+    assert "and your code went on" in messages(verdict)
+    assert "script" not in messages(verdict)
+
+
 def test_a_negative_sleep_raises_as_the_real_one_does() -> None:
     def eager(client: Any, messages: Any, *, sleep: Any, **told: Any) -> Any:
         sleep(-1.0)
@@ -120,6 +162,40 @@ def test_jobs_that_are_not_awaited_earn_nothing() -> None:
     assert check.gather_limited.run(lazy).points == 0
 
 
+def test_jobs_that_are_not_called_are_told_so() -> None:
+    async def uncalled(jobs: Any, limit: int) -> Any:
+        async def wait_for(job: Any) -> Any:
+            return await job
+
+        return await asyncio.gather(*(wait_for(job) for job in jobs), return_exceptions=True)
+
+    assert "can't be used in 'await'" in str(check.gather_limited.run(uncalled).criteria[0])
+
+
+def test_a_plain_function_that_returns_an_awaitable_passes() -> None:
+    def plain(jobs: Any, limit: int) -> Any:
+        return honest.gather_limited(jobs, limit)
+
+    def future(jobs: Any, limit: int) -> Any:
+        gate = asyncio.Semaphore(limit)
+
+        async def run(job: Any) -> Any:
+            async with gate:
+                return await job()
+
+        return asyncio.gather(*(run(job) for job in jobs), return_exceptions=True)
+
+    assert check.gather_limited.run(plain).status == "passed"
+    assert check.gather_limited.run(future).status == "passed"
+
+
+def test_the_exception_of_a_job_that_was_not_called_is_shown() -> None:
+    async def uncalled(jobs: Any, limit: int) -> Any:
+        return await asyncio.gather(*(asyncio.wait_for(job, 1) for job in jobs), return_exceptions=True)
+
+    assert "TypeError" in messages(check.gather_limited.run(uncalled))
+
+
 def test_a_busy_wait_is_no_mistake() -> None:
     async def polling(jobs: Any, limit: int) -> Any:
         running: set[Any] = set()
@@ -156,6 +232,17 @@ def test_jobs_tell_when_they_begin_end_and_stop() -> None:
 def test_a_job_does_not_wait_for_ever_for_a_crowd() -> None:
     jobs = Jobs([0], lambda n: None, lambda n: "done", lambda n: None, crowd=[2], patience=0.01)
     assert asyncio.run(jobs.as_list()[0]()) == "done"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_jobs_that_never_end_are_given_up(ends: bool) -> None:
+    async def answer(jobs: Any, limit: int) -> Any:
+        if not ends:
+            await asyncio.Event().wait()
+        return [await job() for job in jobs]
+
+    jobs = Jobs([0], lambda n: None, lambda n: n, lambda n: None)
+    assert run_within(answer, jobs, 1, 5 if ends else 0.01) == ([["value", 0]] if ends else None)
 
 
 @pytest.mark.parametrize(("swallow", "how"), [(False, "cancelled"), (True, "ended")])

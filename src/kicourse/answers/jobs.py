@@ -7,6 +7,7 @@ others have begun. One that waits in vain goes on after `patience` seconds, so t
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from typing import Any
 
 
@@ -68,8 +69,11 @@ def cancel(
     """
     patience, jobs.patience = jobs.patience, 20 * jobs.patience
 
+    async def call() -> None:  # so that any awaitable will do
+        await answer(jobs.as_list(), limit)
+
     async def main() -> None:
-        task = asyncio.ensure_future(answer(jobs.as_list(), limit))
+        task = asyncio.create_task(call())
         start = time.monotonic()
         while jobs.begun < limit and not task.done() and time.monotonic() < start + patience:
             await asyncio.sleep(0)
@@ -86,9 +90,21 @@ def cancel(
     asyncio.run(main())
 
 
+def run_within(answer: Callable[[Any, int], Any], jobs: Jobs, limit: int, seconds: float) -> list[list[Any]] | None:
+    """Call `answer` with jobs and describe what it returns; None if it is not over after `seconds`."""
+
+    async def main() -> list[list[Any]] | None:
+        try:
+            return described(await asyncio.wait_for(answer(jobs.as_list(), limit), seconds))
+        except TimeoutError:
+            return None
+
+    return asyncio.run(main())
+
+
 def described(results: Sequence[Any]) -> list[list[Any]]:
     """Return results as data: ["value", x], or the name and the text of an exception."""
     return [
         ["exception", type(result).__name__, str(result)] if isinstance(result, BaseException) else ["value", result]
-        for result in results
+        for result in islice(results, 1000)
     ]

@@ -48,9 +48,9 @@ def pydantic_model(_answer: Any, name: str, fields: dict[str, tuple[str, dict[st
 
 
 @probe
-def provider(_answer: Any, name: str, base_url: str, model: str) -> Any:
+def provider(_answer: Any, name: str, base_url: str, model: str, **options: Any) -> Any:
     """Build a provider: its name, a real client that talks to `base_url`, and the model to ask for."""
-    return _Provider(name, openai_client(_answer, base_url), model)
+    return _Provider(name, openai_client(_answer, base_url, **options), model)
 
 
 class _Provider(NamedTuple):
@@ -73,6 +73,14 @@ def cancel(answer: Any, limit: int, cancelling: Any, over: Any, *args: Any, **kw
     from kicourse.answers import jobs as tools
 
     tools.cancel(answer, tools.Jobs(*args, **kwargs), limit, cancelling, over)
+
+
+@probe
+def run_within(answer: Any, seconds: float, limit: int, *args: Any, **kwargs: Any) -> Any:
+    """Have the answer run jobs, and describe what it returns; None if it does not end (see answers/jobs.py)."""
+    from kicourse.answers import jobs as tools
+
+    return tools.run_within(answer, tools.Jobs(*args, **kwargs), limit, seconds)
 
 
 @probe
