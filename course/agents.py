@@ -251,7 +251,7 @@ with ScriptedServer([Completion(tool_calls=wanted)]) as server:
 print(reply.choices[0].message.model_dump_json(indent=2, exclude_none=True))
 
 # %% [markdown]
-# Three things to see. The message has no text: `content` is missing. There may be **several calls** at once, each with an `id`. And `arguments` is a *text* that should be JSON: a model wrote it, token by token.
+# Three things to see. The message has no text: `content` is `None` (and left out here). There may be **several calls** at once, each with an `id`. And `arguments` is a *text* that should be JSON: a model wrote it, token by token.
 #
 # ## How well does a model choose?
 #
@@ -409,7 +409,7 @@ LONGEST_ERROR = 500
 # * if the **function raises** an `Exception`: the text contains the name of its type and its message (as much as there is room for);
 # * if the **result** is more than `LONGEST_RESULT` characters long as JSON text, `json.dumps(result, ensure_ascii=False)`, or if JSON cannot hold it (NaN and infinity included).
 #
-# Some types convert others, as when `"3"` becomes 3: do as you like.
+# Pydantic converts some values, as when `"3"` becomes 3; whether you allow that is up to you.
 
 
 # %% task="call_tool"
@@ -639,7 +639,7 @@ for number, step in enumerate(run.steps, start=1):
 print(f"stopped: {run.stopped}")
 
 # %% [markdown]
-# The third call was refused by its type, the model corrected it, and then it fell asleep at the wheel: the last order is the same as the one before, only written differently. Compared as text, it would have been a second bearing.
+# The call in step 3 was refused because `quantity` had the wrong type, the model corrected it, and then it stopped paying attention: the last order is the same as the one before, only written differently. Compared as text, it would have been a second order.
 #
 # How much was sent? These are the characters of each request of this run, tools included:
 

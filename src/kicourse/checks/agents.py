@@ -618,7 +618,7 @@ def catches(trial: Trial, answer: Handle) -> None:
                 line = f"  ← {raised.location.source}" if raised.location and raised.location.source else ""
                 raise Failed(message, f'{{"error": "{kind}: {text}"}}', f"{show(raised)}{line}") from None
             trial.require(
-                "Traceback" not in error,
+                "Traceback" not in error and not ('File "' in error and ", line " in error),
                 _("A traceback is no use to the model, and shows it your program from the inside."),
                 expected=f"{kind}: {text}",
             )
@@ -847,9 +847,9 @@ run_agent = Check(
           "arguments parsed and written again with `sort_keys=True`."),
         _("`messages.append(message)`, then `for wanted in message.tool_calls: outcome = call(wanted.function.name, "
           "wanted.function.arguments)` and `messages.append({\"role\": \"tool\", \"tool_call_id\": wanted.id, "
-          "\"content\": json.dumps(outcome)})`. Before that the brakes: `len(steps) >= max_steps`; "
-          "`sum(step.tokens for step in steps) >= max_tokens`; is one of this reply's calls in the set of the earlier "
-          "steps? Only then add them to it."),
+          "\"content\": json.dumps(outcome)})`. Before that the brakes: `len(steps) + 1 >= max_steps` and "
+          "`sum(step.tokens for step in steps) + tokens >= max_tokens`, as this step is not yet in `steps`; "
+          "is one of this reply's calls in the set of the earlier steps? Only then add them to it."),
     ),
 )  # fmt: skip
 
