@@ -392,11 +392,11 @@ print("None adds an axis ", table.shape, "->", table[:, None, :].shape)
 #
 # ## Attention
 #
-# In a layer, each piece looks at the pieces of its text and mixes their information into its own. From its vector it makes three new ones, by three trained matrices: a **query** (what do I need?), a **key** (what do I offer?) and a **value** (what do I hand over?). The product of a piece's query with a key, another's or its own, is a **score**. A **softmax** turns a row of scores into **weights** that are positive and sum to one, and the piece gets the mean of all values with these weights:
+# In a layer, each piece looks at the pieces of its text and mixes their information into its own. From its vector it makes three new ones, by three trained matrices: a **query** (what do I need?), a **key** (what do I offer?) and a **value** (what do I hand over?). The product of a piece's query with a key, another's or its own, is a **score**. A **softmax** turns a row of scores into **weights** that are positive and sum to one, and the piece gets the mean of all values, weighted with them:
 #
 # $$\text{weights} = \text{softmax}\!\left(\frac{Q K^\top}{\sqrt{d}}\right), \qquad \text{output} = \text{weights} \cdot V, \qquad \text{softmax}(s)_j = \frac{e^{s_j}}{\sum_i e^{s_i}}$$
 #
-# In contrast to a GPT, which may only look back, a BERT looks in both directions: it does not guess what comes next, it was trained to fill in words that had been hidden anywhere in a text. (After the attention, the vector of each piece goes through a small network by itself. That second half of a layer you build in *Train your own GPT*.) Three details decide whether attention works.
+# Here $Q$, $K$ and $V$ are the queries, keys and values as matrices, a row for each piece, and $K^\top$ is $K$ with its last two axes swapped: `key.swapaxes(-1, -2)`. (`key.T` would turn all of its axes round.) In contrast to a GPT, which may only look back, a BERT looks in both directions: it does not guess what comes next, it was trained to fill in words that had been hidden anywhere in a text. (After the attention, the vector of each piece goes through a small network by itself. That second half of a layer you build in *Train your own GPT*.) Three details decide whether attention works.
 #
 # **Heads.** A layer does this 12 times side by side. Its 384 numbers are cut into 12 **heads** of 32, and each head looks for something else. So the arrays have the shape [texts, heads, pieces, head width], and $d$ is the width of *one head*, 32. (A sum of $d$ products grows with $\sqrt{d}$; the division evens that out.)
 #
@@ -701,7 +701,7 @@ for sentence in ("It drips like a tap.", "Where is my parcel?", "What is for lun
 # | 0.33 | invoice | invoice | 3 of 4 | kept: this is the threshold |
 # | 0.12 | delivery | other | 3 of 5 | broken |
 #
-# A promise broken in the middle may be kept again further down. And at the threshold itself a ticket is still answered.
+# A promise broken in the middle may be kept again further down. Texts with the same score are let in together, so count them together. And at the threshold itself a ticket is still answered.
 #
 # > **Predict.** You try this threshold on the very tickets it was chosen on. Will the share of right answers be too high or too low, compared with new tickets?
 #
@@ -726,7 +726,7 @@ Texts = tuple[np.ndarray, list[str]]  # vectors [texts, width], and the true lab
 #
 # Write `zero_shot`. For both heaps find the most similar label of each text by cosine (no vector is all zeros here, and no two labels are equally similar). Choose the threshold on `development` as above, answer `test` with it, and count. If no threshold keeps the promise, it is `math.inf`, and all answers are "unsure". A text whose true label is "other" is none of ours: every label is wrong for it, and "unsure" counts neither as answered nor as right.
 #
-# Tools: `np.stack(list_of_vectors)` makes a matrix of them; `array.argmax(axis=1)` gives the place of the largest number in each row; `right[scores >= 0.4]` takes the entries of an array where a condition holds, and `.mean()` of true and false is the share of true; `min(values, default=math.inf)` does not mind an empty list. (`float(...)` makes a plain number of a NumPy one.)
+# Tools: `np.stack(list_of_vectors)` makes a matrix of them; `array.argmax(axis=1)` gives the place of the largest number in each row; `right[scores >= 0.4]` takes the entries of an array where a condition holds, and `.mean()` of true and false is the share of true; `np.array([a == b for a, b in zip(one, other)])` compares two lists entry by entry; `min(values, default=math.inf)` does not mind an empty list. (`float(...)` makes a plain number of a NumPy one.)
 
 
 # %% task="zero_shot"

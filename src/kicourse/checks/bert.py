@@ -1156,6 +1156,19 @@ def threshold_on_development(trial: Trial, answer: Handle) -> None:
             atol=1e-5,
             wanted=wanted,
         )
+    for tie in (True, False), (False, True):  # in whatever order equal scores are sorted
+        labels = _axes(trial.rng, _names(trial.rng, 4))
+        vectors, truth = _heap(trial.rng, labels, _apart(trial.rng, 5, low=0.5), [True] * 5)
+        twin, fitting = _heap(trial.rng, labels, [0.3], [True])
+        truth += [fitting[0] if is_right else NONE for is_right in tie]
+        development = np.concatenate([vectors, twin, twin]), truth
+        case = _Case(labels, development, _heap(trial.rng, labels, _apart(trial.rng, 4), [True] * 4), 0.9)
+        message = _(
+            "Two development texts have the same score here, and one of them gets the wrong label. A threshold lets "
+            "both in, or none."
+        )
+        got = _reported(trial, answer, case).threshold
+        trial.close(got, _threshold(labels, development, 0.9), message, rtol=0, atol=1e-5)
 
 
 # Whole numbers with whole lengths: (3, 4) has the length 5, so its similarity to the first axis is 3/5, in whatever
@@ -1229,7 +1242,10 @@ def cosines(trial: Trial, answer: Handle) -> None:
     why=_('"94 % right" means little as long as nobody says how many texts were not answered.'),
 )
 def counted(trial: Trial, answer: Handle) -> None:
-    for pattern in ("RRWRRRWW", "RWRWRRRRWRWW"):
+    for pattern in (
+        "RRWRWRRR",
+        "RWRRRWWWRWWW",
+    ):  # more right labels below the threshold than texts of no label, or fewer
         labels = _axes(trial.rng, _names(trial.rng, 3))
         right = [letter == "R" for letter in pattern]
         development = _heap(trial.rng, labels, [0.8, 0.6, 0.5, 0.4, 0.2], [True, True, True, True, False])
@@ -1375,6 +1391,24 @@ def unsure_is_right() -> Any:
         return sum(name == true or (name, true) == (UNSURE, NONE) for name, true in zip(answers, truth, strict=True))
 
     return partial(_sorting, right=count)
+
+
+@zero_shot.misconception(_("`right` counted from the labels found, before the threshold makes some of them unsure"))
+def counted_before(labels: dict[str, Any], development: Heap, test: Heap, wanted: float) -> Any:
+    report = _sorting(labels, development, test, wanted)
+    return replace(report, right=sum(map(str.__eq__, _labelled(labels, test[0])[0], test[1])))
+
+
+@zero_shot.misconception(_("a count text by text, which lets in one of two texts with the same score"), factory=True)
+def text_by_text() -> Any:
+    def choose(labels: dict[str, Any], development: Heap, _test: Heap, wanted: float) -> float:
+        found, scores = _labelled(labels, development[0])
+        right = np.array([name == true for name, true in zip(found, development[1], strict=True)])
+        order = np.argsort(-scores, kind="stable")
+        shares = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
+        return float(min(scores[order][shares >= wanted], default=math.inf))
+
+    return partial(_sorting, threshold=choose)
 
 
 @zero_shot.misconception(_("products of vectors that were not divided by their lengths"))
