@@ -189,13 +189,6 @@ def test_a_plain_function_that_returns_an_awaitable_passes() -> None:
     assert check.gather_limited.run(future).status == "passed"
 
 
-def test_the_exception_of_a_job_that_was_not_called_is_shown() -> None:
-    async def uncalled(jobs: Any, limit: int) -> Any:
-        return await asyncio.gather(*(asyncio.wait_for(job, 1) for job in jobs), return_exceptions=True)
-
-    assert "TypeError" in messages(check.gather_limited.run(uncalled))
-
-
 def test_a_busy_wait_is_no_mistake() -> None:
     async def polling(jobs: Any, limit: int) -> Any:
         running: set[Any] = set()

@@ -1562,7 +1562,8 @@ def falls_back(trial: Trial, answer: Handle) -> None:
           "pays for the expensive provider for months, and nobody knows why."),
 )  # fmt: skip
 def own_faults(trial: Trial, answer: Handle) -> None:
-    statuses = [int(status) for status in trial.rng.permutation(_FINAL)]
+    # The server's own status comes last: whoever takes that alone for temporary fails at a place of its own.
+    statuses = sorted((int(status) for status in trial.rng.permutation(_FINAL)), key=lambda status: status >= 500)
     scripts: list[list[Reply]] = [[Failure(status, f"your fault, {status}") for status in statuses], []]
     providers = _Providers(trial, answer, scripts)
     for status in statuses:
