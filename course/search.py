@@ -126,7 +126,7 @@ class Chunk:
 # 2. A **code block** begins with a line that starts with three backticks (something may follow them, the name of a language say) and ends with the next line that starts so; both belong to it, and all that is between them, empty lines too. If no such line comes, it goes to the end of the document.
 # 3. Consecutive other lines, up to the next empty line or code block, form a **paragraph**.
 # 4. A block starts with the first character of its first line, indentation included, and ends with the last line, whose line break does not belong to it. A chunk goes from the start of its first block to the end of its last one.
-# 5. A chunk takes block after block, as long as it has at most `size` words. A block with more than `size` words is a chunk of its own, whole.
+# 5. A chunk takes block after block, as long as it then still has at most `size` words. A block with more than `size` words is a chunk of its own, whole.
 # 6. The next chunk begins with the last blocks of the one before: as many as have at most `overlap` words together, and, together with the next block, at most `size`. (That can be none. It holds for an `overlap` as large as `size`, or larger, as well.)
 # 7. A document without blocks gives an empty list.
 #
@@ -233,7 +233,7 @@ def words(text: str) -> list[str]:
 print(words("Die Pumpen\u00adwelle der HP-2041 dreht sich nicht. Größe 80/3 💧"))
 
 # %% [markdown]
-# Which passage fits a query best? The one in which the query's words occur. Three ideas make a good score of that, and the formula that joins them is called **BM25**. It is from 1994, it is in every search engine, and models find it hard to beat.
+# Which passage fits a query best? The one in which the query's words occur. Three ideas make a good score of that, and the formula that joins them is called **BM25**. It is from 1994, it is in most search engines, and many a model does not beat it.
 #
 # **Rare words say more.** Of $N$ passages, $n$ have the word. The fewer, the more it tells; that is the *inverse document frequency*
 #
@@ -573,7 +573,7 @@ plots.show(
 #
 # ## Both
 #
-# How do two lists become one? Not by adding the scores: a BM25 score may be 3 or 30 and depends on the corpus, while a cosine stays below 1. Added up, BM25 decides alone. Scaling both to 0 to 1 helps little, since one outlier squeezes all the rest.
+# How do two lists become one? Not by adding the scores: a BM25 score may be 3 or 30 and depends on the corpus, while a cosine is at most 1. Added up, BM25 decides nearly alone. Scaling both to 0 to 1 helps little, since one outlier squeezes all the rest.
 #
 # But the **places** can be compared. In **reciprocal rank fusion** each list gives each of its passages
 #
@@ -640,7 +640,7 @@ plots.show(
 # | 100 words, overlap 30 | 0.46 / 0.31 | 0.59 / 0.43 | 0.58 / 0.48 |
 # | 150 words, overlap 40 | 0.51 / 0.36 | 0.61 / 0.44 | 0.64 / 0.51 |
 #
-# (Recall@5 / MRR.) The table shows three things, and one it does not. Fusing puts the first good passage higher, whatever the cut: the MRR rises each time. It does *not* always put more into the first five: with chunks of 60 and of 100 words, meaning alone was a little better there, since a weak search was mixed into a stronger one. And words are the weakest here, on questions that were written as paraphrases; for error codes and part numbers expect it the other way round. What it does not show is an order between numbers as close as 0.61 and 0.64: with 47 questions that is a difference of one or two. The unit *From text to data* has the test for that. And compare the rows with care: five long chunks are more text to read than five short ones, so they more easily contain the answer, even though MiniLM reads nearly a third of the longest only in part.
+# (Recall@5 / MRR.) The table shows three things, and one it does not. Fusing puts the first good passage higher, whatever the cut: the MRR rises each time. It does *not* always put more into the first five: with chunks of 60 and of 100 words, recall was no higher (by one question of 47); it may be that a weak search was mixed into a stronger one. And words are the weakest here, on questions that were written as paraphrases; for error codes and part numbers expect it the other way round. What it does not show is an order between numbers as close as 0.61 and 0.64: with 47 questions that is a difference of one or two. The unit *From text to data* has the test for that. And compare the rows with care: five long chunks are more text to read than five short ones, so they more easily contain the answer, even though MiniLM reads nearly a third of the longest only in part.
 #
 # ## A million passages
 #

@@ -132,7 +132,7 @@ def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) 
 # An error is *raised* somewhere, and an **exception handler** of the app makes the response. You register one for a class of exceptions, and it is called with the request and the error. Three classes matter:
 #
 # * `HTTPException` is raised by whoever wants to refuse: it has a `status_code`, a `detail` and perhaps `headers`. FastAPI has such a class; Starlette, the library below it, has another, and FastAPI's inherits from it. Starlette raises its own when no path fits (404) or the method is wrong (405, with a header `Allow`, which says what is allowed). So a handler for *Starlette's* class sees both. We have imported it as `AnyHTTPException`.
-# * `RequestValidationError` is what pydantic finds wrong. `error.errors()` is a list of dictionaries: `loc` says where, `msg` says what, and `input` is the part that you will not repeat.
+# * `RequestValidationError` is what pydantic finds wrong. `error.errors()` is a list of dictionaries: `loc` says where (a tuple of texts and numbers), `msg` says what, and `input` is the part that you will not repeat.
 # * `Exception` is everything that nobody has thought of.
 #
 # Here is a handler at work. Its `detail` is a sentence of its own, not `str(error)`: the text of an exception tells strangers about files, libraries and addresses, sometimes a key.
@@ -266,7 +266,7 @@ Answerer = Callable[[str], Any]
 # Write `create_app`. It returns a FastAPI app with two endpoints:
 #
 # * `GET /healthz` answers `{"status": "ok"}`, for everybody and at any time, also while an answer is on its way.
-# * `POST /ask` takes a `Question`, calls `answerer` once with its text and answers with `text` and `sources`. Its dependencies are `guards`, a list of `Depends(...)`.
+# * `POST /ask` takes a `Question`, calls `answerer` once with its `question` and answers with `text` and `sources`. Its dependencies are `guards`, a list of `Depends(...)`.
 #
 # Every error comes as problem details (`problem` above):
 #
@@ -464,13 +464,15 @@ for ending in ("the last piece", "an error", "a reader who leaves"):
 #
 # ```python
 #     finally:
+#         print("    finally: tell the model to stop")
 #         with anyio.CancelScope(shield=True):
 #             await asyncio.sleep(0.01)
+#             print("    finally: it has stopped")
 # ```
 #
 # ## Task 2: a stream
 #
-# Here the model is reached through a *streamer*. It is called with the question and gives back the pieces of the answer: something to iterate with `async for`, which holds a slot of the model until `await pieces.aclose()`, and **nothing else gives the slot back**, not even its last piece. (Each async generator has a method `aclose`: it ends the generator where it stands, and its `finally` runs.)
+# Here the model is reached through a *streamer*. It is called with the question and gives back the pieces of the answer: something to iterate with `async for`, which holds a slot of the model until `await pieces.aclose()`, and **rely on nothing else**: not every streamer cleans up after its last piece by itself. (Each async generator has a method `aclose`: it ends the generator where it stands, and its `finally` runs.)
 
 # %%
 # Returns the pieces of an answer to a question; `aclose()` gives back what they hold.
@@ -1088,7 +1090,7 @@ plots.show(
 # CMD ["uvicorn", "service:app", "--host", "0.0.0.0", "--port", "8000"]
 # ```
 #
-# * `service.py` is the code of this notebook without its demonstrations, and ends with `app = service(...)`.
+# * `service.py` is the code of this notebook without its checks, measurements and pictures, with your answerer and streamer; it reads the keys from the environment, and ends with `app = service(...)`.
 # * Packages come before the code, with exact versions: whatever changes rarely stands above, and is not rebuilt when only `service.py` has changed.
 # * `USER app`: if somebody breaks in, they are not root.
 # * There is no key in it. Keys and the model's address come from outside, as environment variables, when the container starts.
