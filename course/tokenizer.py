@@ -24,7 +24,7 @@ from kicourse import plots
 # %% [markdown]
 # ## What you will have at the end
 #
-# Below is one text in two languages, cut by four tokenizers. SmolLM2 is the embedded model's own, learned from huge amounts of mostly English text; the other three you will train yourself, in less than a minute, on English, on German, and on both. A bar says how many tokens a word takes, and tokens are what you pay for. (Your own numbers may differ in the second digit after the point: where two pairs are equally frequent, either may be taken.)
+# Below is one text in two languages, cut by four tokenizers. SmolLM2 is the embedded model's own, learned from huge amounts of mostly English text; the other three you will train yourself, in less than a minute, on English, on German, and on both. A bar says how many tokens a word takes, and tokens are what you pay for. (Your own numbers may differ in the second decimal place: where two pairs are equally frequent, either may be taken.)
 
 # %% tags=["demo"]
 RESULTS = {
@@ -61,7 +61,7 @@ plots.show(
 #
 # A model calculates with numbers, so text has to become numbers first. Which ones? Whole words would be short, but there is no end of them: every typing error, every part number and every German compound would be unknown. Characters have an end, but a far one: Unicode has some 150,000 of them, and an emoji can be several. **Bytes** are few: 256, and every text there is can be written with them. In UTF-8, the encoding of nearly everything, a plain letter is one byte, an umlaut two, most emoji are four.
 #
-# Three tools are all you need: `text.encode()` gives the bytes of a text, `list(...)` makes numbers of them, and `bytes(numbers).decode()` makes text of them again.
+# Three tools are all you need: `text.encode()` gives the bytes of a text, `list(...)` turns them into numbers, and `bytes(numbers).decode()` turns those back into text.
 
 # %% tags=["demo"]
 for sample in ("pump", "Größe", "5 °C", "🔧", "u\u0308", "a\u200bb"):
@@ -70,13 +70,13 @@ for sample in ("pump", "Größe", "5 °C", "🔧", "u\u0308", "a\u200bb"):
 print(bytes([71, 114, 195, 182, 195, 159, 101]).decode())
 
 # %% [markdown]
-# (`!a` shows what could not be seen otherwise. The last but one is an `ü` in two parts, a `u` and a mark that is put above it; it looks like the one-part `ü` and is another text. The last has a *zero-width space* in the middle, which copied text is full of.)
+# (`!a` shows what could not be seen otherwise. The last but one is an `ü` in two parts, a `u` and a mark that is put above it; it looks like the one-part `ü` and is a different text. The last has a *zero-width space* in the middle, which copied text is full of.)
 #
-# > **Predict.** How many bytes has `Kühlwasserpumpe 🔧`?
+# > **Predict.** How many bytes does `Kühlwasserpumpe 🔧` have?
 #
 # <details><summary>Answer</summary>21: fifteen letters, of which the “ü” takes two bytes, a space, and four bytes of the emoji.</details>
 #
-# What speaks against bytes is length. A model reads only so many tokens at a time, and it works for each of them. This sentence has ten words, but more than fifty bytes. So we start with bytes, and join what often stands together.
+# The drawback of bytes is length. A model reads only so many tokens at a time, and it works for each of them. This sentence has ten words, but more than fifty bytes. So we start with bytes, and join what often stands together.
 
 # %% [markdown]
 # ## One merge
@@ -95,7 +95,7 @@ print(bytes([71, 114, 195, 182, 195, 159, 101]).decode())
 # %% [markdown]
 # ### Task: merge a pair (2 points)
 #
-# Write `merge_pair`. It returns a new list; the one that it is given should stay as it is, since other code may still need it. (The check tells you if it does not, and takes no points for it.)
+# Write `merge_pair`. It returns a new list; the one that it is given should stay as it is, since other code may still need it. (The check tells you if it does not, and takes no points off.)
 
 # %%
 Pair = tuple[int, int]  # two tokens, side by side
@@ -132,7 +132,7 @@ check.merge_pair(merge_pair)
 #
 # **Counts.** Most words repeat. So training does not look at the text but at a table: each different piece with the number of times it occurs.
 #
-# The cutting is done by a regular expression with five alternatives, tried from the first to the last. You need not be able to write it, and it can be read: a space and `?` mean "a space, or none"; `\d` is a digit, `\s` white space, `\w` a letter, a digit or `_`, and each of them as a capital is its opposite. `[^...]` is any character that is *not* in the brackets, so `[^\W\d_]` are the letters. `(?:...|...)` holds two alternatives together, `+` repeats, and `(?!\S)` means "if nothing but white space or the end follows".
+# The cutting is done by a regular expression with five alternatives, tried from the first to the last. You need not be able to write it, but you can learn to read it: a space and `?` mean "a space, or none"; `\d` is a digit, `\s` white space, `\w` a letter, a digit or `_`, and the capital letter means the opposite. `[^...]` is any character that is *not* in the brackets, so `[^\W\d_]` are the letters. `(?:...|...)` holds two alternatives together, `+` repeats, and `(?!\S)` means "if the next character is white space, or the text ends here".
 
 
 # %%
@@ -518,7 +518,7 @@ for name, encoder in encoders.items():
     print(f"{labels.get(name, name):10}{english:11.2f}{german:11.2f}{cents}{german_cost / english_cost:20.2f}")
 
 # %% [markdown]
-# With SmolLM2 the same text costs 1.8 times as much in German. How much of that is the language? The last column compares whole texts that say the same. Before any merge, the German one has 15.5 percent more bytes; trained on both languages alike, it takes about 15 percent more tokens; and trained on German, it is the cheaper one. So the language explains some 15 percent, and the rest is what the tokenizer was made from.
+# With SmolLM2 the same text costs 1.8 times as much in German. How much of that is the language? The last column compares whole texts that say the same. Before any merge, the German one has 15.5 percent more bytes; trained on the same paragraphs in both languages, it takes about 15 percent more tokens; and trained on German, it is the cheaper one. So the language explains some 15 percent, and the rest is what the tokenizer was made from.
 #
 # Tokens per word are harder to compare across languages, because German words are longer: with the space, 6.4 bytes each against 5.4. (There are hardly fewer of them, 2,860 against 2,952.) And that even the tokenizer trained on German takes nearly three tokens for a word is mostly due to its only 300 merges: with 2,000 it would be about two.
 #
@@ -552,9 +552,9 @@ plots.show(
 )
 
 # %% [markdown]
-# > **Change it.** What becomes of the ratio in the row "both" with `MERGES = 600`? And with 300 again, if two of three training paragraphs are German: `(pair.english, pair.german, pair.german)` where `corpora["both"]` is made? Write down your guess first. Then run two cells again: the one that trains (with 600 merges it takes one to two minutes) and the one that prints the table.
+# > **Change it.** What happens to the ratio in the row "both" with `MERGES = 600`? And with 300 again, if two of three training paragraphs are German: `(pair.english, pair.german, pair.german)` where `corpora["both"]` is made? Write down your guess first. Then run two cells again: the one that trains (with 600 merges it takes one to two minutes) and the one that prints the table.
 #
-# <details><summary>Answer</summary>With 600 merges both languages get shorter (about 2.29 and 2.72 tokens per word), and the ratio stays at 1.15. With two thirds of German it falls to about 1.05 (2.76 and 2.98): English pays for what German saves. What goes into the training text decides, not how long you train.</details>
+# <details><summary>Answer</summary>With 600 merges both languages get shorter (about 2.29 and 2.72 tokens per word), and the ratio stays at about 1.15. With two thirds of German it falls to about 1.05 (2.76 and 2.98): English pays for what German saves. What goes into the training text decides, not how long you train.</details>
 
 # %% [markdown]
 # ## Why models stumble over letters
@@ -567,12 +567,12 @@ for sample in (" strawberry", "strawberry", " Strawberry", " STRAWBERRY", " stra
     print(f"{sample!a:22} {encoding.ids}  {[smollm.decode([token]) for token in encoding.ids]}")
 
 # %% [markdown]
-# With a space before it the word is a single number. How many times does the letter "r" occur in it? The number does not say; the model can only know it by heart, or spell the word out first, token by token. And five ways of writing one word have little in common (three of them share the token `berry`): that they mean the same is one more thing that a model has to learn. On the screen, the last looks like the first: an invisible character is enough to make other tokens of a word. Filters for forbidden words have been fooled like that.
+# With a space before it the word is a single number. How many times does the letter "r" occur in it? The number does not say; the model can only know it by heart, or spell the word out first, token by token. And five ways of writing one word have little in common (three of them share the token `berry`): that they mean the same is one more thing that a model has to learn. Printed normally, the last looks like the first: an invisible character is enough to make other tokens of a word. Filters for forbidden words have been fooled like that.
 
 # %% [markdown]
 # ## And over digits
 #
-# Numbers fare worse. BPE merges digits that are frequent neighbours, and frequent are years, round numbers and whatever the corpus happened to hold. Below, a vocabulary of 8,192 tokens is learned from the source of Python's standard library (four million characters, on your machine anyway). Each rectangle is a number from 0 to 999; its colour says how it is cut.
+# Numbers fare worse. BPE merges digits that are frequent neighbours, and those are years, round numbers and whatever the corpus happened to hold. Below, a vocabulary of 8,192 tokens is learned from the source of Python's standard library (four million characters, on your machine anyway). Each rectangle is a number from 0 to 999; its colour says how it is cut.
 
 # %% tags=["demo"]
 from kicourse.data import python_source
@@ -622,9 +622,9 @@ for number in (256, 257, 512, 513, 40321, 40322):
     print(number, by_chance.encode(str(number)).tokens, smollm.encode(str(number)).tokens)
 
 # %% [markdown]
-# On the left, neighbouring numbers are cut in different ways. To add two of them, a model would have to know by heart what each token means and where its digits stand. This is why makers of models step in: SmolLM2 cuts every digit off (on the right), others take digits in groups of three. One by one, a digit is the same token wherever it stands, and arithmetic becomes easier to learn.
+# On the left, neighbouring numbers are cut in different ways. To add two of them, a model would have to know by heart what each token means and where its digits stand. This is why makers of models step in: SmolLM2 gives every digit a token of its own (on the right), others take digits in groups of three. One by one, a digit is the same token wherever it stands, and arithmetic becomes easier to learn.
 #
-# That does not help the serial number. It is rare text, for which no single token stands, however digits are cut: with SmolLM2, `HP-40321-7` takes nine tokens. And where the beginning of a word tells how it goes on, here each token has to be copied for itself. A model that copies a token correctly in 99 of 100 cases would get all nine right in only 91. The tokenizer does not make the slips, but it makes the occasions. So the answer to the second question is: let programs carry serial numbers past the model, or check afterwards that each number in the answer stood in the question.
+# That does not help the serial number. It is rare text that has no token of its own, however digits are cut: with SmolLM2, `HP-40321-7` takes nine tokens. And where the beginning of a word tells how it goes on, here each token has to be copied for itself. A model that copies a token correctly in 99 of 100 cases would get all nine right in only 91. The tokenizer does not make the slips, but it makes room for them. So the answer to the second question is: let programs carry serial numbers past the model, or check afterwards that each number in the answer stood in the question.
 
 # %% [markdown]
 # ## Where you stand now
@@ -646,7 +646,7 @@ for number in (256, 257, 512, 513, 40321, 40322):
 # * **Special tokens.** Chat formats mark turns by tokens such as `<|im_end|>`. If a user types that text, it must be encoded as plain text, or the user writes the system's messages. Libraries have a switch for it; look where yours stands.
 # * **Prompts that end in a space.** The space usually belongs to the next word's token. A prompt that ends with one takes the model to a place that it has hardly ever seen.
 # * **Speed.** Your `encode` tries every merge on every text. Libraries cut pieces, keep each piece's tokens in a cache, and look up only the ranks of pairs that are there.
-# * **Limits by the token** can cut a character in two. Cut text, not tokens, or decode all of it at once.
+# * **Token limits** can cut a character in two. Cut text, not tokens, or decode all of it at once.
 
 # %% [markdown]
 # ## What to read next

@@ -568,7 +568,7 @@ def _require_encoded(trial: Trial, answer: Handle, text: str, merges: list[Pair]
 @encode.criterion(
     _("bytes first, then the merges that were learned"),
     points=0.5,
-    why=_("A model knows its tokens by their numbers: one token that is cut otherwise is another text to it."),
+    why=_("A model knows its tokens by their numbers: one token that is cut otherwise is a different text to it."),
 )
 def encodes(trial: Trial, answer: Handle) -> None:
     message = _("Start from the bytes. Merge number n (from 0) makes token 256 + n, wherever its pair stands.")
