@@ -900,8 +900,7 @@ class _Play:
     def run(self, answer: Handle, *replies: Reply, **limits: int) -> "_Played":
         """Let the answer work on the question while the model gives these replies."""
         self.made = []
-        server = self.trial.resources.enter_context(ScriptedServer(replies))
-        self.trial.resources.callback(lambda: self.trial.observe(_observed(server, self.schemas)))
+        server = self.trial.server(replies, observed=lambda server: _observed(server, self.schemas))
         client = answer.build("openai_client", base_url=server.url)
         got, error = None, None
         with self.trial.trying(self.shown(replies, limits)):

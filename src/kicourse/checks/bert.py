@@ -338,7 +338,7 @@ attention = Check(
         _("Three steps: scores, weights, weighted mean. The mask belongs between the first two: a piece that must not "
           "be looked at needs a score so low that the softmax gives it nothing."),
         _("The mask says which *keys* may be looked at, so it belongs to the last axis of the scores: `mask[:, None, "
-          "None, :]` has the shape [texts, 1, 1, pieces]. Take the largest score of each row off before `np.exp`."),
+          "None, :]` has the shape [texts, 1, 1, pieces]. Subtract the largest score of each row before `np.exp`."),
         _("`scores = query @ key.swapaxes(-1, -2) / math.sqrt(query.shape[-1])`; `scores = np.where(mask[:, None, "
           "None, :] == 1, scores, -np.inf)`; `powers = np.exp(scores - scores.max(axis=-1, keepdims=True))`. What "
           "makes each row of `powers` sum to one? The mean of the values with these weights is a product of matrices."),
@@ -454,7 +454,7 @@ def hides_padding(trial: Trial, answer: Handle) -> None:
     _("large scores give no NaN"),
     points=0.5,
     why=_("`np.exp(1000)` is infinity, and infinity divided by infinity is NaN, from which no later layer recovers. "
-          "Take the largest score of a row off first: that changes no weight."),
+          "Subtract the largest score of a row first: that changes no weight."),
 )  # fmt: skip
 def stays_finite(trial: Trial, answer: Handle) -> None:
     message = _("Scores from some −1,000 to some 1,000.")

@@ -756,26 +756,26 @@ def finds_nothing(trial: Trial, answer: Handle) -> None:
 
 
 @bm25.misconception(_("the older idf without the one under the logarithm: it is negative for words in more than half"))
-class negative_idf(_BM25):  # noqa: N801
+class negative_idf(_BM25):
     def idf(self, word: str) -> float:
         having = self.having[word]
         return math.log((len(self.passages) - having + 0.5) / (having + 0.5))
 
 
 @bm25.misconception(_("the idf of TF-IDF, log(N / n): it is zero for a word that all passages have"))
-class plain_idf(_BM25):  # noqa: N801
+class plain_idf(_BM25):
     def idf(self, word: str) -> float:
         return math.log(len(self.passages) / self.having[word])
 
 
 @bm25.misconception(_("another logarithm than the natural one"))
-class decimal_idf(_BM25):  # noqa: N801
+class decimal_idf(_BM25):
     def idf(self, word: str) -> float:
         return super().idf(word) / math.log(10)
 
 
 @bm25.misconception(_("an n that counts occurrences instead of passages"))
-class counts_occurrences(_BM25):  # noqa: N801
+class counts_occurrences(_BM25):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.having = Counter(word for passage in self.passages for word in passage)
@@ -785,61 +785,61 @@ class counts_occurrences(_BM25):  # noqa: N801
 
 
 @bm25.misconception(_("no idf: all words weigh the same"))
-class no_idf(_BM25):  # noqa: N801
+class no_idf(_BM25):
     def idf(self, word: str) -> float:
         return 1.0
 
 
 @bm25.misconception(_("no k1 + 1 above the fraction line"))
-class without_numerator(_BM25):  # noqa: N801
+class without_numerator(_BM25):
     def part(self, count: int, length: float) -> float:
         return super().part(count, length) / (self.k1 + 1)
 
 
 @bm25.misconception(_("every occurrence counted in full, as in TF-IDF: twice as often is twice as good"))
-class not_saturated(_BM25):  # noqa: N801
+class not_saturated(_BM25):
     def part(self, count: int, length: float) -> float:
         return float(count)
 
 
 @bm25.misconception(_("no b: long passages and short ones are treated alike"))
-class length_ignored(_BM25):  # noqa: N801
+class length_ignored(_BM25):
     def part(self, count: int, length: float) -> float:
         return super().part(count, self.average)
 
 
 @bm25.misconception(_("a passage's length in characters instead of words"))
-class length_in_characters(_BM25):  # noqa: N801
+class length_in_characters(_BM25):
     def length(self, passage: Sequence[str]) -> float:
         return len("".join(passage))
 
 
 @bm25.misconception(_("a length that counts different words only"))
-class length_of_set(_BM25):  # noqa: N801
+class length_of_set(_BM25):
     def length(self, passage: Sequence[str]) -> float:
         return len(set(passage))
 
 
 @bm25.misconception(_("fixed constants: `k1` and `b` that are handed in are ignored"))
-class fixed_constants(_BM25):  # noqa: N801
+class fixed_constants(_BM25):
     def __init__(self, passages: Sequence[Sequence[str]], k1: float = 1.5, b: float = 0.75) -> None:
         super().__init__(passages)
 
 
 @bm25.misconception(_("a fixed k1 of 1.5: the `k1` that is handed in is ignored"))
-class fixed_k1(_BM25):  # noqa: N801
+class fixed_k1(_BM25):
     def __init__(self, passages: Sequence[Sequence[str]], k1: float = 1.5, b: float = 0.75) -> None:
         super().__init__(passages, b=b)
 
 
 @bm25.misconception(_("a fixed b of 0.75: the `b` that is handed in is ignored"))
-class fixed_b(_BM25):  # noqa: N801
+class fixed_b(_BM25):
     def __init__(self, passages: Sequence[Sequence[str]], k1: float = 1.5, b: float = 0.75) -> None:
         super().__init__(passages, k1=k1)
 
 
 @bm25.misconception(_("an average length over the passages that are not empty, instead of over all"))
-class average_without_empty(_BM25):  # noqa: N801
+class average_without_empty(_BM25):
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         filled = [length for length in self.lengths if length]
@@ -847,38 +847,38 @@ class average_without_empty(_BM25):  # noqa: N801
 
 
 @bm25.misconception(_("a word counted as often as it occurs in the query"))
-class repeated_words(_BM25):  # noqa: N801
+class repeated_words(_BM25):
     def words(self, query: Sequence[str]) -> Sequence[str]:
         return [word for word in query if word in self.having]
 
 
 @bm25.misconception(_("a crash on words that no passage has"))
-class crashes_on_unseen(_BM25):  # noqa: N801
+class crashes_on_unseen(_BM25):
     def words(self, query: Sequence[str]) -> Sequence[str]:
         return [{word: word for word in self.having}[word] for word in dict.fromkeys(query)]
 
 
 @bm25.misconception(_("a crash on an empty corpus, whose average length is a division by zero"))
-class crashes_on_empty(_BM25):  # noqa: N801
+class crashes_on_empty(_BM25):
     def __init__(self, passages: Sequence[Sequence[str]], *args: Any, **settings: Any) -> None:
         super().__init__(passages, *args, **settings)
         self.average = sum(self.lengths) / len(passages)
 
 
 @bm25.misconception(_("a list that is filled up with passages of score zero"))
-class filled_up(_BM25):  # noqa: N801
+class filled_up(_BM25):
     def search(self, query: Sequence[str], k: int) -> list[Hit]:
         return _best(dict.fromkeys(range(len(self.passages)), 0.0) | self.scores(query), k)
 
 
 @bm25.misconception(_("the worst passage first"))
-class worst_first(_BM25):  # noqa: N801
+class worst_first(_BM25):
     def search(self, query: Sequence[str], k: int) -> list[Hit]:
         return sorted(self.scores(query).items(), key=lambda hit: hit[1])[:k]
 
 
 @bm25.misconception(_("only passages that have all the words of the query"))
-class all_words(_BM25):  # noqa: N801
+class all_words(_BM25):
     def search(self, query: Sequence[str], k: int) -> list[Hit]:
         scores = self.scores(query)
         return _best({n: s for n, s in scores.items() if all(word in self.counts[n] for word in query)}, k)

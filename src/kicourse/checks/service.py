@@ -1028,6 +1028,9 @@ def lets_in(trial: Trial, answer: Handle) -> None:
     knocking.require_known(list(keys), _("{said}: that is the key of {name}, and it is answered with {reply}."))
 
 
+_SCHEMES = ("Bearer", "bearer", "BEARER")
+
+
 @require_key.criterion(
     _("takes the scheme in upper or lower case"),
     points=0.25,
@@ -1040,9 +1043,6 @@ def any_case(trial: Trial, answer: Handle) -> None:
     message = _("{said}: the case of the scheme does not matter, and that is the key of {name}. It is answered with "
                 "{reply}.")  # fmt: skip
     knocking.require_known([next(iter(keys))] * len(_SCHEMES), message)
-
-
-_SCHEMES = ("Bearer", "bearer", "BEARER")
 
 
 def _wrong(keys: dict[str, str]) -> list[str | None]:

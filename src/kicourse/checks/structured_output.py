@@ -366,10 +366,9 @@ class _Order:
     def run(self, answer: Handle, *replies: str | Failure) -> "_Extraction":
         """Let the answer extract an order while the server gives these replies."""
         script: list[Reply] = [reply if isinstance(reply, Failure) else Completion(reply) for reply in replies]
-        server = self.trial.resources.enter_context(ScriptedServer(script))
         given = [reply for reply in replies if isinstance(reply, str)]
-        self.trial.resources.callback(
-            lambda: self.trial.observe([self._gist(request.body or {}, given) for request in server.requests])
+        server = self.trial.server(
+            script, observed=lambda server: [self._gist(request.body or {}, given) for request in server.requests]
         )
         client = answer.build("openai_client", base_url=server.url)
         model = answer.build("pydantic_model", "Order", self.fields)

@@ -67,14 +67,19 @@ class Trial:
             self._folder = Path(self.resources.enter_context(tempfile.TemporaryDirectory(prefix="kicourse-")))
         return self._folder
 
-    def server(self, *args: Any, **kwargs: Any) -> "ScriptedServer":
-        """Start a scripted OpenAI-compatible server that lives as long as the trial (see ScriptedServer)."""
+    def server(
+        self, *args: Any, observed: Callable[["ScriptedServer"], Any] | None = None, **kwargs: Any
+    ) -> "ScriptedServer":
+        """Start a scripted OpenAI-compatible server that lives as long as the trial (see ScriptedServer).
+
+        `observed` returns what the server saw of how the answer behaves, where all of it would be too much.
+        """
         from kicourse.checks.scripted_server import ScriptedServer
 
         if self.patience is not None:
             kwargs["patience"] = self.patience
         server = self.resources.enter_context(ScriptedServer(*args, **kwargs))
-        self.resources.callback(lambda: self.observe(server.observed()))
+        self.resources.callback(lambda: self.observe(observed(server) if observed else server.observed()))
         return server
 
     def observe(self, data: Any) -> None:
