@@ -146,6 +146,6 @@ def start_kernel(lab: Lab) -> None:
         kernel = json.load(answer)["id"]
     client = BlockingKernelClient(connection_file=str(lab.settings / f"kernel-{kernel}.json"))
     client.load_connection_file()
-    client.start_channels()
+    client.start_channels(hb=False)  # a client takes a kernel that is too busy for one heartbeat for dead
     client.wait_for_ready(60)
     client.stop_channels()
