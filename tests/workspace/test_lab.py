@@ -1,9 +1,12 @@
 """`kicourse lab` from the outside: one server a workspace, its own port, a locked door, a clean end."""
 
 import json
+import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -111,6 +114,35 @@ def test_ctrl_c_ends_everything_and_a_taken_port_is_no_problem(tmp_path: Path) -
     assert psutil.wait_procs(family, timeout=10)[1] == []
     assert not (tmp_path / "work" / ".kicourse" / "lab.json").exists()
     assert "Traceback" not in lab.output
+
+
+TAKEN = """
+import socket, sys
+from pathlib import Path
+from jupyterlab.labapp import LabApp
+from kicourse.workspace import lab
+
+initialize_server = LabApp.initialize_server
+
+def initialize_and_lose(arguments):
+    server = initialize_server(arguments)
+    faster = socket.create_server(("127.0.0.1", server.port))
+    print(server.port)
+    kept.append(faster)
+    return server
+
+kept, LabApp.initialize_server = [], initialize_and_lose
+print(lab._server(Path(sys.argv[1]), 8888, False).port)
+"""
+
+
+def test_a_port_that_another_program_takes_at_the_last_moment_is_no_problem(tmp_path: Path) -> None:
+    own = {"JUPYTER_CONFIG_DIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path)}
+    command = [sys.executable, "-c", TAKEN, str(tmp_path)]
+    done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, check=True)
+    found, taken = done.stdout.split()
+    assert found != taken
+    assert done.stderr == ""
 
 
 def test_a_closed_terminal_ends_it_too(tmp_path: Path) -> None:

@@ -68,7 +68,6 @@ class _Desk:
         with gpt.running(announced=True):
             self._say(STARTING)
             server = _server(self.workspace.root, port, open_browser)
-            # Jupyter binds its port in the loop's first callback; by the second one, the address answers.
             server.io_loop.add_callback(self._announce, server.display_url.splitlines()[0].strip())
             try:
                 server.start()
@@ -129,6 +128,7 @@ def _server(root: Path, port: int, open_browser: bool) -> Any:
     server = LabApp.initialize_server(_arguments(root, port, open_browser))
     # Jupyter calls its address critical; ours is said once, in the learner's language.
     server.log.addFilter(lambda line: line.levelno < logging.CRITICAL)
+    _listen(server)
 
     def stop(*_: object) -> None:
         server.stop(from_signal=True)
@@ -137,6 +137,24 @@ def _server(root: Path, port: int, open_browser: bool) -> Any:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), stop)
     return server
+
+
+def _listen(server: Any) -> None:
+    """Take the port that Jupyter has found free.
+
+    Left alone, it would do so when it starts, and end if another program (a second course, say) has been faster.
+    """
+
+    async def next_turn() -> None:
+        """Jupyter takes its port in the loop's next turn."""
+
+    for _attempt in range(PORTS_TO_TRY):
+        try:
+            server.io_loop.run_sync(next_turn)
+            return
+        except SystemExit:
+            server.init_httpserver()  # which finds another port
+    raise UserError("Other programs take every port that JupyterLab finds free. Name another one with `--port`.")
 
 
 def _finish(loop: asyncio.AbstractEventLoop) -> None:
