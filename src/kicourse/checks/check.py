@@ -167,13 +167,14 @@ class Check:
         start = time.monotonic()
         run = _Run(self, seed)
         results, started = run.results(connection, name)
-        verdict = self._verdict(results, started, run.diagnosis)
+        verdict = self._verdict(results, started, run.diagnosis, run.notes)
         return replace(verdict, seconds=time.monotonic() - start, answer_seconds=run.answer_seconds)
 
-    def _verdict(self, results: list[Result], started: bool, diagnosed: str = "") -> Verdict:
+    def _verdict(
+        self, results: list[Result], started: bool, diagnosed: str = "", notes: tuple[str, ...] = ()
+    ) -> Verdict:
         points = sum(result.points for result in results)
         status = status_of(points, self.points, started)
-        notes: tuple[str, ...] = ()
         if self.given_up:
             points, status, notes = 0, "failed", (translate("kicourse", _GIVEN_UP),)
         title = self._text(self.title)
@@ -193,6 +194,7 @@ class _Run:
     def __init__(self, check: Check, seed: int) -> None:
         self.check, self.seed = check, seed
         self.diagnosis = ""
+        self.notes: tuple[str, ...] = ()
         self.answer_seconds = 0.0
 
     def results(self, connection: Connection, name: str) -> tuple[list[Result], bool]:
@@ -218,7 +220,7 @@ class _Run:
         if failed and started:
             self.diagnosis = diagnosis.name(self.check, failed, self.seed)
         if attempt.session.changed:
-            results.append(_changed_its_input(attempt.session.changed))
+            self.notes = (_changed_its_input(attempt.session.changed),)
         return results, started
 
     def _result(
@@ -317,11 +319,9 @@ def _seed_to_give_away(seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"answer {seed}".encode()).digest()[:4])
 
 
-def _changed_its_input(names: set[str]) -> Result:
-    """What a verdict adds, at no cost in points, when an answer changed what it was given."""
-    title, message = (translate("kicourse", text) for text in (_("leaves its input alone"), _CHANGED))
-    listed = ", ".join(f"`{name}`" for name in sorted(names))
-    return Result("leaves_its_input_alone", title, "failed", 0, 0, message.format(names=listed))
+def _changed_its_input(names: set[str]) -> str:
+    """What a verdict notes, at no cost in points, when an answer changed what it was given."""
+    return translate("kicourse", _CHANGED).format(names=", ".join(f"`{name}`" for name in sorted(names)))
 
 
 def _quiet_for_nbgrader() -> AbstractContextManager[Any]:
@@ -330,4 +330,7 @@ def _quiet_for_nbgrader() -> AbstractContextManager[Any]:
 
 
 _GIVEN_UP = _("You asked for the reference solution, so this task counts zero.")
-_CHANGED = _("Your code changed its input {names}. Whoever called it may still need it: work on a copy.")
+_CHANGED = _(
+    "Your code changed its input {names}. This costs no points, but whoever called it may still need it: "
+    "work on a copy."
+)
