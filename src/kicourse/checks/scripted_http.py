@@ -7,7 +7,8 @@ import socket
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
 from typing import TYPE_CHECKING, Any
 
 from kicourse.checks.scripted_server import Broken, Completion, Failure, Request
@@ -21,9 +22,13 @@ PORTS = "KICOURSE_TRIAL_PORTS"
 _LARGEST_BODY = 1_000_000
 
 
-class HttpServer(ThreadingHTTPServer):
-    """Serves a script on a free port of 127.0.0.1 from the moment it is made until `end`."""
+class HttpServer(ThreadingTCPServer):
+    """Serves a script on a free port of 127.0.0.1 from the moment it is made until `end`.
 
+    A check starts hundreds, so one neither looks up the machine's name nor looks now and then whether it should end.
+    """
+
+    allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
 
@@ -31,8 +36,13 @@ class HttpServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler, bind_and_activate=False)
         self._listen()
         self.script = script
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
+        self._ended = False
+        self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
+
+    def _serve(self) -> None:
+        while not self._ended:
+            self.handle_request()
 
     def _listen(self) -> None:
         """Listen on a port that is kept for trials, where a sandbox allows no other, or else on any free one."""
@@ -50,11 +60,13 @@ class HttpServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """What a client takes as its `base_url`."""
-        return f"http://127.0.0.1:{self.server_port}/v1"
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     def end(self) -> None:
         """Stop serving and close the port."""
-        self.shutdown()
+        self._ended = True
+        with suppress(OSError), socket.create_connection(self.server_address):  # wakes it, to see that it has ended
+            pass
         self._thread.join()
         self.server_close()
 
