@@ -65,12 +65,12 @@ plots.show(
 
 # %% tags=["demo"]
 for sample in ("pump", "Größe", "5 °C", "🔧", "u\u0308", "a\u200bb"):
-    row = text("{count} characters, bytes: {bytes}").format(count=len(sample), bytes=list(sample.encode()))
-    print(f"{sample!a:16} {row}")
+    row = text("characters: {count}, bytes: {bytes}").format(count=len(sample), bytes=list(sample.encode()))
+    print(f"{sample!r:12} {row}")
 print(bytes([71, 114, 195, 182, 195, 159, 101]).decode())
 
 # %% [markdown]
-# (`!a` shows what could not be seen otherwise. The last but one is an `ü` in two parts, a `u` and a mark that is put above it; it looks like the one-part `ü` and is a different text. The last has a *zero-width space* in the middle, which copied text is full of.)
+# (The last but one is an `ü` in two parts, a `u` and a mark that is put above it; it looks like the one-part `ü` and is a different text. The last has a *zero-width space* in the middle, which copied text is full of; it cannot be seen, so `!r` prints its number in Unicode, `\u200b`.)
 #
 # > **Predict.** How many bytes does `Kühlwasserpumpe 🔧` have?
 #
@@ -132,7 +132,7 @@ check.merge_pair(merge_pair)
 #
 # **Counts.** Most words repeat. So training does not look at the text but at a table: each different piece with the number of times it occurs.
 #
-# The cutting is done by a regular expression with five alternatives, tried from the first to the last. You need not be able to write it, but you can learn to read it: a space and `?` mean "a space, or none"; `\d` is a digit, `\s` white space, `\w` a letter, a digit or `_`, and the capital letter means the opposite. `[^...]` is any character that is *not* in the brackets, so `[^\W\d_]` are the letters. `(?:...|...)` holds two alternatives together, `+` repeats, and `(?!\S)` means "if the next character is white space, or the text ends here".
+# The cutting is done by a regular expression with five alternatives (the last line below holds two), tried from the first to the last. You need not be able to write it, but you can learn to read it: a space and `?` mean "a space, or none"; `\d` is a digit, `\s` white space, `\w` a letter, a digit or `_`, and the capital letter means the opposite. `[^...]` is any character that is *not* in the brackets, so `[^\W\d_]` are the letters. `(?:...|...)` holds two alternatives together, `+` repeats, and `(?!\S)` means "if the next character is white space, or the text ends here".
 
 
 # %%
@@ -154,7 +154,7 @@ print(split("The seal of pump HP-40321 is leaking,  please help! 🔧"))
 print(Counter(split("a pump and a seal and a pump")))
 
 # %% [markdown]
-# A refresher for the counting: `Counter()` is a dictionary in which everything starts at 0, so `counter[key] += 3` just works. `pairwise([1, 2, 3])` yields (1, 2) and (2, 3). `max(counter, key=counter.get)` returns the key with the largest count, and raises a ValueError if there is none.
+# A refresher for the counting: `Counter()` is a dictionary in which everything starts at 0, so `counter[key] += 3` just works. `pairwise([1, 2, 3])` yields (1, 2) and (2, 3), and from bytes it yields pairs of their numbers (`b"banana"` is short for `"banana".encode()`). `max(counter, key=counter.get)` returns the key with the largest count, and raises a ValueError if there is none.
 
 # %% tags=["demo"]
 counter = Counter()
@@ -317,7 +317,7 @@ plots.show(
 )
 
 # %% [markdown]
-# Each merge takes what is most frequent *now*, so the first save much and the later ones less and less. Large models use 50,000 to 250,000 tokens: beyond that, the tables that belong to the tokens (a vector for each at the entrance, a score for each at the exit) cost more than the shorter texts save.
+# Each merge takes what is most frequent *now*, so the first save much and the later ones less and less. SmolLM2 has 49,152 tokens, one reason why an English word takes it only 1.24, and large models have up to some 250,000. Beyond that, the tables that belong to the tokens (a vector for each at the entrance, a score for each at the exit) cost more than the shorter texts save.
 #
 # Look at the start, too. Before any merge every token is a byte, and the same text has 15.5 percent more bytes in German: that much is the language. We come back to it.
 
@@ -370,7 +370,7 @@ check.decode(decode)
 for sample in ("Ärger mit Bertha?", "水泵漏水", "насос", "👩‍🔧", "a\u200bb", "u\u0308", "", "\x00\n"):
     tokens = encode(sample, learned["both"])
     assert decode(tokens, learned["both"]) == sample
-    print(f"{sample!a:40}", text("{count} characters, {tokens} tokens").format(count=len(sample), tokens=len(tokens)))
+    print(text("{count:2} characters, {tokens:2} tokens").format(count=len(sample), tokens=len(tokens)), f" {sample!r}")
 
 # %% [markdown]
 # Everything comes back, and nothing is unknown. But look at the counts: what the tokenizer has not met in training stays in bytes, several tokens a character. This is what a language pays that was forgotten when the text was chosen.
@@ -392,7 +392,7 @@ for name in ("English", "German"):
     print("   ", text("last:"), *shown[-16:])
 
 # %% [markdown]
-# Watch a word being put together, merge by merge, by the tokenizer that knows German:
+# Watch a long word being put together, merge by merge, by the tokenizer that knows German (its 300 merges make about ten tokens of 21 bytes):
 
 
 # %% tags=["demo"]
@@ -518,7 +518,7 @@ for name, encoder in encoders.items():
     print(f"{labels.get(name, name):10}{english:11.2f}{german:11.2f}{cents}{german_cost / english_cost:20.2f}")
 
 # %% [markdown]
-# With SmolLM2 the same text costs 1.8 times as much in German. How much of that is the language? The last column compares whole texts that say the same. Before any merge, the German one has 15.5 percent more bytes; trained on the same paragraphs in both languages, it takes about 15 percent more tokens; and trained on German, it is the cheaper one. So the language explains some 15 percent, and the rest is what the tokenizer was made from.
+# With SmolLM2 the same text costs 1.8 times as much in German. How much of that is the language? The last column compares whole texts that say the same. Before any merge, the German one has 15.5 percent more bytes; trained on the same paragraphs in both languages, it takes about 15 percent more tokens; and trained on German, it is the cheaper one. So the language explains some 15 percent, which is what is left where the tokenizer favours neither; the rest is what it was made from.
 #
 # Tokens per word are harder to compare across languages, because German words are longer: with the space, 6.4 bytes each against 5.4. (There are hardly fewer of them, 2,860 against 2,952.) And that even the tokenizer trained on German takes nearly three tokens for a word is mostly due to its only 300 merges: with 2,000 it would be about two.
 #
@@ -564,7 +564,7 @@ plots.show(
 # %% tags=["demo"]
 for sample in (" strawberry", "strawberry", " Strawberry", " STRAWBERRY", " straw\u200bberry"):
     encoding = smollm.encode(sample)
-    print(f"{sample!a:22} {encoding.ids}  {[smollm.decode([token]) for token in encoding.ids]}")
+    print(f"{sample!r:22} {encoding.ids}  {[smollm.decode([token]) for token in encoding.ids]}")
 
 # %% [markdown]
 # With a space before it the word is a single number. How many times does the letter "r" occur in it? The number does not say; the model can only know it by heart, or spell the word out first, token by token. And five ways of writing one word have little in common (three of them share the token `berry`): that they mean the same is one more thing that a model has to learn. Printed normally, the last looks like the first: an invisible character is enough to make other tokens of a word. Filters for forbidden words have been fooled like that.

@@ -149,11 +149,45 @@ def test_a_float_in_between_is_told_however_it_came_in() -> None:
     assert "somewhere a float came in" in check.tokens_per_word.run(of_a_float).criteria[1].message
 
 
+def test_a_cost_that_is_forgotten_without_words_is_told_what_it_should_be() -> None:
+    def forgetful(messages: list[str], encode: Any, price: Decimal) -> Any:
+        ratio, cost = honest.tokens_per_word(messages, encode, price)
+        return (ratio, cost) if ratio else (0, Decimal("0"))
+
+    verdict = check.tokens_per_word.run(forgetful)
+    assert "0.04" in verdict.criteria[4].expected
+    assert "a cost of nothing where there is no word" in verdict.diagnosis
+
+
+@pytest.mark.parametrize("separator", ["", " ", "\n"])
+def test_messages_that_are_encoded_as_one_text_never_pass(separator: str) -> None:
+    def joined(messages: list[str], encode: Any, price: Decimal) -> Any:
+        tokens = len(encode(separator.join(messages)))
+        words = sum(len(message.split()) for message in messages)
+        return (tokens / words if words else 0.0), tokens * price / 1_000_000
+
+    for seed in range(20):
+        verdict = check.tokens_per_word.run(joined, seed=seed)
+        assert verdict.criteria[3].status == "failed", verdict
+        assert verdict.diagnosis.startswith("all messages joined"), verdict
+
+
 def test_a_tokenizer_of_its_own_does_not_replace_the_one_that_is_handed_in() -> None:
     def stubborn(messages: list[str], _encode: Any, price: Any) -> Any:
         return honest.tokens_per_word(messages, lambda text: list(text.encode()), price)
 
     assert check.tokens_per_word.run(stubborn).points == 0
+
+
+def test_a_list_that_shrinks_under_a_loop_is_told_where_it_ends() -> None:
+    def shrinking(tokens: list[int], pair: Any, new: int) -> list[int]:
+        tokens = list(tokens)
+        for place in range(len(tokens) - 1):
+            if (tokens[place], tokens[place + 1]) == pair:
+                tokens[place : place + 2] = [new]
+        return tokens
+
+    assert "the last token for its right neighbour" in check.merge_pair.run(shrinking).diagnosis
 
 
 def test_an_answer_that_changes_its_input_is_told_so_at_no_cost() -> None:

@@ -139,8 +139,8 @@ merge_pair = Check(
         ),
         _(
             "A `for` loop always goes on by one; use `while` with a place of your own. `tokens[place : place + 2]` are "
-            "the two tokens here, and at the end just one. That slice is a list and `pair` is a tuple: to compare "
-            "them, make a tuple of it."
+            "the two tokens here, and at the end just one, where `tokens[place + 1]` would raise an IndexError. That "
+            "slice is a list and `pair` is a tuple: to compare them, make a tuple of it."
         ),
         _(
             "Inside the loop: `if tuple(tokens[place : place + 2]) == pair: result.append(new); place += 2`, "
@@ -224,6 +224,28 @@ def last_token_lost(tokens: list[int], pair: Pair, new: int) -> list[int]:
     place = 0
     while place < len(tokens) - 1:
         found = (tokens[place], tokens[place + 1]) == pair
+        result.append(new if found else tokens[place])
+        place += 2 if found else 1
+    return result
+
+
+@merge_pair.misconception(_("a merge that asks the last token for its right neighbour, and it has none"))
+def past_the_end(tokens: list[int], pair: Pair, new: int) -> list[int]:
+    result: list[int] = []
+    place = 0
+    while place < len(tokens):
+        found = (tokens[place], tokens[place + 1]) == pair
+        result.append(new if found else tokens[place])
+        place += 2 if found else 1
+    return result
+
+
+@merge_pair.misconception(_("a merge that asks the last token for its right neighbour, and it has none"))
+def past_the_end_after_half_a_pair(tokens: list[int], pair: Pair, new: int) -> list[int]:
+    result: list[int] = []
+    place = 0
+    while place < len(tokens):
+        found = tokens[place] == pair[0] and tokens[place + 1] == pair[1]
         result.append(new if found else tokens[place])
         place += 2 if found else 1
     return result
@@ -318,7 +340,7 @@ def _replay(trial: Trial, answer: Handle, counts: dict[str, int], wanted: int, r
     for number, merge in enumerate(got, start=1):
         _require_pair(trial, merge)
         pairs = neighbours(pieces)
-        trial.require(number <= wanted, _("You returned more than the {wanted} merges asked for."), wanted=wanted)
+        trial.require(number <= wanted, _("You returned more merges than were asked for ({wanted})."), wanted=wanted)
         message = _(
             "When it comes to merge number {number}, no pair {pair} is there. Tokens so far: 0 to {last} (the first "
             "merge makes token 256)."
@@ -326,7 +348,9 @@ def _replay(trial: Trial, answer: Handle, counts: dict[str, int], wanted: int, r
         trial.require(pairs[merge], message, number=number, pair=merge, last=BYTES - 2 + number)
         _require_most_frequent(trial, pairs, merge, number, reason)
         pieces = [(merged(tokens, merge, BYTES - 1 + number), count) for tokens, count in pieces]
-    message = _("You returned {found} merges; {wanted} were asked for, and there are pairs left to merge.")
+    message = _(
+        "You returned fewer merges than were asked for ({found}, not {wanted}), and there are pairs left to merge."
+    )
     trial.require(len(got) == wanted or not neighbours(pieces), message, found=len(got), wanted=wanted, expected=wanted)
 
 
@@ -343,7 +367,7 @@ def _require_pair(trial: Trial, merge: Any) -> None:
 
 def _require_most_frequent(trial: Trial, pairs: Counter[Pair], pair: Pair, number: int, reason: str) -> None:
     best = max(pairs, key=lambda one: pairs[one])
-    message = _("Merge number {number} is {pair}, which occurs {found} times by then; {best} occurs {most} times.")
+    message = _("Merge number {number} is {pair}, whose count is {found} at that point; the count of {best} is {most}.")
     values = {"number": number, "pair": pair, "found": pairs[pair], "best": best, "most": pairs[best]}
     trial.require(pairs[pair] == pairs[best], "{text}", text=f"{trial.text(message, **values)} {reason}".rstrip())
 
@@ -503,6 +527,27 @@ def counted_once(counts: dict[str, int], merges: int) -> list[Pair]:
     return [pair for pair, _count in pairs.most_common(merges)]
 
 
+@train_bpe.misconception(
+    _("training that makes no merge in its pieces, as where the list that `merge_pair` returns is not kept")
+)
+def pieces_never_merged(counts: dict[str, int], merges: int) -> list[Pair]:
+    return _training(counts, merges, merge=lambda tokens, _pair, _new: tokens)
+
+
+@train_bpe.misconception(
+    _("training that counts a pair once in each piece (`set(pairwise(tokens))`), even where it stands there twice")
+)
+def once_in_each_piece(counts: dict[str, int], merges: int) -> list[Pair]:
+    def count_pairs(pieces: list[tuple[list[int], int]]) -> Counter[Pair]:
+        pairs: Counter[Pair] = Counter()
+        for tokens, count in pieces:
+            for pair in set(pairwise(tokens)):  # in the order of a set, which decides ties
+                pairs[pair] += count
+        return pairs
+
+    return _training(counts, merges, count_pairs=count_pairs)
+
+
 @train_bpe.misconception(_("training whose first new token is 257, although the bytes end at 255"))
 def numbered_from_257(counts: dict[str, int], merges: int) -> list[Pair]:
     return _training(counts, merges, first=BYTES + 1)
@@ -555,8 +600,14 @@ encode = Check(
             "Encoding repeats what training did, on a new text: first there are bytes, and then the merges are made in "
             "the order in which they were learned."
         ),
-        _("`list(text.encode())` gives the bytes as numbers. Each merge is then one call of `merge_pair`."),
-        _("One loop: `for new, pair in enumerate(merges, start=256): tokens = merge_pair(tokens, pair, new)`"),
+        _(
+            "You have both tools: *Text is bytes* turned a text into numbers, and each merge is one call of "
+            "`merge_pair`. Which token does merge number n (from 0) make?"
+        ),
+        _(
+            "`tokens = list(text.encode())`, and one loop: `for new, pair in enumerate(merges, start=256): "
+            "tokens = merge_pair(tokens, pair, new)`"
+        ),
     ),
 )
 
@@ -948,11 +999,19 @@ _MILLION = 1_000_000
 
 
 def _measured(trial: Trial, answer: Handle, messages: list[str], merges: list[Pair], price: Decimal) -> tuple[Any, Any]:
-    got = answer(messages, lambda text: encoded(str(text), merges), price)
+    with trial.comparing(_with_float_ratio):
+        got = answer(messages, lambda text: encoded(str(text), merges), price)
     trial.is_a(got, (tuple, list))
     message = _("Return two things: the tokens per word, and the cost.")
     trial.require(len(got) == 2, message, expected="tuple[float, Decimal]")
     return got[0], got[1]
+
+
+def _with_float_ratio(outcome: Any) -> Any:
+    """Return what came back with a float where the ratio is an integer (0, say), which is the same mistake or none."""
+    if type(outcome) is tuple and len(outcome) == 2 and type(outcome[0]) is int:
+        return float(outcome[0]), outcome[1]
+    return outcome
 
 
 def _require_ratio(
@@ -1013,7 +1072,7 @@ def costs(trial: Trial, answer: Handle) -> None:
 @tokens_per_word.criterion(
     _("long messages weigh more than short ones"),
     points=0.25,
-    why=_("The bill is for all tokens together. A mean of means lets a two-word message count like a page."),
+    why=_("The bill is for all tokens together: each weighs the same, whatever message it stands in."),
 )
 def weighs_messages(trial: Trial, answer: Handle) -> None:
     for count in (2, 5):
@@ -1033,8 +1092,9 @@ def encodes_whole_messages(trial: Trial, answer: Handle) -> None:
     for count in (1, 3):
         words, merges = _language(trial.rng, merges=40)
         # Merges that reach from the end of one message to the start of the next, if somebody joins them.
-        starts = [_sentence(trial.rng, words, 5) for _ in range(count)]
-        ends = [(ord(" "), starts[0].encode()[0]), (ord("\n"), starts[0].encode()[0])]
+        first, last = (str(letter) for letter in trial.rng.permutation(list("cfhjqvwxyz"))[:2])  # in no word
+        starts = [f"{first}{_sentence(trial.rng, words, 5)}{last}" for _ in range(count)]
+        ends = [(ord(last), ord(first)), (ord(" "), ord(words[0][0])), (ord("\n"), ord(words[0][0]))]
         gaps = [f" {start}\n{words[0]}  {words[1]}\t{words[2]}" for start in starts]
         message = _("Hand each message to `encode` whole, as it is sent; words are what `str.split()` returns.")
         for messages in (starts, gaps):
@@ -1064,8 +1124,9 @@ def measures_anything(trial: Trial, answer: Handle) -> None:
         message = _("Without a single word, tokens per word are 0.0.")
         # At this price two tokens cost more than a cent: who rounds has another criterion to fail.
         cost = _require_ratio(trial, answer, messages, merges, message, price=Decimal(20_000))
+        exact = sum(len(encoded(text, merges)) for text in messages) * Decimal(20_000) / _MILLION
         message = _("Every token is paid for, even where there is no word; no tokens cost nothing.")
-        trial.require(bool(cost) == any(messages), message)
+        trial.require(bool(cost) == bool(exact), message, expected=(0.0, exact))
 
 
 def _counting(
@@ -1119,6 +1180,26 @@ def cut_at_single_spaces(
 @tokens_per_word.misconception(_("all messages joined into one text before they are encoded"))
 def messages_joined(messages: list[str], encode: Callable[[str], list[int]], price: Decimal) -> tuple[float, Decimal]:
     return _counting([" ".join(messages)], encode, price)
+
+
+@tokens_per_word.misconception(_("all messages joined into one text before they are encoded"))
+def messages_on_lines(messages: list[str], encode: Callable[[str], list[int]], price: Decimal) -> tuple[float, Decimal]:
+    return _counting(["\n".join(messages)], encode, price)
+
+
+@tokens_per_word.misconception(_("all messages joined into one text before they are encoded"))
+def messages_run_together(
+    messages: list[str], encode: Callable[[str], list[int]], price: Decimal
+) -> tuple[float, Decimal]:
+    words = [word for message in messages for word in message.split()]
+    return _counting(["".join(messages)], encode, price, split=lambda _text: words)
+
+
+@tokens_per_word.misconception(_("all messages joined into one text before they are encoded"))
+def messages_and_words_run_together(
+    messages: list[str], encode: Callable[[str], list[int]], price: Decimal
+) -> tuple[float, Decimal]:
+    return _counting(["".join(messages)], encode, price)
 
 
 @tokens_per_word.misconception(_("words per token instead of tokens per word"))
@@ -1181,3 +1262,10 @@ def divided_by_nothing(
 ) -> tuple[float, Decimal]:
     tokens = sum(len(encode(message)) for message in messages)
     return tokens / sum(len(message.split()) for message in messages), tokens * price / _MILLION
+
+
+@tokens_per_word.misconception(_("a division by the number of words, even where there is none"))
+def guarded_by_the_list_alone(
+    messages: list[str], encode: Callable[[str], list[int]], price: Decimal
+) -> tuple[float, Decimal]:
+    return divided_by_nothing(messages, encode, price) if messages else (0.0, Decimal(0))
