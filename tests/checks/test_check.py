@@ -90,6 +90,7 @@ def test_nothing_is_reached_behind_a_failed_gate(check: Check) -> None:
     verdict = check.run(lambda logits, k: logits)
     assert [result.status for result in verdict.criteria] == ["failed", "not_reached", "not_reached"]
     assert verdict.points == 0
+    assert "Stuck?" in repr(verdict)
 
 
 def test_a_failure_says_what_was_tried_what_came_what_was_expected_and_why(check: Check) -> None:
@@ -117,6 +118,18 @@ def test_the_second_criterion_tells_two_mistakes_apart(check: Check) -> None:
     """The first criterion passes for `smallest`; the second one names it."""
     verdict = check.run(lambda logits, k: np.where(np.argsort(np.argsort(logits)) < k, logits, -np.inf))
     assert verdict.diagnosis == "the smallest instead of the largest"
+    assert verdict.notes == ()
+
+
+def test_a_known_mistake_beside_another_one_explains_only_what_fails_first(check: Check) -> None:
+    def two_mistakes(logits: Any, k: int) -> Any:
+        if logits.tolist() == [3.0, 1.0]:
+            return np.array([2.0, -np.inf])
+        return np.where(np.argsort(np.argsort(logits)) < k, logits, -np.inf)
+
+    verdict = check.run(two_mistakes)
+    assert verdict.diagnosis == "the smallest instead of the largest"
+    assert "explains what fails first" in verdict.notes[0]
 
 
 def test_a_mistake_that_does_not_fit_is_not_tried_again(check: Check) -> None:

@@ -107,7 +107,7 @@ class Check:
         return add
 
     def misconception(self, message: str, *, factory: bool = False) -> Callable[[Any], Any]:
-        """Add a wrong solution. `message` completes "Your answer behaves exactly like ...".
+        """Add a wrong solution. `message` completes "... your answer behaves exactly like ...".
 
         With `factory`, the function is called without arguments to build the answer, which keeps imports lazy.
         """
@@ -218,9 +218,11 @@ class _Run:
         attempt.close()
         self.answer_seconds = attempt.session.spent
         if failed and started:
-            self.diagnosis = diagnosis.name(self.check, failed, self.seed)
+            self.diagnosis, is_all = diagnosis.name(self.check, failed, self.seed)
+            if self.diagnosis and not is_all:
+                self.notes += (translate("kicourse", _NOT_ALL),)
         if attempt.session.changed:
-            self.notes = (_changed_its_input(attempt.session.changed),)
+            self.notes += (_changed_its_input(attempt.session.changed),)
         return results, started
 
     def _result(
@@ -330,6 +332,7 @@ def _quiet_for_nbgrader() -> AbstractContextManager[Any]:
 
 
 _GIVEN_UP = _("You asked for the reference solution, so this task counts zero.")
+_NOT_ALL = _("This explains what fails first. What fails after it has another cause as well.")
 _CHANGED = _(
     "Your code changed its input {names}. This costs no points, but whoever called it may still need it: "
     "work on a copy."

@@ -22,11 +22,11 @@ _PATIENCE_OF_SERVERS = 0.2  # seconds: misconceptions are not slow, except where
 _CALL_SECONDS = 2.0  # for one call of a misconception, which may be one that never ends
 
 
-def name(check: "Check", failed: "list[tuple[Criterion, Any]]", seed: int) -> str:
+def name(check: "Check", failed: "list[tuple[Criterion, Any]]", seed: int) -> tuple[str, bool]:
     """Return the message of the misconception that an answer behaves like, or the empty string.
 
     `failed` holds each failed criterion with the behaviour seen there. Where the first one cannot tell two
-    misconceptions apart, the next ones are asked.
+    misconceptions apart, the next ones are asked; the second value says whether the misconception explains them all.
     """
     suspects = list(check.misconceptions)
     found: list[Misconception] = []
@@ -40,9 +40,9 @@ def name(check: "Check", failed: "list[tuple[Criterion, Any]]", seed: int) -> st
             if time.monotonic() < deadline and _behaves(check, criterion, suspect, seed, seen)
         ]
         found = suspects or found
-        if len(suspects) <= 1:
+        if not suspects:
             break
-    return translate(check.unit, found[0].message) if found else ""
+    return (translate(check.unit, found[0].message) if found else "", bool(suspects))
 
 
 def _behaves(check: "Check", criterion: "Criterion", suspect: "Misconception", seed: int, seen: list[Any]) -> bool:

@@ -30,7 +30,7 @@ _LABELS = {
     "expected": _("expected"),
     "where": _("where"),
 }
-_DIAGNOSIS = _("Your answer behaves exactly like {mistake}.")
+_DIAGNOSIS = _("Where it fails, your answer behaves exactly like {mistake}.")
 _NOT_REACHED = _("not reached")
 
 
@@ -138,7 +138,7 @@ def _diagnosis(verdict: Verdict) -> str:
 
 
 def _has_failures(verdict: Verdict) -> bool:
-    return any(result.status == "failed" and result.max_points for result in verdict.criteria)
+    return any(result.status == "failed" for result in verdict.criteria)
 
 
 def _stuck(verdict: Verdict) -> str:
