@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kicourse.checks import Check
+from kicourse.checks import Check, diagnosis
 from kicourse.syllabus import course
 
 SLUGS = [unit.slug for unit in course().finished]
@@ -40,6 +40,12 @@ def solution(slug: str) -> dict[str, Any]:
 def exercise(slug: str) -> dict[str, Any]:
     """The answers that the untouched exercise hands to its checks, by task."""
     return answers_of(course().unit(slug).exercise("en"), tolerate=(NotImplementedError,))
+
+
+@pytest.fixture
+def undiagnosed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out, for speed, the search for what a mistake is called: it is tested for all units."""
+    monkeypatch.setattr(diagnosis, "name", lambda *_: ("", False))
 
 
 def answers_of(notebook: Path, tolerate: tuple[type[BaseException], ...] = ()) -> dict[str, Any]:

@@ -20,6 +20,7 @@ def failed(verdict: Any) -> list[str]:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("undiagnosed")
 def test_a_mistake_costs_its_own_criterion_only() -> None:
     expected = {
         "both_zero": "learns",

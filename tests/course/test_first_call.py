@@ -48,6 +48,7 @@ def test_a_model_written_into_the_request_costs_a_little() -> None:
     assert verdict.status == "partial"
 
 
+@pytest.mark.usefixtures("undiagnosed")
 def test_a_mistake_costs_its_own_criterion_only() -> None:
     expected = {
         "not_rounded": "rounds_once",

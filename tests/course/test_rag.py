@@ -19,6 +19,7 @@ def failed(verdict: Any) -> list[str]:
     return [result.name for result in verdict.criteria if result.status != "passed"]
 
 
+@pytest.mark.usefixtures("undiagnosed")
 def test_a_mistake_costs_its_own_criterion_only() -> None:
     expected = {
         "marks_forged": "no_forged_marks",

@@ -25,6 +25,7 @@ def messages(verdict: Any) -> str:
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("undiagnosed")
 def test_a_mistake_costs_its_own_criterion_only() -> None:
     expected = {
         "own_retries": "counts_attempts",

@@ -16,7 +16,6 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import StreamingResponse
 
 from kicourse.answers import web
-from kicourse.checks import diagnosis
 from kicourse.checks import service as check
 from kicourse.serving import serving
 from kicourse.syllabus import course
@@ -34,8 +33,8 @@ def messages(verdict: Any) -> str:
     return " ".join(result.message for result in verdict.criteria)
 
 
-def test_a_mistake_costs_its_own_criterion_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diagnosis, "name", lambda *args: "")  # what each is called is tested for all units
+@pytest.mark.usefixtures("undiagnosed")
+def test_a_mistake_costs_its_own_criterion_only() -> None:
     expected = {
         "blocks_the_loop": "healthy_while_busy",
         "echoes_input": "no_echo",

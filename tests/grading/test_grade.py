@@ -95,7 +95,7 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     hand_in(folder, "fay", solved() | {"cost": CRASH})
     hand_in(folder, "gus", solved(), [("stream-check", CRASH)])
     hand_in(folder, "hal", solved() | {"cost": "def cost(usage, prices):\n    while True:\n        pass"})
-    hand_in(folder, "ida", solved(), [("cost-check", "while True:\n    pass")])
+    hand_in(folder, "ida", solved(), [("cost-check", "import threading\nthreading.Event().wait()")])
     hand_in(folder, "jon", solved(), [REFERENCE])
     hand_in(folder, "kim").write_text('{"cells": [')
     hand_in(folder, "mia", solved() | {"cost": CRASH, "stream": CRASH})

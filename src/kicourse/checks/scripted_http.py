@@ -64,8 +64,8 @@ class HttpServer(ThreadingTCPServer):
 
     def end(self) -> None:
         """Stop serving and close the port."""
-        self._ended = True
-        with suppress(OSError), socket.create_connection(self.server_address):  # wakes it, to see that it has ended
+        self._ended = True  # as it sees when somebody connects
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self.server_address[1])):
             pass
         self._thread.join()
         self.server_close()

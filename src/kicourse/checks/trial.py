@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kicourse.answers import AnswerRaised, Handle, NotStarted, Session
 from kicourse.checks.show import show
-from kicourse.language import _, translate
+from kicourse.language import _, language, translate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -242,8 +242,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return value if len(value) <= 300 else value[:299] + "…"
     if isinstance(value, float):
-        return float(f"{value:.4g}")
+        return _InWords(f"{value:.4g}")
     return value if isinstance(value, int) else show(value)
+
+
+class _InWords(float):
+    """A number that stands in a sentence, written as the reader's language does: 0.25 or 0,25."""
+
+    def __format__(self, spec: str) -> str:
+        from babel.numbers import get_decimal_symbol
+
+        return super().__format__(spec or ".10g").replace(".", get_decimal_symbol(language()))
 
 
 def _telling_apart(found: float, wanted: float) -> dict[str, str]:
