@@ -351,7 +351,7 @@ plots.show(
 )
 
 # %% [markdown]
-# When we ran it: 7 of 30 with the short names, hardly more than guessing, and 14 with the telling ones. The model mostly took the first tool of the list, 20 times and 17 times. **A tool's name is a part of the prompt**: beside the same descriptions, telling names doubled the right choices. We tried four more prompts:
+# When we ran it: 7 of 30 with the short names, hardly more than guessing, and 14 with the telling ones. The model mostly took the first tool of the list, 20 times and 17 times. **A tool's name is a part of the prompt**: with the same descriptions, telling names doubled the right choices. We tried four more prompts:
 #
 # | in the prompt, beside each name | short names | telling names |
 # | --- | --- | --- |

@@ -141,8 +141,8 @@ def test_a_call_with_its_arguments_swapped_is_none() -> None:
         ("run_agent", 'return Run(None, "repeated", steps)', "pass", "repeats that are not noticed"),
         ("run_agent", "tools=schemas, temp", "tools=schemas, max_tokens=max_tokens, temp", "the API's `max_tokens`"),
         ("call_tool", "length > LONGEST_RESULT", "len(str(result)) > LONGEST_RESULT", "the length of `str(result)`"),
-        ("call_tool", 'f"{type(error).__name__}: {error}"[:LONG', "format_exc()[-500:][:LONG", "the end of a traceback"),
-        ("call_tool", 'f"{type(error).__name__}: {error}"[:LONG', "format_exc()[:LONG", "a traceback as the text"),
+        ("call_tool", 'f"{type(error).__name__}: {error}"', "format_exc()[-500:]", "the end of a traceback"),
+        ("call_tool", 'f"{type(error).__name__}: {error}"', "format_exc()", "a traceback as the text"),
         ("tool_schema", "= words.strip()", '= line.split(":")[-1].strip()', "split at its last colon"),
         ("call_tool", "{type(error).__name__}: {error}", "It broke: {error}", "without its type"),
         ("call_tool", "There are only these tools: {', '.join(tools)}", "unknown: {name}", "the ones that there are"),
@@ -160,8 +160,8 @@ def changed(task: str, before: str, after: str) -> Any:
     """Build the unit's own solution with one change."""
     source = reference_source("agents", task, "en")
     assert source.count(before) == 1
-    namespace: dict[str, Any] = {"__name__": "notebook", "INSTRUCTIONS": "You are the service desk.", "MODEL": gpt.MODEL}
-    namespace |= {"LONGEST_RESULT": 2000, "LONGEST_ERROR": 500}
+    namespace: dict[str, Any] = {"INSTRUCTIONS": "You are the service desk.", "MODEL": gpt.MODEL}
+    namespace |= {"__name__": "notebook", "LONGEST_RESULT": 2000, "LONGEST_ERROR": 500}
     names = (
         "from dataclasses import dataclass\nfrom pydantic import *\nfrom collections.abc import *\nfrom typing import *"
     )
