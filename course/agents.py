@@ -83,7 +83,7 @@ plots.show(
 # %% [markdown]
 # ## A tool is a function with a description
 #
-# Here are five tools of the service desk, as short as they can be. The dictionaries stand for databases.
+# Here are five tools of the service desk, as short as they can be. The dictionaries `STOCK` and `MANUAL` stand for databases.
 
 # %%
 STOCK = {"S-17": 12, "B-20": 0, "Dichtung Ø 20": 5}
@@ -189,9 +189,9 @@ print(json.dumps(Work.model_json_schema(), indent=2))
 #
 # * `name`: the function's name.
 # * `description`: the docstring up to the line `Args:`, or all of it if there is no such line. How its lines are broken does not matter.
-# * `parameters`: a JSON schema for the arguments. It says the type of each, and for a `Literal` which values there are; it requires exactly the parameters that have no default (a parameter `X | None` without a default is required: null has to be written); it allows no further arguments; and each property has the `description` that `Args:` gives it.
+# * `parameters`: a JSON schema for the arguments. It says the type of each, and for a `Literal` which values there are; it requires exactly the parameters that have no default (a parameter `X | None` without a default is required: to say nothing, the model has to write `null`); it allows no further arguments; and each property has the `description` that `Args:` gives it.
 #
-# The trial's functions have parameters of the types `str`, `int`, `float`, `bool`, `list[str]`, `str | None` and `Literal[...]` of texts, or none at all; in their docstrings each parameter is described in one line, which may contain further colons.
+# The trial's functions have parameters of the types `str`, `int`, `float`, `bool`, `list[str]`, `str | None` and `Literal[...]` of texts, or none at all (then `properties` is empty); in their docstrings each parameter is described in one line, which may contain further colons.
 
 
 # %% task="tool_schema"
@@ -255,7 +255,7 @@ print(reply.choices[0].message.model_dump_json(indent=2, exclude_none=True))
 #
 # ## How well does a model choose?
 #
-# We can make the embedded model choose all the same, with what you know already: the tools as a list in the prompt, each with its description, and a reply that is constrained to one of their names. Thirty requests of customers, six for each tool. We ask twice: once with the names that you saw, and once with shorter ones, such as `order` for `order_parts` and `visit` for `send_technician`. The descriptions stay the same. **Predict:** of 30, how many are right? Guessing gives 6. (It takes up to a minute; read on meanwhile.)
+# We can make the embedded model choose all the same, with what you know already: the tools as a list in the prompt, each with its description, and a reply that is constrained to one of their names. Thirty messages of customers, six for each tool. We ask twice: once with the names that you saw, and once with shorter ones, such as `order` for `order_parts` and `visit` for `send_technician`. The descriptions stay the same. **Predict:** of 30, how many are right? Guessing gives 6. (It takes about a minute; read on meanwhile.)
 
 # %%
 REQUESTS = {
@@ -346,12 +346,12 @@ for axes, tools in zip(figure.subplots(1, 2), (short, telling), strict=True):
 plots.show(
     figure,
     alt=text(
-        "Two confusion matrices of five tools, a row for the right tool and a column for the chosen one. With short names most requests end in the column of the first tool, whichever is theirs. With telling names about twice as many lie on the diagonal, and half of them still do not."
+        "Two confusion matrices of five tools, a row for the right tool and a column for the chosen one. With short names most messages end in the column of the first tool, whichever is theirs. With telling names about twice as many lie on the diagonal, and half of them still do not."
     ),
 )
 
 # %% [markdown]
-# When we ran it: 7 of 30 with the short names, hardly more than guessing, and 14 with the telling ones. The model mostly took the first tool of the list, 20 times and 17 times. **A tool's name is a part of the prompt**, and in this small model it weighs more than the whole description. We tried four more prompts:
+# When we ran it: 7 of 30 with the short names, hardly more than guessing, and 14 with the telling ones. The model mostly took the first tool of the list, 20 times and 17 times. **A tool's name is a part of the prompt**: with the same descriptions, telling names doubled the right choices. We tried four more prompts:
 #
 # | in the prompt, beside each name | short names | telling names |
 # | --- | --- | --- |
@@ -359,7 +359,7 @@ plots.show(
 # | its description and an example | 10 | 13 |
 # | an example alone | 8 | 17 |
 #
-# One of the six had to be the best, so do not believe the 17.
+# One of the six had to be the best, so do not trust the 17.
 #
 # Large models are much better at it and never perfect; with fifty tools that overlap they are wrong again. For every size: **few tools, told apart by name and description**, and **measure the choice** on messages of your own, as you would any other classifier.
 #
@@ -436,7 +436,7 @@ def call_tool(tools: Mapping[str, Callable[..., Any]], name: str, arguments: str
 check.call_tool(call_tool)
 
 # %% [markdown]
-# Your tools as a model meets them. The fourth and the fifth are mistakes that models really make: the wrong language for a chapter, and an object that breaks off.
+# This is how a model meets your tools. The fourth and the fifth call are mistakes that models really make: the wrong language for a chapter, and an object that breaks off.
 
 # %% tags=["demo"]
 for name, arguments in [
@@ -451,7 +451,7 @@ for name, arguments in [
 # %% [markdown]
 # `KeyError: 'S-19'` tells a model little. A tool should raise a telling message, such as "there is no part S-19".
 #
-# And now a whole turn with the embedded model, one step at a time: it chooses a tool, fills in the arguments (constrained by the schema that you made), your code calls, and the model says it in words.
+# And now a whole turn with the embedded model, one step at a time (about half a minute): it chooses a tool, fills in the arguments (constrained by the schema that you made), your code calls, and the model says it in words.
 
 # %% tags=["demo"]
 for message in (
@@ -511,7 +511,7 @@ for message in (
 #
 # When a brake is pulled, the calls of the last reply are *not* made: nobody would read their outcomes, and an order might be among them.
 #
-# And since nobody watches an agent while it works, it keeps a **record** of every step. These are its parts:
+# And since nobody watches an agent while it works, it keeps a **record** of every step. These are its parts; `frozen` means that they cannot be changed any more once they are made:
 
 
 # %%
@@ -547,9 +547,9 @@ class Run:
 # %% [markdown]
 # ## Task 3: the loop
 #
-# Write `run_agent`. The messages begin with `INSTRUCTIONS` as the system's and the question as the user's. Then, step by step:
+# Write `run_agent`. The first two messages are `INSTRUCTIONS` with the role `system` and the question with the role `user`. Then, step by step:
 #
-# 1. Send all messages to `MODEL`, with `tools=schemas` in every request.
+# 1. Send all messages to `MODEL`, with `tools=schemas` in every request. `max_tokens` limits the whole run; the API's parameter of that name limits one reply, so do not send this number along.
 # 2. A reply without calls is the answer, whatever it cost: return it, with `stopped="answered"`.
 # 3. Else look whether the run is over: this was step number `max_steps` (`"steps"`); the tokens of all steps so far, this one included, have reached `max_tokens` (`"tokens"`); or one of the calls was already made in an earlier step of this run, with the same name and the same arguments as data (`"repeated"`). Then return without making any call of this reply. If several of these hold, name any of them. Arguments that are not JSON are the same if their texts are.
 # 4. Else make every call, in order, through `call(name, arguments)`, which is given to your function: `arguments` as the model wrote them, the outcome is a dictionary as from `call_tool`. Append the messages, and go on.
@@ -609,7 +609,7 @@ def run_agent(
 check.run_agent(run_agent)
 
 # %% [markdown]
-# Watch it work. The model's part is written down beforehand; tools, loop and record are yours. **Predict:** what does the record say, and why does this run end?
+# Watch your agent at work. The model's part is written down beforehand; tools, loop and record are yours. **Predict:** what does the record say, and why does this run end?
 
 # %% tags=["demo"]
 SCRIPT = [
@@ -715,9 +715,9 @@ with tempfile.TemporaryDirectory() as folder:
     await look_around(folder)  # noqa: F704
 
 # %% [markdown]
-# The decorator made the schema from the function, as `tool_schema` does, except that it allows further arguments, which are then dropped. The arguments were checked, and both mistakes came back as errors, not as exceptions: `call_tool` again. (What an exception says stays inside, unless the tool raises the package's own `ToolError`.)
+# The decorator made the schema from the function, as `tool_schema` does, except that it allows further arguments, which are then dropped. The arguments were checked, and both mistakes came back as errors, not as exceptions, almost as `call_tool` does it: only what an exception says stays inside, unless the tool raises the package's own `ToolError`.
 #
-# `async` and `await` mark where a program waits for another one without standing still; *Calls that survive production* explains them. That `await` may stand outside of a function is special to notebooks, and `noqa` tells linters so. When `async with` ends, the server's process ends too.
+# `async` and `await` mark where a program waits for another one without standing still; *Calls that survive production* explains them. That `await` may stand outside of a function is special to notebooks, and `noqa` says so to *linters*, programs that look for faults in code. When `async with` ends, the server's process ends too.
 #
 # A server of somebody else's is as easy to start as this one. It is then a program of somebody else's that runs on your machine, with descriptions of somebody else's in your prompt. Which brings us to the last part.
 #
@@ -754,7 +754,7 @@ RIGHTS: dict[str, Rights] = {
 }
 
 # %% [markdown]
-# There is no word in this ticket that one could forbid. "Note for the assistant" can be said in a thousand ways and in every language, and a filter that knows 999 of them fails once. To ask the model to be careful helps a little and cannot be relied on. What can be relied on is a program that **decides by facts**: which tool is it, what may the tool do, and what has the model read before?
+# There is no word in this ticket that one could forbid. "Note for the assistant" can be said in a thousand ways and in every language, and a filter that knows 999 of them fails at the thousandth. To ask the model to be careful helps a little and cannot be relied on. What can be relied on is a program that **decides by facts**: which tool is it, what may the tool do, and what has the model read before?
 #
 # The policy at Harz Pumpen, word by word:
 #
@@ -774,7 +774,7 @@ RIGHTS: dict[str, Rights] = {
 #
 # Write `authorise`. It says whether a call may be made *next*: `"allow"`, `"confirm"` or `"refuse"`.
 #
-# `made` has the calls that were made before in this run, in order; their tools are all in `rights`. `confirmed` has the calls that a person has confirmed in this run, each as often as it was confirmed; a call may be made as often as it was confirmed, so those in `made` are used up. Dictionaries are the same whatever the order of their fields, as `==` says.
+# `made` has the calls that were made before in this run, in order; their tools are all in `rights`. `confirmed` has the calls that a person has confirmed in this run, each as often as it was confirmed; a call may be made as often as it was confirmed, so those in `made` are used up. Leave both lists as they are. Dictionaries are the same whatever the order of their fields, as `==` says.
 
 
 # %% task="authorise"
@@ -797,7 +797,7 @@ def authorise(
 check.authorise(authorise)
 
 # %% [markdown]
-# Now let a model obey the ticket. It looks up a customer and sends a mail; then it reads the ticket, fetches the list of all customers, mails the list out, and tries a web address too. Its part is written down again, and it does the same both times. The tools only say `done`. **Predict:** which calls go through without your function, and which with it?
+# Now let a model obey the ticket. It looks up a customer and sends a mail; then it reads the ticket, fetches the list of all customers, mails the list out, and at last tries to open a web address. Its part is written down again, and it does the same both times. The tools only say `done`. **Predict:** which calls go through without your function, and which with it?
 
 
 # %% tags=["demo"]

@@ -26,9 +26,11 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
         "literal_lost": "says_types",
         "whole_docstring": "describes",
         "cut_at_colon": "describes",
+        "split_at_last_colon": "describes",
         "further_allowed": "forbids_further",
         "not_validated": "refuses_arguments",
         "type_missing": "catches",
+        "traceback_end": "catches",
         "tools_not_named": "refuses_nonsense",
         "any_length": "bounds_results",
         "measured_as_str": "bounds_results",
@@ -39,6 +41,7 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
         "without_name": "repeats",
         "only_last_step": "repeats",
         "tokens_above": "budgets",
+        "limit_sent": "budgets",
         "error_swallowed": "budgets",
         "one_more": "budgets",
         "outcomes_not_recorded": "records",
@@ -137,7 +140,11 @@ def test_a_call_with_its_arguments_swapped_is_none() -> None:
         ("run_agent", "sum(step.tokens for step in steps)", "tokens", "only the last reply's tokens"),
         ("run_agent", "json.dumps(record.outcome, ensure_ascii=False)", "str(record.outcome)", "Python's `str()`"),
         ("run_agent", 'return Run(None, "repeated", steps)', "pass", "repeats that are not noticed"),
+        ("run_agent", "tools=schemas, temp", "tools=schemas, max_tokens=max_tokens, temp", "the API's `max_tokens`"),
         ("call_tool", "length > LONGEST_RESULT", "len(str(result)) > LONGEST_RESULT", "the length of `str(result)`"),
+        ("call_tool", 'f"{type(error).__name__}: {error}"', "format_exc()[-500:]", "the end of a traceback"),
+        ("call_tool", 'f"{type(error).__name__}: {error}"', "format_exc()", "a traceback as the text"),
+        ("tool_schema", "= words.strip()", '= line.split(":")[-1].strip()', "split at its last colon"),
         ("call_tool", "{type(error).__name__}: {error}", "It broke: {error}", "without its type"),
         ("call_tool", "There are only these tools: {', '.join(tools)}", "unknown: {name}", "the ones that there are"),
     ],
@@ -155,15 +162,44 @@ def changed(task: str, before: str, after: str) -> Any:
     source = reference_source("agents", task, "en")
     assert source.count(before) == 1
     namespace: dict[str, Any] = {"INSTRUCTIONS": "You are the service desk.", "MODEL": gpt.MODEL}
-    namespace |= {"LONGEST_RESULT": 2000, "LONGEST_ERROR": 500}
+    namespace |= {"__name__": "notebook", "LONGEST_RESULT": 2000, "LONGEST_ERROR": 500}
     names = (
         "from dataclasses import dataclass\nfrom pydantic import *\nfrom collections.abc import *\nfrom typing import *"
     )
-    names += "\nimport json, inspect\nfrom openai import OpenAI"
+    names += "\nimport json, inspect\nfrom traceback import format_exc\nfrom openai import OpenAI"
     exec(names, namespace)
     namespace |= {"Run": check._Run, "Step": check._Step, "ToolRecord": check._ToolRecord}
     exec(source.replace(before, after), namespace)
     return namespace[task]
+
+
+@pytest.mark.parametrize("cut", ["[:LONGEST_ERROR]", "[-LONGEST_ERROR:]"])
+def test_a_traceback_is_told_from_a_type_that_is_missing(cut: str) -> None:
+    wrong = changed("call_tool", 'f"{type(error).__name__}: {error}"[:LONGEST_ERROR]', f"format_exc(){cut}")
+    [result] = [result for result in check.call_tool.run(wrong).criteria if result.name == "catches"]
+    assert "a traceback or a part of one" in result.message
+
+
+@pytest.mark.parametrize("limit", ["300", "max_tokens - sum(step.tokens for step in steps)"])
+def test_a_limit_for_each_reply_is_a_matter_of_taste(limit: str) -> None:
+    honestly = changed("run_agent", "tools=schemas, temp", f"tools=schemas, max_tokens={limit}, temp")
+    assert not failed(check.run_agent.run(honestly))
+
+
+def test_a_tool_without_parameters_needs_a_schema_too() -> None:
+    def tool_schema(function: Any) -> Any:
+        tool = honest.tool_schema(function)
+        if not tool["function"]["parameters"]["properties"]:
+            del tool["function"]["parameters"]
+        return tool
+
+    [result, *_rest] = check.tool_schema.run(tool_schema).criteria
+    assert "one with empty `properties`" in result.message
+
+
+def test_counting_a_calls_own_content_costs_only_what_it_touches() -> None:
+    [wrong] = [wrong for wrong in check.authorise.misconceptions if wrong.name == "own_content"]
+    assert failed(check.authorise.run(wrong.build())) == ["only_reading", "confirmation_counts_once"]
 
 
 def test_a_verdict_shows_what_the_model_asked_for() -> None:

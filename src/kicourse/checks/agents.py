@@ -129,8 +129,9 @@ tool_schema = Check(
         _("All that the model has to know is in the function already: its name, its docstring, its parameters. "
           "Which part of the schema comes from which?"),
         _("`inspect.signature(function).parameters` has the parameters with annotation and default, and "
-          "`inspect.getdoc(function)` the docstring without its indentation. Split that at `Args:`. A pydantic model "
-          "made with `create_model` writes the schema of the parameters for you."),
+          "`inspect.getdoc(function)` the docstring without its indentation. Split that at `Args:`, and each line "
+          "after it at its first colon: `line.partition(\":\")`. A pydantic model made with `create_model` writes the "
+          "schema of the parameters for you."),
         _("For each parameter `fields[name] = (parameter.annotation, Field(description=...))`, and with a default "
           "`Field(default=parameter.default, description=...)`. Then go on as the example did with `Work`."),
     ),
@@ -154,6 +155,11 @@ def _parameters(trial: Trial, answer: Handle, function: _Function) -> dict[str, 
     parameters = _schema(trial, answer, function).get("parameters")
     properties = parameters.get("properties", {}) if isinstance(parameters, dict) else None
     wanted = sorted(parameter.name for parameter in function.parameters)
+    if parameters is None and not wanted:
+        message = trial.text(
+            _("`parameters` is missing. A tool without parameters has a schema too: one with empty `properties`.")
+        )
+        raise Failed(message, '{"type": "object", "properties": {}, ...}', show(parameters))
     if not isinstance(parameters, dict) or not isinstance(properties, dict) or sorted(properties) != wanted:
         message = trial.text(_("For `{function}` the schema of the parameters has other properties."),
                              function=function.signature)  # fmt: skip
@@ -397,6 +403,15 @@ def cut_at_colon(function: Any) -> Any:
     return _describing(function, _changing(change))
 
 
+@tool_schema.misconception(_("the line of a parameter split at its last colon: its description begins after the first"))
+def split_at_last_colon(function: Any) -> Any:
+    def change(_inner: dict[str, Any], schema: dict[str, Any]) -> None:
+        for stands in schema["properties"].values():
+            stands["description"] = str(stands["description"]).rpartition(":")[2].strip()
+
+    return _describing(function, _changing(change))
+
+
 @tool_schema.misconception(_("a schema that allows further arguments: `additionalProperties` is missing"))
 def further_allowed(function: Any) -> Any:
     return _describing(function, _changing(lambda _inner, schema: schema.pop("additionalProperties", None)))
@@ -499,12 +514,21 @@ class _Workshop:
             found=len(self.noted),
             expected=str(calls),
         )
+        self.require_said(error, named)
+        return str(error)
+
+    def require_said(self, error: str, named: str) -> None:
+        """Fail unless the text of an error says `named`."""
         if named not in error:
             message = self.trial.text(_("The error does not say `{named}`, which would help the model."), named=named)
             if len(error) >= _LONGEST_ERROR:
                 message += " " + self.trial.text(_("Was your text cut off before it?"))
             raise Failed(message, f"... {named} ...", show(error))
-        return str(error)
+
+
+def _is_traceback(error: str) -> bool:
+    """Whether a text is a traceback or a part of one."""
+    return "Traceback" in error or ('File "' in error and ", line " in error)
 
 
 def _facts(outcome: Any, words: Sequence[str]) -> Any:
@@ -512,7 +536,8 @@ def _facts(outcome: Any, words: Sequence[str]) -> Any:
     if not isinstance(outcome, dict) or type(outcome.get("error")) is not str:
         return outcome
     error = outcome["error"]
-    return outcome | {"error": [0 < len(error) <= _LONGEST_ERROR, *(word in error for word in ("Traceback", *words))]}
+    said = [word in error for word in words]
+    return outcome | {"error": [0 < len(error) <= _LONGEST_ERROR, _is_traceback(error), *said]}
 
 
 def _json(value: Any) -> str:
@@ -607,21 +632,23 @@ def catches(trial: Trial, answer: Handle) -> None:
         text = chats.sentence(trial.rng, words=2)
         function = replace(_draw_tool(trial.rng, "str"), body=f"note(); raise {kind}({text!r})")
         arguments = _json(function.arguments(trial.rng))
+        workshop = _Workshop(trial, answer, function)
+        try:
+            error = workshop.require_error(function.name, arguments, calls=1, words=[kind, text])
+        except AnswerRaised as raised:
+            if raised.type_names[0] != kind or text not in raised.text:
+                raise
+            message = trial.text(_("The tool raised an exception, and your code let it through."))
+            line = f"  ← {raised.location.source}" if raised.location and raised.location.source else ""
+            raise Failed(message, f'{{"error": "{kind}: {text}"}}', f"{show(raised)}{line}") from None
+        if _is_traceback(error):
+            message = trial.text(
+                _("That is a traceback or a part of one. It is no use to the model, and shows it your program from the "
+                  "inside.")
+            )  # fmt: skip
+            raise Failed(message, f"{kind}: {text}", show(error))
         for named in (kind, text):
-            workshop = _Workshop(trial, answer, function)
-            try:
-                error = workshop.require_error(function.name, arguments, calls=1, named=named, words=[kind, text])
-            except AnswerRaised as raised:
-                if raised.type_names[0] != kind or text not in raised.text:
-                    raise
-                message = trial.text(_("The tool raised an exception, and your code let it through."))
-                line = f"  ← {raised.location.source}" if raised.location and raised.location.source else ""
-                raise Failed(message, f'{{"error": "{kind}: {text}"}}', f"{show(raised)}{line}") from None
-            trial.require(
-                "Traceback" not in error and not ('File "' in error and ", line " in error),
-                _("A traceback is no use to the model, and shows it your program from the inside."),
-                expected=f"{kind}: {text}",
-            )
+            workshop.require_said(error, named)
 
 
 @call_tool.criterion(
@@ -688,6 +715,12 @@ def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def _traced(error: Exception) -> str:
+    import traceback
+
+    return "".join(traceback.format_exception(error))
+
+
 def _calling(
     tools: Mapping[str, Any],
     name: str,
@@ -749,12 +782,12 @@ def left_out_is_none(tools: Any, name: str, arguments: str) -> Any:
 
 @call_tool.misconception(_("a traceback as the text of the error"))
 def traceback_returned(tools: Any, name: str, arguments: str) -> Any:
-    def trace(error: Exception) -> str:
-        import traceback
+    return _calling(tools, name, arguments, say=_traced)
 
-        return "".join(traceback.format_exception(error))
 
-    return _calling(tools, name, arguments, say=trace)
+@call_tool.misconception(_("the end of a traceback as the text of the error: it is still the inside of your program"))
+def traceback_end(tools: Any, name: str, arguments: str) -> Any:
+    return _calling(tools, name, arguments, say=lambda error: _traced(error)[-_LONGEST_ERROR:])
 
 
 @call_tool.misconception(_("errors that all sound the same: the model is not told what was wrong"))
@@ -900,7 +933,7 @@ class _Play:
     def run(self, answer: Handle, *replies: Reply, **limits: int) -> "_Played":
         """Let the answer work on the question while the model gives these replies."""
         self.made = []
-        server = self.trial.server(replies, observed=lambda server: _observed(server, self.schemas))
+        server = self.trial.server(replies, observed=lambda server: _observed(server, self.schemas, limits))
         client = answer.build("openai_client", base_url=server.url)
         got, error = None, None
         with self.trial.trying(self.shown(replies, limits)):
@@ -911,7 +944,7 @@ class _Play:
         self.trial.require(
             server.requests, _("No request arrived. Send it through the client that your code is given.")
         )
-        return _Played(self, got, error, server)
+        return _Played(self, got, error, server, limits)
 
     def shown(self, replies: Sequence[Reply], limits: Mapping[str, int]) -> str:
         """Return what is tried, as a verdict shows it: the call, and what the model replies to each request."""
@@ -929,15 +962,22 @@ def _reply(reply: Reply) -> str:
     return f"{' '.join(calls) or show(''.join(reply.pieces))}  [usage.total_tokens: {tokens}]"
 
 
-def _observed(server: ScriptedServer, schemas: list[Any]) -> list[Any]:
+def _observed(server: ScriptedServer, schemas: list[Any], limits: Mapping[str, int]) -> list[Any]:
     """Return what a server was asked, without matters of taste: the instructions, and how JSON is written."""
     asked = []
     for request in server.requests:
         messages = (request.body or {}).get("messages")
         said = [_message(message) for message in messages] if isinstance(messages, list) else []
         tools = (request.body or {}).get("tools") == schemas
-        asked.append([tools, [("system",) if one[0] == "system" else one for one in _by_id(said)]])
+        limited = _limit_sent(request.body, limits)
+        asked.append([tools, limited, [("system",) if one[0] == "system" else one for one in _by_id(said)]])
     return asked
+
+
+def _limit_sent(body: Mapping[str, Any] | None, limits: Mapping[str, int]) -> bool:
+    """Whether a request gives the limit of the whole run to the API, as that of its reply."""
+    names = "max_tokens", "max_completion_tokens"
+    return "max_tokens" in limits and limits["max_tokens"] in [(body or {}).get(name) for name in names]
 
 
 def _offered(name: str, description: str) -> dict[str, Any]:
@@ -955,6 +995,7 @@ class _Played:
     got: Any
     error: AnswerRaised | None
     server: ScriptedServer
+    limits: Mapping[str, int]
 
     @property
     def trial(self) -> Trial:
@@ -998,6 +1039,16 @@ class _Played:
             number=number + 1,
             expected="tools=schemas",
         )
+
+    def require_own_limit(self, number: int) -> None:
+        """Fail if a request gives the limit of the whole run to the API."""
+        self.trial.require(
+            not _limit_sent(self.server.requests[number].body, self.limits),
+            _("Request {number} sends `max_tokens` along. There it limits one reply; it is your loop that has to limit "
+              "the whole run."),
+            number=number + 1,
+            expected="create(model=MODEL, messages=messages, tools=schemas)",
+        )  # fmt: skip
 
     def messages(self, number: int) -> list[Any]:
         messages = (self.server.requests[number].body or {}).get("messages")
@@ -1205,7 +1256,8 @@ def budgets(trial: Trial, answer: Handle) -> None:
         if most == 1:
             [call] = wanted[:1]
             _require_steps(played, [(100, [(call.name, call.arguments, None)])])
-    first, second = (int(count) for count in trial.rng.integers(100, 200, size=2))
+    # So many that nobody limits a single reply to them by chance.
+    first, second = (int(count) for count in trial.rng.integers(10_000, 20_000, size=2))
     # One reply passes the limit by itself, or two of them reach it exactly.
     for tokens, stops in (([first, 150], 1), ([first, second, 150], 2)):
         play = _Play(trial)
@@ -1215,6 +1267,7 @@ def budgets(trial: Trial, answer: Handle) -> None:
             answer, *script, play.wants(play.call()), max_steps=6, max_tokens=sum(tokens[:stops]) - (stops < 2)
         )
         _require_stopped(played, "tokens", wanted[:stops])
+    played.require_own_limit(1)
     text = chats.sentence(trial.rng)
     played = play.run(answer, Completion(text, usage=play.usage(500)), max_steps=1, max_tokens=100)
     played.require_requests(1)
@@ -1326,6 +1379,7 @@ class _Agent:
     answered: Callable[[list[Any]], list[Any]] = lambda calls: calls
     kept: Callable[[Any], list[Any]] = lambda message: [message]
     history: Callable[[list[Any]], list[Any]] = lambda messages: messages
+    sends_limit: bool = False
     offered: Callable[[int], bool] = lambda step: True
     spent: Callable[[Any], int] = lambda usage: int(usage.total_tokens) if usage else 0
     total: Callable[[list[int]], int] = sum
@@ -1346,6 +1400,8 @@ class _Agent:
         steps: list[_Step] = []
         while True:
             offer = {"tools": schemas} if self.offered(len(steps)) else {}
+            if self.sends_limit:
+                offer["max_tokens"] = max_tokens
             try:
                 completion = client.chat.completions.create(model=gpt.model(), messages=self.history(messages), **offer)
             except Exception:
@@ -1473,6 +1529,11 @@ def tokens_above() -> Any:
 @run_agent.misconception(_("a loop without a limit of tokens"), factory=True)
 def no_token_limit() -> Any:
     return _agent(stops=("steps", "repeated"))
+
+
+@run_agent.misconception(_("the limit of the whole run sent along as the API's `max_tokens`"), factory=True)
+def limit_sent() -> Any:
+    return _agent(sends_limit=True)
 
 
 @run_agent.misconception(_("only the tokens that the model wrote: the prompts are paid for as well"), factory=True)
@@ -1668,7 +1729,7 @@ def asks_before_writing(trial: Trial, answer: Handle) -> None:
         made = house.trusted(count)
         for untrusted in (False, True):
             cases.append(_case("allow", house.call(writes=False, untrusted=untrusted), made))
-            cases.append(_case("confirm", house.call(writes=True, untrusted=untrusted), made))
+        cases.append(_case("confirm", house.call(writes=True, untrusted=False), made))
     _decides(trial, answer, house, *cases)
 
 
@@ -1680,7 +1741,7 @@ def asks_before_writing(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def only_reading(trial: Trial, answer: Handle) -> None:
     house = _House(trial)
-    cases: list[Case] = []
+    cases = [_case("confirm", house.call(writes=True, untrusted=True), house.trusted(count)) for count in (0, 2)]
     for writes in (False, True):
         made = [*house.trusted(1), house.call(writes=writes, untrusted=True)]
         for untrusted in (False, True):
@@ -1741,7 +1802,7 @@ def refuses_unknown(trial: Trial, answer: Handle) -> None:
     for made in ([], house.trusted(2)):
         call = house.call(writes=False, untrusted=False)
         unknown = call | {"name": house.unknown}
-        cases.append(_case("confirm", house.call(writes=True, untrusted=True), made))
+        cases.append(_case("confirm", house.call(writes=True, untrusted=False), made))
         cases += [_case("allow", call, made), _case("refuse", unknown, made), _case("refuse", unknown, made, [unknown])]
     _decides(trial, answer, house, *cases)
 
