@@ -1512,7 +1512,7 @@ def counted_before(labels: dict[str, Any], development: Heap, test: Heap, wanted
     return replace(report, right=sum(map(str.__eq__, _labelled(labels, test[0])[0], test[1])))
 
 
-@zero_shot.misconception(_("`answered` counts all answers, those included that are unsure"))
+@zero_shot.misconception(_("`answered` counted over all answers, also over those that are unsure"))
 def counts_unsure(labels: dict[str, Any], development: Heap, test: Heap, wanted: float) -> Any:
     report = _sorting(labels, development, test, wanted)
     return replace(report, answered=len(report.answers))
