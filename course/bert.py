@@ -348,7 +348,7 @@ model = BertModel.from_pretrained(
     REPOSITORY,
     revision=REVISION,
     local_files_only=True,  # or the Hub is asked for optional files that this model does not have
-    attn_implementation="eager",  # slower, but it hands out the attention weights
+    attn_implementation="eager",  # slower, but it returns the attention weights
 ).eval()
 
 
@@ -365,7 +365,7 @@ print("hidden_states    ", len(outputs.hidden_states), "x", tuple(outputs.hidden
 print("attentions       ", len(outputs.attentions), "x", tuple(outputs.attentions[0].shape))
 
 # %% [markdown]
-# Read the shapes: 2 texts, 14 pieces, 384 numbers for each. There are seven stages, one before the first layer and one after each of the six. At the start every piece has its row from the large table, plus a vector that says at which place it stands (and a last one that is the same for all of our pieces). That start knows no context: *seal* has the same row whether it is a gasket or an animal. What gives it a context is attention.
+# Read the shapes: 2 texts, 14 pieces, 384 numbers for each. There are seven stages, one before the first layer and one after each of the six. At the start every piece has its row from the large table, plus a vector that says at which place it stands (and a last one that is the same for all of our pieces); the sum is normalised. That start knows no context: *seal* has the same row whether it is a gasket or an animal. What gives it a context is attention.
 #
 # ### NumPy in a few lines
 #

@@ -87,7 +87,8 @@ def zero_shot(labels: dict[str, Array], development: Any, test: Any, wanted: flo
     threshold, hits = float("inf"), 0
     for count, (score, name, true) in enumerate(ranked, start=1):
         hits += name == true
-        if hits >= wanted * count:
+        together = count < len(ranked) and ranked[count][0] == score  # the next one has the same score
+        if hits >= wanted * count and not together:
             threshold = score
     answers = [name if score >= threshold else "unsure" for score, name in map(best, test[0])]
     given = [(name, true) for name, true in zip(answers, test[1], strict=True) if name != "unsure"]
