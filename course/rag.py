@@ -70,7 +70,7 @@ plots.show(
 # %% [markdown]
 # ## Without a source
 #
-# First the mistake itself. Nothing in SmolLM2's training says anything about Harz Pumpen, whose manual we made up. (Questions, manual and prompts are in English because the models built into this course read almost nothing else.) **Predict:** what does it do with a question that it cannot know the answer to?
+# First the mistake itself. Nothing in the training of SmolLM2, our model, says anything about Harz Pumpen, whose manual we made up. (Questions, manual and prompts are in English because the models built into this course read almost nothing else.) **Predict:** what does it do with a question that it cannot know the answer to?
 
 # %% tags=["demo"]
 for question in (
