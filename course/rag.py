@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Answer with sources
 #
-# A customer of Harz Pumpen asked the chat window at which pressure the relief valve opens. It named a number, politely and at once. The number was wrong, the manual has the right one, and a technician spent an afternoon on it. "It may say that it does not know," says the head of service, "but it may not make things up. And I want to see where it has it from." In *Find the right passage* you built the search. By the end of this unit your program answers from what the search finds, says which passage an answer rests on, and says that it found nothing when there is none. Its name is **retrieval-augmented generation**, RAG for short.
+# A customer of Harz Pumpen asked the chat window at which pressure the relief valve opens. It gave a number, politely and at once. The number was wrong, the manual has the right one, and a technician spent an afternoon on it. "It may say that it does not know," says the head of service, "but it may not make things up. And I want to see where it got it from." In *Find the right passage* you built the search. By the end of this unit your program answers from what the search finds, says which passage an answer rests on, and says that it found nothing when there is none. This is called **retrieval-augmented generation**, RAG for short.
 
 # %%
 import kicourse
@@ -70,7 +70,7 @@ plots.show(
 # %% [markdown]
 # ## Without a source
 #
-# First the mistake itself. Nothing in SmolLM2's training says anything about Harz Pumpen, whose manual we made up. (Questions, manual and prompts are in English because the embedded models read almost nothing else.) **Predict:** what does it do with a question that it cannot know the answer to?
+# First the mistake itself. Nothing in the training of SmolLM2, our model, says anything about Harz Pumpen, whose manual we made up. (Questions, manual and prompts are in English because the models built into this course read almost nothing else.) **Predict:** what does it do with a question that it cannot know the answer to?
 
 # %% tags=["demo"]
 for question in (
@@ -84,7 +84,7 @@ for question in (
     print(f"{question}\n    {reply.choices[0].message.content!r}\n")
 
 # %% [markdown]
-# It answers. This is called a **hallucination**, a word that makes it sound like a malfunction. It is none: the model writes what is likely to follow, and after a question a confident sentence is likely to follow. Larger models know more and do it less often, and they do it in better sentences. From the sentence alone you cannot tell.
+# It answers. This is called a **hallucination**, a word that makes it sound like a malfunction. It is not one: the model writes what is likely to follow, and after a question a confident sentence is likely to follow. Larger models know more and do it less often, and they do it in better sentences. From the sentence alone you cannot tell.
 #
 # So do not ask what the model *knows*. Give it what the manual *says*, and ask it to put that into words.
 #
@@ -155,7 +155,7 @@ for hit in retrieve("At which pressure does the relief valve open?"):
     print(f"similarity {hit['similarity']:.2f}, score {hit['score']:.4f}: {hit['text']}")
 
 # %% [markdown]
-# The answer is in the first of three. To a person. Now it has to get into a prompt.
+# A person sees the answer in the first of the three. Now it has to get into a prompt.
 #
 # ## A prompt that you can check
 #
@@ -179,25 +179,25 @@ print(f"[1] {NOTE}\n[2] {retrieve('At which pressure does the relief valve open?
 # %% [markdown]
 # How many sources are there, which one is number 2, and what is the question? The note **forges** your marks. Nobody needs to be malicious for that: a footnote does it, or a table of contents.
 #
-# It takes two simple rules to make a text harmless, whatever it says:
+# It takes two simple rules to make a text harmless, so that it cannot forge your marks whatever it says:
 #
-# * **On one line.** Every run of spaces, tabs and line breaks becomes one space, and there is none at either end. `" ".join(text.split())` does just that, for every kind of white space that Unicode knows. Then only your code begins a line.
+# * **On one line.** Every run of white space, of whatever kind (spaces, tabs, line breaks and all that Unicode knows besides), becomes one space, and there is none at either end. `" ".join(text.split())` does just that. Then only your code begins a line.
 # * **No square brackets.** Every `[` becomes `(`, and every `]` becomes `)`. Then only your code writes `[2]`.
 #
-# It is tempting to search for what is dangerous instead, `\[\d+\]` perhaps. Then somebody writes `[1, 2]` or `[ 2 ]`. A rule that leaves nothing over needs no list of tricks. (It costs something: a table on one line is hard to read. For such manuals one keeps the lines and marks each source's beginning and end by a word that is drawn anew for every request.)
+# It is tempting to search for what is dangerous instead, `\[\d+\]` perhaps. Then somebody writes `[1, 2]` or `[ 2 ]`. A rule that leaves no bracket standing needs no list of tricks. (It costs something: a table on one line is hard to read. For such manuals one keeps the lines and marks each source's beginning and end by a random word, a new one for every request.)
 #
-# What the rules cannot do: stop the model from *believing* a text. "Ignore the question" is still an instruction when it stands on one line. That is a matter of its own: *Agents under attack*.
+# What the rules cannot do: stop the model from *believing* a text. "Ignore the question" is still an instruction when it stands on one line. That is a topic of its own: *Agents under attack*.
 #
 # ## A budget
 #
-# A model reads a limited number of tokens, every token costs money and time, and a small model loses its way in a long prompt. So there is a **budget**, and it holds for all of it: instructions, sources and question. What gives way when it is tight? Not the instructions, not the question, and not half a sentence of a source. The worst source gives way as a whole, then the second worst. And no source that is further down moves up because it happens to be short: a model that is shown the first and the fourth hit is told that they are the best two.
+# A model reads a limited number of tokens, every token costs money and time, and a small model loses its way in a long prompt. So there is a **budget**, and it covers everything: instructions, sources and question. What has to go when space is short? Not the instructions, not the question, and not half a sentence of a source. The worst source goes, as a whole, then the second worst. And no source that is further down moves up because it happens to be short: a model that is shown the first and the fourth hit is told that they are the best two.
 
 # %%
 BUDGET = 600
 
 
 def estimate_tokens(text: str) -> int:
-    """Return roughly how many tokens a text has: one for four characters, as in English."""
+    """Return roughly how many tokens a text has: one per four characters, as in English."""
     return math.ceil(len(text) / 4)
 
 
@@ -217,13 +217,19 @@ class Prompt:
 # | role | content |
 # | --- | --- |
 # | system | the instructions, as they are |
-# | user | a line for each source, `[1] ` and the text of the first, `[2] ` and the text of the second, and so on; then one last line, `Question: ` and the question. The lines are joined by `"\n"`, and there is nothing else |
+# | user | a line for each source, then one last line with the question, as below; the lines are joined by `"\n"`, and there is nothing else |
+#
+# ```text
+# [1] text of the first source
+# [2] text of the second source
+# Question: the question
+# ```
 #
 # * Sources and question are made harmless by the two rules above.
 # * `count_tokens(content)` of both messages, added up, is at most `budget`. Count the contents as they are sent: the tokens of a text are not always those of its parts added up.
 # * As many sources are shown as fit, from the first one on, whole, and without a gap. That may be none: then the user's message is the question's line alone.
-# * `Prompt.sources` holds the sources that are shown, as they were given.
-# * If it does not fit even without sources, raise `ValueError`.
+# * `Prompt.sources` holds the sources that are shown, as they were given. The list `sources` itself stays as it is.
+# * If instructions and question do not fit even without sources, raise `ValueError`.
 
 
 # %% task="build_prompt"
@@ -232,7 +238,7 @@ def build_prompt(
 ) -> Prompt:
     """Return a prompt with the question and as many of the first `sources` as fit into `budget` tokens.
 
-    Raises ValueError if it does not fit even without sources.
+    Raises ValueError if instructions and question do not fit even without sources.
     """
 
     ### BEGIN SOLUTION
@@ -253,7 +259,7 @@ def build_prompt(
 check.build_prompt(build_prompt)
 
 # %% [markdown]
-# The note, made harmless, beside a German passage. The rules do not care about language; only the estimate is too low for German, which has more tokens. **Predict:** what is left of the note when the budget is 70 tokens?
+# The note, made harmless, beside the German passage about the relief valve. The rules do not care about language; only the estimate is too low for German, which needs more tokens for the same text. **Predict:** what is left of the note when the budget is 70 tokens?
 
 # %% tags=["demo"]
 german = next(passage.text for passage in pump_manual.passages("de") if passage.name == "pressure")
@@ -266,7 +272,7 @@ for budget in (BUDGET, 70):
 # %% [markdown]
 # ## Does it help?
 #
-# Do not believe it, measure it. Here are 24 questions, each with the passage that answers it and with what a right answer must contain. (Such a list is worth more than any prompt. Make one before you make the second prompt.)
+# Do not believe it, measure it. Here are 24 questions, each with the passage that answers it and with what a right answer must contain: a coarse measure, which lets nonsense around the fact pass, so that the shares come out rather too high. (Such a list is worth more than any prompt. Make one before you make the second prompt.)
 
 # %% tags=["demo"]
 QUESTIONS = [  # question, the passage that answers it, what a right answer contains (a regular expression)
@@ -298,7 +304,7 @@ QUESTIONS = [  # question, the passage that answers it, what a right answer cont
 PASSAGE = {passage.name: passage.text for passage in MANUAL}
 
 # %% [markdown]
-# Each question goes to the model three times: with no source, with the three passages that the search finds, and with the right passage alone. The last one is no system that you could build; it shows what would be left if the search were perfect. **Predict** the three numbers. (72 requests take about two minutes; read on meanwhile.)
+# Each question goes to the model three times: with no source, with the three passages that the search finds, and with the right passage alone. The last one is no system that you could build; it shows what the model makes of the right passage when nothing distracts it. **Predict** the three numbers. (72 requests take about two minutes; read on meanwhile.)
 
 
 # %% tags=["demo"]
@@ -351,7 +357,7 @@ plots.show(
 )
 
 # %% [markdown]
-# Without a source nothing is right: what the model never read it cannot know. With sources some of it is, and that is the whole gain of RAG. But even with the right passage before its eyes, a model of this size fails at almost half of the questions. No search mends that; a larger model may. What you can do is to notice it, and that is what the rest of this unit is about.
+# Without a source nothing is right: what the model never read it cannot know. And although the instructions ask for it, it did not say "not found" once when we ran it, not even with no source at all. With sources some answers are right, and that is the whole gain of RAG. The search is hardly to blame for 8 of 24 in place of the third bar's 13: the right passage was among the three every time. Two more passages beside it confuse a small model, or it is chance, for the intervals overlap. But even with the right passage before its eyes, a model of this size fails at almost half of the questions. No search mends that; a larger model may. What you can do is to notice it, and that is what the rest of this unit is about.
 #
 # Can a better instruction help? We tried four, each with the right passage alone:
 #
@@ -364,22 +370,22 @@ plots.show(
 #
 # The instruction that cites most is not the one that answers best, and with 24 questions most of these differences may be chance. Measure it with your model.
 #
-# ## Which sources does it cite?
+# ## What counts as a citation
 #
-# You asked for a source at the end of the sentence. Models write that in several ways: `[2]`, `[2][5]`, `[2, 5]`. And they write things that look like it. Some replies from above: **predict** what a program should take for a citation.
+# You asked for a source at the end of the sentence. Models write that in several ways: `[2]`, `[2][5]`, `[2, 5]`. And they write things that look like it. Some of the model's replies: **predict** what a program should take for a citation.
 
 # %% tags=["demo"]
-for place in (0, 5, 10, 13, 17):
+for place in (0, 5, 13, 17, 21):
     print(f"{REPLIES['found'][place]!r}\n")
 
 # %% [markdown]
 # A citation is a promise: "look it up there". Three things can go wrong with it:
 #
 # * **None.** Nobody can look anything up.
-# * **A source that does not exist.** `[7]` when five were shown, or `[0]`. Whoever makes up the number probably made up the sentence as well. It would be a mistake to delete the number and keep the sentence.
+# * **A source that does not exist.** `[7]` when five were shown, or `[0]`. A model that makes up the number has probably made up the sentence as well. It would be a mistake to delete the number and keep the sentence.
 # * **A source that says something else.** That is harder; we come to it below.
 #
-# The first two can be decided exactly, by a regular expression and a comparison. (A group in a regular expression can be repeated as a whole: `a(?:-a)*` matches `a`, `a-a` and `a-a-a`.)
+# The first two can be decided exactly, by a regular expression and a comparison. (A group in a regular expression can be repeated as a whole: `a(?:-a)*` matches `a`, `a-a` and `a-a-a`. The `?:` says that it does no more. A plain `(...)` is remembered as well, and then `re.findall` returns only what the groups matched, and of a repeated one only the last.)
 
 
 # %%
@@ -390,7 +396,7 @@ class CitationError(Exception):
 # %% [markdown]
 # ## Task 2: which sources does it cite?
 #
-# Write `cited_sources`. A citation is a number in square brackets, or several with commas between them: `[12]`, `[2][5]`, `[2, 5]`. Numbers are of the digits 0 to 9, and there may be spaces around them: `[ 2 ,5 ]`. Nothing else is a citation, whether it is another number (`6 bar`, `(2)`) or something else in brackets (`[E17]`, `[source 2]`).
+# Write `cited_sources`. A citation is a number in square brackets, or several with commas between them: `[12]`, `[2][5]`, `[2, 5]`. A number consists of the digits 0 to 9, and there may be spaces around it: `[ 2 ,5 ]`. Nothing else is a citation, whether it is another number (`6 bar`, `(2)`) or something else in brackets (`[E17]`, `[source 2]`).
 #
 # Return the numbers that are cited as a list of `int`, each once, in the order in which the reply first names them. The sources have the numbers 1 to `count`. If the reply cites any other number, or none at all, raise `CitationError`.
 
@@ -427,10 +433,12 @@ for (question, _name, _fact), reply, right in zip(QUESTIONS, REPLIES["found"], H
         continue
     verified.append(right)
     print(f"{'right' if right else 'WRONG'} {numbers} {question}\n    {reply}")
+    for number in numbers:
+        print(f"        source {number}: {retrieve(question)[number - 1]['text'][:70]}...")
 print(f"\n{len(verified)} of {len(QUESTIONS)} replies cite a source that exists; {sum(verified)} of these are right")
 
 # %% [markdown]
-# Look at the wrong ones. They have a number, the number exists, and the sentence says something else than the source, or nothing.
+# Look at the wrong ones. They have a number, the number exists, and the sentence says something else than the source, or nothing. When we ran it, the reply about cavitation cited the right source, and copied another one word for word. (The one about the shaft counts as right, with nonsense in its second and third line.)
 #
 # **Cited is not supported.** What you verify is that a source exists, not that it says so. Keep the two apart when you talk about your system, for the words are close and the difference is what customers care about.
 #
@@ -438,7 +446,7 @@ print(f"\n{len(verified)} of {len(QUESTIONS)} replies cite a source that exists;
 #
 # A search always finds something: the best of what is there. Ask our manual who won the football match, and it brings a passage about dry running. Shown to the model, it becomes an answer. So a hit has to be good *enough*, and for that you need a number with a meaning. Each hit has two numbers. Which one?
 #
-# To find out, we need questions without an answer too. Twelve are about something else. And 24 are the nastier kind, as they come every day: a question about pumps that the manual has a gap for. We make them from the questions above, by leaving out the passage that answers them. **Predict** for both numbers: how far apart are the questions with and without an answer?
+# To find out, we need questions without an answer too. Twelve are about something else. And 24 are of the nastier kind that comes up every day: a question about pumps that the manual has a gap for. We make them from the questions above, by leaving out the passage that answers them. **Predict** for both numbers: how far apart are the questions with and without an answer?
 
 # %% tags=["demo"]
 OTHERS = [
@@ -491,11 +499,11 @@ for threshold in (0.2, 0.3, 0.35, 0.4, 0.45, 0.5):
     )
 
 # %% [markdown]
-# The **fused score** knows places only. Its highest value, $\frac{1}{61} + \frac{1}{61} \approx 0.0328$, says that a passage is the first in both lists, and something is always the first. When we ran it, 21 of the 24 answerable questions reached it, and so did 11 of the 24 whose passage was missing. Higher it cannot get.
+# The **fused score** knows places only. Its highest value, $\frac{1}{61} + \frac{1}{61} \approx 0.0328$, says that a passage is the first in both lists, and something is always the first. When we ran it, 21 of the 24 answerable questions reached it, and so did 11 of the 24 whose passage was missing. It cannot get any higher.
 #
-# The **similarity** compares question and passage, and does not care who else is there. It is no clean cut either: at 0.4 we lost three of 24 questions that the manual answers, kept nine of the 24 gaps, and one of the twelve others ("How much does a new impeller cost?" is near to the passage about impellers, which names no price). A threshold sorts out what is far away. Whether a passage that is *near* answers the question, it does not know.
+# The **similarity** compares question and passage, and does not care what else is there. It is no clean cut either: at 0.4 we lost three of 24 questions that the manual answers, kept nine of the 24 gaps, and one of the twelve others ("How much does a new impeller cost?" is near to the passage about impellers, which names no price). A threshold sorts out what is far away. Whether a passage that is *near* answers the question, it does not know.
 #
-# Where to put it is a decision, not a discovery. A question that is lost goes to a person and costs some minutes. One that is let in may become a wrong answer, and that cost an afternoon. We take 0.4. (We chose it on the same questions that we report it on: to these it is fitted, so the numbers are too optimistic. Before customers come, measure it on others.)
+# Where to put it is a decision, not a discovery. A question that is lost goes to a person and costs a few minutes. One that is let in may become a wrong answer, and that cost an afternoon. We take 0.4. (We chose it on the same questions that we report it on: it is fitted to these, so the numbers are too optimistic. Before customers come, measure it on others.)
 
 # %%
 THRESHOLD = 0.4
@@ -517,10 +525,10 @@ class Answer:
 # Write `answer`. It puts everything together, and it uses your `build_prompt` and `cited_sources`; finish these first.
 #
 # 1. `retrieve(question)` gives the hits, the best first; perhaps none. Only those count whose `similarity` is at least `threshold`. They stay in their order. (A similarity can be NaN, when a text is empty. Every comparison with NaN is `False`.)
-# 2. The prompt is built from `INSTRUCTIONS`, the question, the texts of these hits, `BUDGET` and `estimate_tokens`. If it shows no source, be it that no hit is good enough or that not even the first one fits, the answer is `NOT_FOUND` with no sources, and the outcome is `"not_found"`. The model is not asked.
-# 3. Otherwise the model is asked, once, with the prompt's messages. (The `temperature` is up to you; what we report below we saw at 0.)
-# 4. If the reply's citations are in order, for the sources *that the prompt shows*, return the reply as it is, the texts of the sources that it cites, in the order of `cited_sources` and as they were found, and the outcome `"answered"`.
-# 5. If they are not, the customer does not see the reply: `NOT_FOUND`, no sources, and the outcome `"unverified"`. Whoever runs the service wants to know the two apart: one is a gap in the manual, the other a weakness of the model.
+# 2. The prompt is built from `INSTRUCTIONS`, the question, the texts of these hits, `BUDGET` and `estimate_tokens`. If it shows no source, whether because no hit is good enough or because not even the first one fits, the answer is `NOT_FOUND` with no sources, and the outcome is `"not_found"`. The model is not asked.
+# 3. Otherwise `MODEL` is asked, once, with the prompt's messages. (`temperature` and `max_tokens` are up to you; what we report below we saw at a `temperature` of 0.)
+# 4. If `cited_sources` accepts the reply, with the number of sources *that the prompt shows*, return the reply as it is, the texts of the sources that it cites, in the order of `cited_sources` and as they were found, and the outcome `"answered"`.
+# 5. If it raises `CitationError`, the customer does not see the reply: `NOT_FOUND`, no sources, and the outcome `"unverified"`. That includes a reply that says "not found", as the instructions ask: it cites nothing. (Whoever wants to count it apart must define exactly which replies say so.) `"not_found"` is for questions for which the model was not asked. Whoever runs the service wants to tell the two apart: one is a gap in the manual, the other mostly a weakness of the model.
 #
 # Errors of the server, and the `ValueError` of a question that is too long, go on to the caller.
 
@@ -579,26 +587,26 @@ for question in (
         print(f"        source: {source}")
 
 # %% [markdown]
-# When we ran it, there was one of each kind. (Yours may differ, even at a `temperature` of 0: another processor, or other questions before, are enough.)
+# This is what we saw. (Yours may differ, even at a `temperature` of 0: another processor, or different questions before it, are enough.)
 #
 # * The reset is answered, rightly, and with its source.
 # * "The relief valve opens at 6 bar", wrote the model, which is right. But it cited nothing, and the customer does not see it. That is the price.
-# * To the bearings it wrote 95 °C, with the 80 °C before its eyes, and cited nothing either. That is the gain: a wrong answer that nobody saw.
-# * About the liquid at the shaft it wrote "The correct answer is: [2]." Source 2 exists, so this goes out, and it says nothing at all. Cited is not supported.
+# * For the bearings it wrote 95 °C, with the 80 °C before its eyes (with three passages, above, it had got it right), and cited nothing either. That is the gain: a wrong answer that nobody saw.
+# * For the liquid at the shaft it wrote "The correct answer is: [2]." Source 2 exists, so this goes out, and it says nothing at all. Cited is not supported.
 # * The football match cost nothing: no request was sent. The price of an impeller did, since a passage about impellers *is* near.
 #
-# With a larger model the shares are others, and you measure them in the same way. The rules stay, and the share of "unverified" is the first number that you would put on a dashboard.
+# With a larger model the shares are different, and you measure them in the same way. The rules stay, and the share of "unverified" is the first number that you would put on a dashboard.
 #
 # ## Is it in the sources?
 #
-# Back to the third thing that can go wrong with a citation: the source exists and says something else. A person sees that at once and costs money. Can a program? Here is a common idea: an answer is **faithful** if every sentence of it is near to some sentence of its sources, in the sense of the same embeddings that you search with.
+# Back to the third thing that can go wrong with a citation: the source exists and says something else. A human reviewer sees that at once, but costs money. Can a program? Here is a common idea: an answer is **faithful** if every sentence of it is near to some sentence of its sources, in the sense of the same embeddings that you search with.
 #
-# The unit of comparison decides. Hold the *whole* answer against the *whole* source, and one false sentence among four true ones drowns in the mean. So both are cut into sentences, and each sentence of the answer looks for its nearest one. The result is a share: of five sentences, four supported, 0.8.
+# It all depends on what you compare with what. Hold the *whole* answer against the *whole* source, and one false sentence among four true ones drowns in the mean. So both are cut into sentences, and each sentence of the answer looks for its nearest one. The result is a share: of five sentences, four supported, 0.8.
 
 
 # %%
 def sentences(text: str) -> list[str]:
-    """Cut a text into sentences, at white space after a full stop, an exclamation or a question mark; citations go."""
+    """Cut a text at white space after a full stop, an exclamation or a question mark, and remove citations."""
     plain = re.sub(r"\s*\[[0-9, ]+\]", "", text).strip()
     return [sentence for sentence in re.split(r"(?<=[.!?])\s+", plain) if sentence]
 
@@ -609,7 +617,7 @@ print(sentences("The valve opens at 6 bar [1]. It is sealed [1, 2]! Order by 2 p
 # %% [markdown]
 # The last sentence shows what such a simple rule does with abbreviations. For a share it matters little; libraries such as spaCy do better.
 #
-# One thing can go wrong in silence. An embedder gives some texts a vector of zeros, an empty one for example. Divided by its length it becomes NaN, and NaN spreads: the greatest of a row with one NaN in it is NaN. So where the length is 0, divide by 1 (`np.where` chooses between two values, element by element); then such a vector has a similarity of 0 to everything.
+# One thing can go wrong silently. Some embedders give some texts, an empty one for example, a vector of zeros. Divided by its length, as in `unit` above, it becomes NaN, and NaN spreads: the greatest of a row with one NaN in it is NaN. So where the length is 0, divide by 1 (`np.where` chooses between two values, element by element); then such a vector has a similarity of 0 to everything.
 #
 # ## Task 4: faithfulness
 #
@@ -617,7 +625,7 @@ print(sentences("The valve opens at 6 bar [1]. It is sealed [1, 2]! Order by 2 p
 #
 # * The answer and every source are cut by `sentences`.
 # * `embed` takes a list of texts and returns an array with a row for each, its vector. Vectors may be of any length. How often you call it does not matter; never call it with an empty list.
-# * A sentence of the answer is supported if its cosine similarity to at least one sentence of any source is at least `threshold`, which is above 0. A vector of zeros has the similarity 0 to everything.
+# * A sentence of the answer is supported if its cosine similarity to at least one sentence of any source, cited or not, is at least `threshold`, which is above 0. A vector of zeros has the similarity 0 to everything.
 # * If the answer has no sentence, or the sources have none, the result is 0.0.
 
 
@@ -696,7 +704,7 @@ for name, column in zip(("same", "false", "else"), near.T, strict=True):
     print(f"{name:5} median {np.median(column):.2f}, {sum(column >= 0.5)} of {len(column)} at least 0.5")
 
 # %% [markdown]
-# When we ran it: all twelve sentences in other words lie above 0.5, and none of the inventions does, though one comes close. So far, so useful: what a model adds from nowhere shows. But *all twelve false sentences* lie above 0.5 as well, one of them at 0.98. To an embedding "12 Nm" and "120 Nm" are nearly the same, "never" hardly matters, and no threshold mends that: the worst of the true sentences lies below every false one. **Near is not true.**
+# When we ran it: all twelve sentences in other words lie above 0.5, and none of the inventions does, though one comes close. So far, so useful: what a model adds from nowhere shows. But *all twelve false sentences* lie above 0.5 as well, one of them at 0.98. To an embedding "30 %" and "3 %" are nearly the same, "never" hardly matters, and no threshold mends that: the worst of the true sentences lies below every false one. **Near is not true.** (And 0.5 suits these sentences; another embedder needs another number.)
 #
 # The same in one answer with an invented sentence, and then with a false number in it:
 
@@ -708,11 +716,11 @@ for claim in (made_up, made_up.replace("6 bar", "60 bar")):
     print(f"{faithfulness(claim, [PASSAGE['pressure']], embed, 0.5):.2f}  {claim}")
 
 # %% [markdown]
-# Two of three sentences are supported, in both cases: the invention is seen, the valve that opens at ten times the pressure is not. So use the number for what it can do. As a mean over hundreds of answers it tells you whether a new prompt makes the model wander off. As a judge of one answer it is not fit. For that, one takes a model that was trained to tell whether one sentence follows from another ("natural language inference"), or a large model as a judge, and measures these in turn; and numbers one compares as numbers: each number in the answer should be in a source that it cites.
+# Two of three sentences are supported, in both cases: the invention is seen, the valve that opens at ten times the pressure is not. So use the number for what it can do. As a mean over hundreds of answers it tells you whether a new prompt makes the model wander off. It is not fit to judge a single answer. For that, one takes a model that was trained to tell whether one sentence follows from another ("natural language inference"), or a large model as a judge, and measures these in turn; and numbers are best compared as numbers: each number in the answer should be in a source that it cites.
 #
 # ## What you can do now
 #
-# * You can put sources into a prompt so that nobody forges them, and keep it inside a budget.
+# * You can put sources into a prompt so that nobody can forge them, and keep the prompt within a budget.
 # * You can say which sources an answer cites, and refuse one that cites none or an invented one.
 # * You can let your program say "I found nothing", for a reason that you have measured.
 # * You can measure whether an answer stays with its sources, and say what this number does not see.

@@ -29,15 +29,18 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
         "lines_forged": "stays_on_line",
         "instructions_not_counted": "within_budget",
         "changed_listed": "best_kept",
+        "parts_added": "best_kept",
         "too_long_sent": "question_too_long",
         "unknown_accepted": "unknown_refused",
         "sorted_numbers": "once_in_order",
         "any_digits": "other_numbers",
+        "last_of_group": "every_way",
         "asks_without_source": "no_source",
         "wrong_score": "good_hits_only",
         "looked_up_in_all": "good_hits_only",
         "own_threshold": "good_hits_only",
         "found_not_shown": "unverified",
+        "reply_believed": "unverified",
         "trimmed": "reply_unchanged",
         "catches_everything": "server_error",
         "catches_too_long": "server_error",
@@ -78,6 +81,53 @@ def test_a_forged_source_is_shown_where_it_differs() -> None:
     assert "[2]" in result.got
 
 
+@pytest.mark.parametrize(("change", "name", "words"), [
+    ("refused", "within_budget", "That fits: with 0 of 7 sources"),
+    ("none", "question_too_long", "must raise ValueError"),
+    ("longer", "numbers_sources", "goes on after the question, with '\\n'"),
+    ("cleaned", "best_kept", "as they were given; these were changed"),
+])  # fmt: skip
+def test_a_prompt_with_a_fault_is_told_which(change: str, name: str, words: str) -> None:
+    def faulty(instructions: str, question: str, sources: list[str], budget: int, count: Any) -> Any:
+        try:
+            right = honest.build_prompt(instructions, question, sources, budget - (change == "refused"), count)
+        except ValueError:
+            if change == "none":
+                return None
+            raise
+        shown = [honest._plain(source) if change == "cleaned" else source for source in right.sources]
+        user = "".join(part["text"] for part in right.messages[1]["content"]) + "\n" * (change == "longer")
+        return honest.Prompt(shown, [right.messages[0], {"role": "user", "content": user}])
+
+    [result] = [result for result in check.build_prompt.run(faulty).criteria if result.name == name]
+    assert words in result.message
+
+
+@pytest.mark.parametrize(("budget", "count"), [(300, lambda text: -(-len(text) // 4)), (600, len)])
+def test_an_answer_that_leaves_the_budget_unused_is_told_so(
+    budget: int, count: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = honest.build_prompt
+
+    def thrifty(instructions: str, question: str, sources: list[str], _budget: int, _count: Any) -> Any:
+        return build(instructions, question, sources, budget, count)
+
+    monkeypatch.setattr(honest, "build_prompt", thrifty)
+    verdict = check.answer.run(honest.answer)
+    assert failed(verdict) == ["good_hits_only"]
+    assert "`BUDGET`" in verdict.criteria[2].message
+
+
+def test_a_similarity_below_zero_is_no_support() -> None:
+    def unsigned(answer: str, sources: list[str], embed: Any, threshold: float) -> Any:
+        def share(similarities: Any, low: float) -> Any:
+            return (abs(similarities).max(axis=1) >= low).mean()
+
+        return check._measuring(answer, sources, embed, threshold, share=share)
+
+    assert "share_supported" in failed(check.faithfulness.run(unsigned))
+
+
 def test_an_answer_whose_prompt_has_a_fault_of_its_own_loses_nothing() -> None:
     """Too long a source, shown all the same, is the fault of `build_prompt`; `answer` is judged by what it does."""
 
@@ -103,7 +153,7 @@ def test_an_answer_without_a_request_is_told_so() -> None:
 
     verdict = check.answer.run(silent)
     assert verdict.points == 0
-    assert "your code sent 0" in verdict.criteria[0].message
+    assert "sent by your code: 0" in verdict.criteria[0].message
 
 
 def test_an_answer_that_waits_for_another_task_is_told_so() -> None:

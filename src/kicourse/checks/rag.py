@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def _fields(trial: Trial, got: Any, kind: str, *names: str) -> dict[str, Any]:
     """Return the fields of the record that came back; fail if it is no such record."""
     if not isinstance(got, Record) or not set(names) <= set(got.fields):
-        found = got.type_name if isinstance(got, Record) else type(got).__name__
+        found = got.type_name if isinstance(got, Record) else "None" if got is None else type(got).__name__
         trial.require(False, _("You returned {found}, not {wanted}."), found=found, wanted=kind, expected=kind)
     return dict(got.fields)
 
@@ -47,12 +47,13 @@ build_prompt = Check(
     hints=(
         _("What has to be in every prompt, however small the budget? And who wrote the texts that you put between your "
           "marks?"),
-        _("Write a small function that makes a text harmless: `\" \".join(text.split())` puts it on one line, "
-          "`replace` makes its brackets round. Build the two messages with all sources, count both, and take the last "
-          "source away until they fit."),
-        _("`for shown in range(len(sources), -1, -1):` build `lines = [f\"[{n}] {harmless(text)}\" for n, text in "
-          "enumerate(sources[:shown], 1)] + [f\"Question: {harmless(question)}\"]`; if `count_tokens(instructions) + "
-          "count_tokens(\"\\n\".join(lines)) <= budget`, return the prompt. After the loop `raise ValueError(...)`."),
+        _("Write a small function that makes a text harmless, by the two rules. Then leave the budget aside: build the "
+          "two messages with all sources, and count their contents as they are. What has to change, and how often, "
+          "until they fit?"),
+        _("Harmless: `\" \".join(text.split())`, and `replace` for the brackets. `for shown in range(len(sources), -1, "
+          "-1):` build `lines = [f\"[{n}] {harmless(text)}\" for n, text in enumerate(sources[:shown], 1)] + "
+          "[f\"Question: {harmless(question)}\"]`; if `count_tokens(instructions) + count_tokens(\"\\n\".join(lines)) "
+          "<= budget`, return the prompt. After the loop `raise ValueError(...)`."),
     ),
 )  # fmt: skip
 
@@ -110,9 +111,25 @@ class _Task:
     budget: int = 10_000
     count: Counter = _count_words
 
+    def given_to(self, answer: Handle) -> Any:
+        """Return whatever the answer makes of it."""
+        return answer(self.instructions, self.question, list(self.sources), self.budget, self.count)
+
     def built(self, trial: Trial, answer: Handle) -> _Built:
         """Let the answer build the prompt; fail unless it looks like one."""
-        got = answer(self.instructions, self.question, list(self.sources), self.budget, self.count)
+        try:
+            got = self.given_to(answer)
+        except AnswerRaised as error:
+            # Refused on purpose; any other ValueError is shown with its line.
+            on_purpose = error.location is None or "raise" in error.location.source
+            if "ValueError" not in error.type_names or not on_purpose:
+                raise
+            fit = self.fitting()
+            message = _(
+                "That fits: with {fit} of {count} sources the messages have {used} tokens; the budget is {budget}."
+            )
+            message = trial.text(message, fit=fit, count=len(self.sources), used=self.size(fit), budget=self.budget)
+            raise Failed(message, "Prompt") from None
         fields = _fields(trial, got, "Prompt", "messages", "sources")
         trial.is_a(fields["messages"], (list, tuple))
         return _Built([chats.message(message) for message in fields["messages"]], _texts(trial, fields["sources"]))
@@ -124,6 +141,10 @@ class _Task:
     def require(self, trial: Trial, answer: Handle) -> _Built:
         """Fail unless the messages are the right ones, with all sources; return what was built."""
         built, wanted = self.built(trial, answer), self.wanted()
+        more = built.messages[-1][1].removeprefix(wanted[-1][1]) if built.messages else ""
+        if built.messages == [*wanted[:-1], (wanted[-1][0], wanted[-1][1] + more)]:
+            message = _("The message of the user goes on after the question, with {more}.")
+            trial.require(not more, message, more=repr(more), expected=repr(wanted[-1][1][-40:]))
         if built.messages != wanted:
             line, other = _first_difference(_written(wanted), _written(built.messages))
             raise Failed(trial.text(_("The messages differ from what was asked for, first in this line.")), line, other)
@@ -194,8 +215,9 @@ def no_forged_marks(trial: Trial, answer: Handle) -> None:
 @build_prompt.criterion(
     _("a source stays on its line, and so does the question"),
     points=0.5,
-    why=_("A line break inside a source lets it begin a line of its own, and that line may say: Question."),
-)
+    why=_("A line break inside a source lets it begin a line of its own, and that line may say: Question. So every run "
+          "of white space becomes one space, and none is left at either end."),
+)  # fmt: skip
 def stays_on_line(trial: Trial, answer: Handle) -> None:
     for gap in ("\n", "\nQuestion: ", "\n\n2 ", "\r\n", "\u2028", "  \t "):
         first, second, third = _lines(trial.rng, 3)
@@ -262,12 +284,17 @@ def best_kept(trial: Trial, answer: Handle) -> None:
 def _require_best(trial: Trial, answer: Handle, task: _Task) -> None:
     """Fail unless at least those sources are shown that fit, from the first one on, and whole."""
     built, fit = task.built(trial, answer), task.fitting()
-    is_beginning = built.sources == task.sources[: len(built.sources)]
-    if not is_beginning or len(built.sources) < fit:
-        message = _("From the first on, {fit} of {count} sources fit. These are in the prompt: {numbers}.")
+    best = task.sources[: len(built.sources)]
+    if built.sources != best and [*map(_harmless, built.sources)] == [*map(_harmless, best)]:
+        message = trial.text(_("`Prompt.sources` holds the sources as they were given; these were changed."))
+        raise Failed(message, show(best), show(built.sources))
+    if built.sources != best or len(built.sources) < fit:
+        message = _("From the first on, {fit} of {count} sources fit: with them the messages, counted as they are "
+                    "sent, have {used} tokens, and the budget is {budget}. In the prompt: {numbers}.")  # fmt: skip
         numbers = [task.sources.index(text) + 1 if text in task.sources else "?" for text in built.sources]
         listed = f"sources={numbers}".replace("'", "")
-        trial.require(False, message, count=len(task.sources), fit=fit, numbers=listed)
+        counts = {"fit": fit, "count": len(task.sources), "used": task.size(fit), "budget": task.budget}
+        trial.require(False, message, numbers=listed, **counts)
     said = _harmless(built.messages[-1][1]) if built.messages else ""
     cut = [text for text in built.sources if _harmless(text) not in said]
     trial.require(not cut, _("This source is not in the prompt as a whole: {text}"), text=(cut or [""])[0])
@@ -282,7 +309,7 @@ def question_too_long(trial: Trial, answer: Handle) -> None:
     for count in _COUNTERS:
         task = _tight(trial.rng, count, 0)
         with trial.raises("ValueError", message=_("A question that does not fit even alone must raise {names}.")):
-            replace(task, budget=task.budget // 2).built(trial, answer)
+            replace(task, budget=task.budget // 2).given_to(answer)
 
 
 @dataclass(frozen=True)
@@ -438,9 +465,14 @@ def budget_not_reached(instructions: str, question: str, sources: list[str], bud
 @build_prompt.misconception(_("the numbers of parts added up: a text can have other tokens than its parts together"))
 def parts_added(instructions: str, question: str, sources: list[str], budget: int, count: Counter) -> Any:
     def size(count: Counter, instructions: str, question: str, sources: list[str]) -> int:
-        return count(instructions) + sum(count(f"{line}\n") for line in _user_text(question, sources).split("\n"))
+        return count(instructions) + sum(count(line) for line in _user_text(question, sources).split("\n"))
 
     return _building(instructions, question, sources, budget, count, size=size)
+
+
+@build_prompt.misconception(_("the notebook's `estimate_tokens` instead of the parameter `count_tokens`"))
+def own_counter(instructions: str, question: str, sources: list[str], budget: int, count: Counter) -> Any:
+    return _building(instructions, question, sources, budget, _count_quarters)
 
 
 @build_prompt.misconception(_("both contents joined and counted as one text, where the two numbers are to be added"))
@@ -542,9 +574,9 @@ cited_sources = Check(
     hints=(
         _("What does a citation look like, and which other numbers may a reply have? And what should a program do with "
           "[7] when it showed five sources?"),
-        _("`re.findall` with a pattern for one number in square brackets, or several with commas between them. Go "
-          "through the numbers in order, keep each once, and raise if one is not between 1 and `count`, or if there is "
-          "none."),
+        _("Put the pattern for `re.findall` together piece by piece: a number is `[0-9]+`, a comma and another number, "
+          "with spaces or without, is `(?: *, *[0-9]+)`, and `*` after that repeats it; around all of it come the "
+          "brackets, `\\[` and `\\]`. Then `split` each match at its commas."),
         _("`marks = re.findall(r\"\\[ *([0-9]+(?: *, *[0-9]+)*) *\\]\", reply)`, in which `(?:...)*` repeats a comma "
           "and a number; `numbers = [int(n) for mark in marks for n in mark.split(\",\")]`; `dict.fromkeys(numbers)` "
           "keeps each number once, in order."),
@@ -639,8 +671,8 @@ def none_refused(trial: Trial, answer: Handle) -> None:
 @cited_sources.criterion(
     _("other numbers and other brackets are no citations"),
     points=0.25,
-    why=_("Replies about machines are full of numbers. A 3 from '3 bar' would put a source on the customer's screen "
-          "that the answer does not rest on."),
+    why=_("Replies about machines are full of numbers and brackets. Taken for a citation, one of them puts a source on "
+          "the customer's screen that the answer does not rest on."),
 )  # fmt: skip
 def other_numbers(trial: Trial, answer: Handle) -> None:
     for other in ("3 bar", "(4)", "[E5]", "{2}", "<4>", "[source 5]", "8,000 hours", "[2 5]", "[²]", "[٣]"):
@@ -685,7 +717,7 @@ def last_refused(reply: str, count: int) -> Any:
     return _citing(reply, count - 1)
 
 
-@cited_sources.misconception(_("unknown citations dropped in silence: the sentence before them stays"))
+@cited_sources.misconception(_("unknown citations dropped silently: the sentence before them stays"))
 def unknown_dropped(reply: str, count: int) -> Any:
     known = [number for number in _numbers(reply) if 1 <= number <= count]
     if not known:
@@ -724,6 +756,14 @@ def one_number(reply: str, count: int) -> Any:
 @cited_sources.misconception(_("a pattern without spaces: `[2,5]` is seen, `[2, 5]` is not"))
 def no_spaces(reply: str, count: int) -> Any:
     return _citing(reply, count, pattern=r"\[([0-9,]+)\]")
+
+
+@cited_sources.misconception(
+    _("a plain `(...)` that is repeated: `re.findall` returns only its last match, and `[1, 2, 3]` loses the 2")
+)
+def last_of_group(reply: str, count: int) -> Any:
+    marks = re.findall(r"\[\s*([0-9]+)(\s*,\s*[0-9]+)*\s*\]", reply)
+    return _citing(" ".join(f"[{first}{last}]" for first, last in marks), count)
 
 
 @cited_sources.misconception(_("every number taken for a citation, with brackets or without"))
@@ -929,7 +969,7 @@ def answers_with_sources(trial: Trial, answer: Handle) -> None:
         service = _serve(trial, answer, hits, reply, threshold=_LOW)
         if service.error:
             raise service.error
-        service.require_requests(1, _("One question is one request; your code sent {sent}."))
+        service.require_requests(1, _("One question is one request. Requests sent by your code: {sent}."))
         service.require(reply, [hits[number - 1]["text"] for number in cited], "answered")
 
 
@@ -963,6 +1003,19 @@ def good_hits_only(trial: Trial, answer: Handle) -> None:
     shown = [_asked(trial, answer, threshold, *case) for case in zip(gaps, scores, strict=True)]
     for service, good in shown:
         _require_shown(trial, service, good, threshold)
+    _require_room(trial, answer)
+
+
+def _require_room(trial: Trial, answer: Handle) -> None:
+    """Fail unless three hits are shown that fill most of the budget, counted by the notebook's estimate."""
+    hits = [
+        hit | {"text": f"{hit['text']} {chats.sentence(trial.rng, words=70)}"}
+        for hit in _hits(trial.rng, 0.8, 0.7, 0.6)
+    ]
+    service = _serve(trial, answer, hits, _reply(trial.rng, "[1]"), threshold=_LOW)
+    message = _("All hits fit into `BUDGET`, counted by `estimate_tokens`. Sources in the prompt: {shown}.")
+    missing = [hit for hit in hits if hit["text"] not in service.prompt()]
+    trial.require(not missing, message, shown=service.shown(), expected=str(len(hits)))
 
 
 def _asked(
@@ -1010,7 +1063,7 @@ def no_source(trial: Trial, answer: Handle) -> None:
         service = _serve(trial, answer, hits, _reply(trial.rng, "[1]"), threshold=threshold)
         if service.shown():
             continue  # a hit that is too weak, or too long for the prompt: that is decided elsewhere
-        service.require_requests(0, _("There is no source for this question, and your code sent {sent} requests."))
+        service.require_requests(0, _("There is no source for this question. Requests sent by your code: {sent}."))
         service.require(NOT_FOUND, [], "not_found")
 
 
@@ -1022,15 +1075,15 @@ def _huge(rng: "np.random.Generator") -> Hit:
 @answer.criterion(
     _("keeps a reply back that cannot be verified"),
     points=0.75,
-    why=_("A reply that cites nothing, or a source that was never shown, is the model's own invention until somebody "
-          "proves the contrary."),
+    why=_("A reply that cites nothing, or a source that was never shown, is the model's own invention until proven "
+          "otherwise."),
 )  # fmt: skip
 def unverified(trial: Trial, answer: Handle) -> None:
     for reply in (_reply(trial.rng, ""), _reply(trial.rng, "[4]"), _reply(trial.rng, "[1]", "[9]"), "not found", ""):
         service = _serve(trial, answer, _hits(trial.rng, 0.8, 0.7, 0.6), reply, threshold=_LOW)
         if service.error:
             raise service.error
-        service.require_requests(1, _("One question is one request; your code sent {sent}."))
+        service.require_requests(1, _("One question is one request. Requests sent by your code: {sent}."))
         service.require(NOT_FOUND, [], "unverified")
     # Three hits, of which the prompt has room for one, and the reply cites another.
     first, last = _hits(trial.rng, 0.8, 0.7)
@@ -1052,7 +1105,7 @@ def server_error(trial: Trial, answer: Handle) -> None:
         if service.error is None:
             message = trial.text(_("The server failed; its error must reach the caller."))
             raise Failed(message, "InternalServerError", show(service.got))
-        service.require_requests(1, _("Your code went on after the server's error: {sent} requests."))
+        service.require_requests(1, _("Your code went on after the server's error. Requests sent: {sent}."))
     try:
         service = _serve(trial, answer, _hits(trial.rng, 0.7, 0.6), _reply(trial.rng, "[1]"), words=2 * BUDGET)
     except AnswerRaised as error:
@@ -1253,7 +1306,7 @@ def error_escapes(client: Any, question: str, retrieve: Retrieve, threshold: flo
     return _answering(client, question, retrieve, threshold, refused=refused)
 
 
-@answer.misconception(_("the same request sent again, in the hope that the next reply cites something"))
+@answer.misconception(_("code that sends the same request again, in the hope that the next reply cites something"))
 def asks_again(client: Any, question: str, retrieve: Retrieve, threshold: float) -> Any:
     return _answering(client, question, retrieve, threshold, attempts=3)
 
@@ -1261,6 +1314,16 @@ def asks_again(client: Any, question: str, retrieve: Retrieve, threshold: float)
 @answer.misconception(_('one outcome for two things: a reply that was not verified is called "not_found"'))
 def one_outcome(client: Any, question: str, retrieve: Retrieve, threshold: float) -> Any:
     return _answering(client, question, retrieve, threshold, refused=lambda _reply: _Answer(NOT_FOUND, [], "not_found"))
+
+
+@answer.misconception(
+    _('a reply of "not found" taken for a gap in the manual: it cites nothing, and that makes it "unverified"')
+)
+def reply_believed(client: Any, question: str, retrieve: Retrieve, threshold: float) -> Any:
+    def refused(reply: str) -> Any:
+        return _Answer(NOT_FOUND, [], "not_found" if reply.lower().startswith("not found") else "unverified")
+
+    return _answering(client, question, retrieve, threshold, refused=refused)
 
 
 @answer.misconception(_("all sources of the prompt listed, not those that the reply cites"))
@@ -1328,9 +1391,11 @@ faithfulness = Check(
         _("An answer of five sentences with one that is made up: which number should come out? What has to be compared "
           "with what, so that it does?"),
         _("Split the answer and every source into sentences. For each sentence of the answer take its greatest cosine "
-          "similarity to any sentence of the sources; the share of those that reach the threshold is the result. A "
-          "vector of zeros has no direction: do not divide by its length."),
-        _("For the vectors of the answer's sentences, and again for those of the sources': `lengths = "
+          "similarity to any sentence of the sources; the share of those that reach the threshold is the result. No "
+          "sentence on one of the two sides: 0.0, before you call `embed`. A vector of zeros has no direction: do not "
+          "divide by its length."),
+        _("First `return 0.0` if one of the two lists is empty. For the vectors of the answer's sentences, and again "
+          "for those of the sources': `lengths = "
           "np.linalg.norm(vectors, axis=1, keepdims=True)`, and `vectors / np.where(lengths == 0, 1, lengths)` has the "
           "length 1. With these two, `claims` and `evidence`: `similarities = claims @ evidence.T`; "
           "`float((similarities.max(axis=1) >= threshold).mean())`."),
@@ -1414,7 +1479,7 @@ def _faithful(
 ) -> None:
     """Let the answer measure a text with so many supported sentences, against documents of so many sentences.
 
-    With `repeated`, all documents but the last say the same, and everything supported is about that.
+    With `repeated`, all documents but the first say the same, and all sentences but one of three are about that.
     """
     rng = trial.rng
     threshold = float(rng.uniform(0.5, 0.65))
@@ -1422,10 +1487,12 @@ def _faithful(
     # A claim is near one sentence of the sources; whether near enough is what is asked.
     near = [float(rng.uniform(threshold + 0.05, 0.98)) for _claim in range(supported)]
     near += [float(rng.uniform(0.1, threshold - 0.05)) for _claim in range(unsupported)]
+    if unsupported:
+        near[-1] = -0.9  # the opposite of a sentence is not near it
     about = [int(place) for place in rng.permutation(len(evidence))]
     if repeated:
-        evidence[:-1] = evidence[:1] * (len(evidence) - 1)
-        about, near = [0], [0.97] * len(said)
+        evidence[1:] = evidence[1:2] * (len(evidence) - 1)
+        about, near = [1, 1, 0], [0.97] * len(said)
     claims = {claim: (about[place % len(about)], near[place]) for place, claim in enumerate(said)}
     meaning = _Meaning(rng, evidence, claims)
     meaning.vectors = {sentence: float(rng.uniform(*lengths)) * vector for sentence, vector in meaning.vectors.items()}
@@ -1444,7 +1511,7 @@ def _faithful(
           "sentence does it show."),
 )  # fmt: skip
 def share_supported(trial: Trial, answer: Handle) -> None:
-    _faithful(trial, answer, supported=2, documents=[1] * 5, repeated=True)
+    _faithful(trial, answer, supported=3, documents=[1] * 5, repeated=True)
     for supported, unsupported in ((2, 0), (3, 1), (1, 4), (0, 2), (2, 3)):
         _faithful(trial, answer, supported=supported, unsupported=unsupported, documents=[1] * 6)
 
@@ -1473,14 +1540,14 @@ def inside_long_source(trial: Trial, answer: Handle) -> None:
 )
 def any_length(trial: Trial, answer: Handle) -> None:
     for lengths in ((4.0, 20.0), (0.05, 0.2), (0.1, 10.0)):
-        _faithful(trial, answer, supported=2, unsupported=3, documents=[2, 3], lengths=lengths)
+        _faithful(trial, answer, supported=2, unsupported=3, documents=[1] * 5, lengths=lengths)
 
 
 @faithfulness.criterion(
     _("0.0 where nothing is said or nothing supports it, and a vector of zeros is like nothing"),
     points=0.25,
     why=_("An empty answer that counts as faithful would be the best of all. And one NaN in a mean makes the whole "
-          "mean NaN: a dashboard without a number, in the night from Saturday to Sunday."),
+          "mean NaN: a dashboard without a number, on a Saturday night."),
 )  # fmt: skip
 def nothing_to_measure(trial: Trial, answer: Handle) -> None:
     rng = trial.rng
@@ -1578,6 +1645,13 @@ def sources_covered(answer: str, sources: list[str], embed: Embed, threshold: fl
     return _measuring(
         answer, sources, embed, threshold, share=lambda similarities, low: (similarities.max(axis=0) >= low).mean()
     )
+
+
+@faithfulness.misconception(
+    _("the share of all pairs of sentences: for each sentence of the answer take the greatest first")
+)
+def share_of_pairs(answer: str, sources: list[str], embed: Embed, threshold: float) -> Any:
+    return _measuring(answer, sources, embed, threshold, share=lambda similarities, low: (similarities >= low).mean())
 
 
 @faithfulness.misconception(_("support demanded from every sentence of the sources instead of from any"))
