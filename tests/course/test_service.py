@@ -73,6 +73,7 @@ def test_a_mistake_costs_its_own_criterion_only(monkeypatch: pytest.MonkeyPatch)
         "HealthRefused": "healthy_when_full",
         "NoRetryAfter": "refuses_at_once",
         "PathAsLabel": "counts",
+        "BrokenIs500": "counts",
     }
     for task in CHECKS:
         for wrong in task.misconceptions:

@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from kicourse.answers import location
+
 _TURNS = 40
 """How often everybody gets a turn in the event loop after a step: far more than any app needs to do what it can do."""
 _PARTING = 1.0
@@ -319,6 +321,9 @@ class Stage:
         if isinstance(error, NotImplementedError):
             self.fault = error
         self.note("raised", name, type(error).__name__, str(error)[:300])
+        if not _is_scripted(error):
+            place = location.of_exception(error)
+            self.note("error", name, type(error).__name__, str(error)[:160], f"`{place.source[:120]}`" if place else "")
 
     def _require_started(self) -> None:
         if self.fault is not None:
@@ -366,6 +371,14 @@ class Stage:
         if tasks:
             await asyncio.wait(tasks, timeout=_PARTING)
         await stop()
+
+
+def _is_scripted(error: BaseException) -> bool:
+    """Whether an error is one that stands in the script, and not the answer's own."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_filename == __file__
 
 
 async def _within(seconds: float, waiting: Any) -> None:
@@ -440,8 +453,8 @@ def guarded(dependency: Any) -> Any:
     return app
 
 
-def behind(gate: Any, backend: Backend, limit: int, counter: Any) -> Any:
-    """Return an app of held routes behind the middleware `gate`."""
+def held_routes(_answer: Any, backend: Backend) -> Any:
+    """Return an app whose routes wait until the stage lets them go on."""
     from fastapi import FastAPI, Request
     from fastapi.responses import StreamingResponse
 
@@ -478,6 +491,11 @@ def behind(gate: Any, backend: Backend, limit: int, counter: Any) -> Any:
 
         return StreamingResponse(pieces(), headers={"x-name": name})
 
+    return app
+
+
+def behind(gate: Any, app: Any, limit: int, counter: Any) -> Any:
+    """Return `app` behind the middleware `gate`."""
     app.add_middleware(gate, limit=limit, counter=counter)
     return app
 
