@@ -126,6 +126,7 @@ class Stage:
 
     The steps, each a list that begins with its name:
     ask name method path headers body: a client sends a request;
+    connect name path: a client opens a WebSocket;
     leave name: it closes its connection;
     cancel name: the server ends its handling;
     go: what waits behind the app, the longest first, goes on;
@@ -227,6 +228,13 @@ class Stage:
             "server": ("127.0.0.1", 8000),
             "state": {},
         }
+        self._begin(name, scope, body)
+
+    def _connect(self, name: str, path: str) -> None:
+        scope = {"type": "websocket", "asgi": {"version": "3.0", "spec_version": "2.3"}, "path": path, "headers": []}
+        self._begin(name, scope | {"query_string": b"", "root_path": "", "subprotocols": []}, b"")
+
+    def _begin(self, name: str, scope: dict[str, Any], body: bytes) -> None:
         client = self.clients[name] = _Client(name, scope, body)
         client.task = asyncio.create_task(self._serve(client))
 
@@ -283,6 +291,8 @@ class Stage:
         async def receive() -> dict[str, Any]:
             if not client.read:
                 client.read = True
+                if client.scope["type"] == "websocket":
+                    return {"type": "websocket.connect"}
                 return {"type": "http.request", "body": client.body, "more_body": False}
             while not (client.gone or client.ended):
                 event = self.news
@@ -308,6 +318,8 @@ class Stage:
             headers = [[bytes(key).decode("latin-1").lower(), bytes(value).decode("latin-1")]
                        for key, value in message.get("headers", [])]  # fmt: skip
             self.note("status", client.name, int(message["status"]), headers)
+        elif message["type"].startswith("websocket."):
+            self.note("socket", client.name, message["type"])
         elif message["type"] == "http.response.body":
             if body := bytes(message.get("body", b"")):
                 self.sent += 1

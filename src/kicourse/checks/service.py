@@ -1793,6 +1793,11 @@ def counts(trial: Trial, answer: Handle) -> None:
     message = _("A stream broke off after its status 200 was sent. The counter says {found}.")
     wanted = [["/stream/{name}", "200", 1.0]]
     trial.require(got == wanted, message, expected=_counted(wanted), found=_counted(got))
+    talking = _House(trial, answer, 1)
+    talking.play(["connect", "talking", "/talk"])
+    got = talking.counter.probe("web", "samples")
+    message = _("A scope of the type `websocket` is no HTTP request, and yet the counter says {found}.")
+    trial.require(not got, message, found=_counted(got))
 
 
 def _counted(samples: Any) -> str:
