@@ -636,7 +636,7 @@ for headers in ({}, {"Authorization": f"Bearer {KEYS['website']}"}):
 #
 # ## Task 4: a token bucket
 #
-# Write `TokenBucket`. `take` takes a token and returns 0. If there is no whole one, it takes nothing and says in how many seconds there will be one: an `int`, rounded up. The dependency `limited` will make the 429 of it, later.
+# Write `TokenBucket`. `take` takes a token and returns 0. If there is no whole one, it takes nothing and says in how many seconds there will be one: an `int`, rounded up. Later the dependency `limited` makes a 429 of it.
 
 
 # %% task="token_bucket"
