@@ -47,7 +47,7 @@ log = logging.getLogger("service")
 MODEL = gpt.model()
 
 # %% [markdown]
-# This is the path of a question through what you will build. Each door turns people away with a status number of its own (the next section explains them).
+# This is the path of a question through what you will build. Each door turns people away with a status number of its own (the next section explains them). The *answerer* behind them is the function that makes an answer with sources out of a question.
 
 # %% tags=["demo"]
 figure = plots.figure(width=9, height=2.9)
@@ -83,7 +83,7 @@ plots.show(
 #
 # You know HTTP from the other side: each call of `client.chat.completions.create` sends a request and gets a response. A request has a **method** (`GET` reads, `POST` sends something), a **path**, **headers** and a body; a response has a **status**, headers and a body. Statuses that begin with 2 are good news; with 4 the client has made a mistake; with 5 the server has.
 #
-# **FastAPI** turns Python functions into such an address. Here is a whole service:
+# **FastAPI** lets Python functions answer such requests. Here is a whole service:
 
 # %% tags=["demo"]
 import httpx
@@ -118,7 +118,7 @@ with serving(little) as url:
 #
 # ### What an error should look like
 #
-# Look at the second answer again. It repeats all that was sent, as `input`, down to the note for Ms Yıldız. With your service that will be what a customer wrote about a colleague, and error messages end up in logs, screenshots and tickets. So you will write your errors yourself. There is a standard for them, [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457), **problem details**: JSON with a media type of its own and four fields that every client can read. (`about:blank` means: nothing more to know than what the status says.)
+# Look at the second answer again. It repeats all that was sent, as `input`, down to the note for Ms Yıldız. With your service that will be what a customer wrote about a colleague, and error messages end up in logs, screenshots and tickets. So you will write your errors yourself. There is a standard for them, [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457), **problem details**: JSON with a media type of its own and fixed fields, of which we take four. (`about:blank` means: nothing more to know than what the status says.)
 
 
 # %%
@@ -232,7 +232,7 @@ plots.show(
 )
 
 # %% [markdown]
-# With `async def` everybody waited for the one question, health checks too. And they matter: whatever runs your service (Kubernetes, for example) asks `/healthz` every few seconds, and an app that keeps silent is taken for dead and restarted, in the middle of the answer.
+# With `async def` all health checks waited for the one question. And they matter: whatever runs your service (Kubernetes, for example) asks `/healthz` every few seconds, and an app that keeps silent is taken for dead and restarted, in the middle of the answer.
 #
 # ### Who is let in?
 #
@@ -268,12 +268,12 @@ Answerer = Callable[[str], Any]
 # * `GET /healthz` answers `{"status": "ok"}`, for everybody and at any time, also while an answer is on its way.
 # * `POST /ask` takes a `Question`, calls `answerer` once with its `question` and answers with `text` and `sources`. Its dependencies are `guards`, a list of `Depends(...)`.
 #
-# Every error comes as problem details (`problem` above):
+# Every error comes as problem details (`problem` above), with a text as `detail`:
 #
 # | what went wrong | status | detail | headers |
 # | --- | --- | --- | --- |
 # | a guard or the framework raised an `HTTPException` (FastAPI does so, with 400, for a body that cannot even be decoded) | the error's | the error's | the error's |
-# | what came is no `Question`, or no JSON | 422 | says which field is wrong and why, and repeats nothing of what was sent as its value | |
+# | what came is no `Question`, or no JSON | 422 | says which field is wrong (better still: and why), and repeats nothing of what was sent as its value | |
 # | anything else, the answerer's errors above all | 500 | a sentence of your own, nothing about the error | |
 #
 # After an error the app goes on as before. (You need not log the last kind: after your handler has answered, Starlette raises the error once more, and the server logs it, with all its lines.)
@@ -357,7 +357,7 @@ with serving(create_app(answer_from_manual)) as url:
 #
 # ## As it is written
 #
-# A reader does not want to look at nothing for five seconds. `stream` of *Talk to a GPT* passed on each piece of text when it came; the service has to pass it on once more, over HTTP. For that there are **server-sent events**, a stream of text in a form that every browser reads:
+# A reader does not want to look at an empty page for five seconds. `stream` of *Talk to a GPT* passed on each piece of text when it came; the service has to pass it on once more, over HTTP. For that there are **server-sent events**, a stream of text in a form that every browser reads:
 #
 # ```text
 # event: piece
@@ -484,7 +484,7 @@ Streamer = Callable[[str], AsyncGenerator[str, None]]
 #
 # * for each piece, as soon as it comes and before the next one is asked for, an event `piece` with the data `{"text": ...}`;
 # * when all have come, one event `done` with the data `{}`;
-# * if the streamer raises an error, at whatever piece, one event `error` instead of `done`, with the data `{"detail": ...}`: a sentence of your own, nothing about the error. (The status has been sent long before, so it can say nothing any more. Log the error with `log.exception("...")`: nobody else will.)
+# * if the streamer raises an error, at whatever piece, one event `error` instead of `done`, with the data `{"detail": ...}`: a sentence of your own, nothing about the error. (The status has been sent long before, so it can say nothing any more. Log the error, best with `log.exception("...")`: nobody else will.)
 #
 # Data are always one JSON object, and nothing comes after `done` or `error`. Whatever happens, at the end, after an error, or when the reader goes away in the middle, `aclose()` is awaited, and gets to its end: it waits for the model, so it needs the shield.
 
@@ -523,7 +523,7 @@ def stream_router(streamer: Streamer) -> APIRouter:
 check.stream_router(stream_router)
 
 # %% [markdown]
-# With the GPT behind it. The second reader goes away after three pieces; watch what the streamer does.
+# With the GPT behind it. The second reader goes away after three pieces; watch what the streamer does, which may be a few pieces ahead.
 
 # %% tags=["demo"]
 async_client = AsyncOpenAI()
@@ -614,7 +614,7 @@ def require_key(keys: Mapping[str, str]) -> Callable[[Request], Any]:
 check.require_key(require_key)
 
 # %% [markdown]
-# At work one stores not the keys but their hashes, as with passwords: then a stolen list opens nothing. And keys come from the environment or a vault, never from the code. (When we ran it, the answer below broke off at `max_tokens` and made an exception that stands in no passage: a 200 says that the service worked, not that the answer is right.)
+# At work one stores not the keys but their hashes, as with passwords: then a stolen list opens nothing. And keys come from the environment or a vault, never from the code. (When we ran it, the answer below broke off at `max_tokens` and made up a restriction that stands in no passage: a 200 says that the service worked, not that the answer is right.)
 
 # %% tags=["demo"]
 KEYS = {"service-desk": "hp_" + secrets.token_urlsafe(16), "website": "hp_" + secrets.token_urlsafe(16)}
@@ -635,6 +635,8 @@ for headers in ({}, {"Authorization": f"Bearer {KEYS['website']}"}):
 # Whoever finds no whole token gets the status **429** and the header `Retry-After`: how many seconds to wait, a whole number. You know it from the other side, from `with_retries`.
 #
 # ## Task 4: a token bucket
+#
+# Write `TokenBucket`. `take` takes a token and returns 0. If there is no whole one, it takes nothing and says in how many seconds there will be one: an `int`, rounded up. Later the dependency `limited` makes a 429 of it.
 
 
 # %% task="token_bucket"
@@ -656,8 +658,8 @@ class TokenBucket:
     def take(self, client: str) -> int:
         """Take a token from this client's bucket, which is full at the client's first request, and return 0.
 
-        Without a whole token there, take nothing, and return after how many seconds there will be one: a whole number,
-        rounded up.
+        Without a whole token there, take nothing, and return after how many seconds there will be one: an `int`, rounded
+        up.
         """
         ### BEGIN SOLUTION
         now = self.clock()
@@ -673,7 +675,7 @@ class TokenBucket:
 check.token_bucket(TokenBucket)
 
 # %% [markdown]
-# Three clients of your bucket, with rate 1 and capacity 5. The clock is a list of times: nobody has to wait for a test.
+# Three clients of your bucket, with rate 1 and capacity 5. The clock is a list of times, so nobody has to wait in a test.
 
 # %% tags=["demo"]
 CLIENTS = {
@@ -718,11 +720,11 @@ plots.show(
 # async def app(scope, receive, send): ...
 # ```
 #
-# * `scope` is a dictionary about the request. `scope["type"]` is `"http"`; when the server starts and stops, it is `"lifespan"`, and there are others. `scope["path"]` is the path.
+# * `scope` is a dictionary about the request. `scope["type"]` is `"http"`. One call has the type `"lifespan"`: it begins when the server starts and ends when the server stops. And there are others. `scope["path"]` is the path.
 # * `await receive()` gives the body, and later the message that the client has gone.
 # * `await send(message)` sends. A response is a message `{"type": "http.response.start", "status": 200, ...}` and then one or more `{"type": "http.response.body", ...}`.
 #
-# The call returns when the response is over, its last piece included. It raises if the app failed. Everything in this world is such an app: FastAPI is one, and so is each response, `problem(503, "...")` too. A **middleware** is an app with another app inside:
+# The call returns when the whole response has been sent, its last piece included. It raises if the app failed. Everything in this world is such an app: FastAPI is one, and so is each response: `await problem(503, "...")(scope, receive, send)` sends it. A **middleware** is an app with another app inside:
 
 # %% tags=["demo"]
 inside = FastAPI()
@@ -762,7 +764,7 @@ with TestClient(inside) as tester:
     tester.get("/nothing/here")
 
 # %% [markdown]
-# `add_middleware` puts your class around the app and hands over the other arguments by name. Look at the last lines of each request: while it worked, the app noted in `scope["route"]` which **route** it found. Its `path` is the pattern, `/pumps/{serial}`, with the braces.
+# `add_middleware` puts your class around the app and hands over the other arguments by name. Look at the last line of each request (the very last one belongs to `lifespan`): while it worked, the app noted in `scope["route"]` which **route** it found. Its `path` is the pattern, `/pumps/{serial}`, with the braces. Only your handler for `Exception` stands further out than a middleware: an error comes through as it is, and its 500 is sent after that.
 #
 # ### Numbers for those who watch
 #
@@ -776,7 +778,7 @@ for place, weather in (("Goslar", "rain"), ("Goslar", "rain"), ("Wernigerode", "
 print(generate_latest(registry).decode())
 
 # %% [markdown]
-# (`days_created` says since when a row counts.) A program called Prometheus reads this page every few seconds and draws curves from it. Each row is a curve of its own, kept for months. So labels need **few values**: the pattern of a route, never the path. With the path, whoever asks for ten thousand addresses makes ten thousand curves, with customers' names in them. And what people ask is no label at all.
+# (`days_total` is the count, and `days_created` says since when.) A program called Prometheus reads this page every few seconds and draws curves from it. Each row is a curve of its own, kept for months. So labels need **few values**: the pattern of a route, never the path. Were the path the label, anybody could make ten thousand curves by asking for ten thousand addresses, with customers' names in them. And what people ask belongs in no label at all.
 #
 # ## Task 5: a gate
 #
@@ -786,7 +788,7 @@ print(generate_latest(registry).decode())
 # * Whoever comes when `limit` are inside gets an answer at once, without a call of the inner app: `problem(503, ...)` with the header `Retry-After: 1`. Nobody waits.
 # * Requests for `/healthz` are always let in and take no place. Busy is not sick.
 # * What is no HTTP request is passed on as it is.
-# * Each HTTP request is counted once, when it is over: `counter.labels(route, status).inc()`, both texts. `route` is the path of the route that was found, or `none`: for an unknown path, and for those who were refused. `status` is what was sent, as in `"200"`; if no response had begun when the call ended, `"500"`.
+# * Each HTTP request is counted once, when it is over: `counter.labels(route, status).inc()`, both texts. `route` is the path of the route that was found, or `none`: for an unknown path, and for those who were refused. `status` is what was sent, as in `"200"`, even if the response broke off later; if no response had begun when the call ended, `"500"`.
 #
 # A middleware runs in the event loop, and nobody else gets a turn between two of its `await`s, so a plain `int` is enough to count who is inside.
 
@@ -938,10 +940,13 @@ PAGE = """<!doctype html>
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let buffer = "", answer = "";
     for (let part = await reader.read(); !part.done; part = await reader.read()) {
-      const events = (buffer + part.value).split("\\n\\n");
+      const events = (buffer + part.value).replaceAll("\\r\\n", "\\n").split("\\n\\n");
       buffer = events.pop();
       for (const event of events) {
-        const name = event.match(/^event: (.*)$/m)[1], data = JSON.parse(event.match(/^data: (.*)$/m)[1]);
+        const field = name => event.split("\\n").filter(line => line.startsWith(name + ":"))
+          .map(line => line.slice(name.length + 1)).join("\\n");
+        if (!field("data")) continue;
+        const name = field("event").trim(), data = JSON.parse(field("data"));
         if (name === "piece") show(answer += data.text);
         if (name === "error") show(answer + "\\n" + data.detail, true);
       }
@@ -986,7 +991,7 @@ def service(answerer: Answerer, streamer: Streamer, keys: Mapping[str, str]) -> 
 
 
 # %% [markdown]
-# `limited` is a dependency with a dependency: FastAPI first asks `client_of` and hands over the name. It is an `async def` so that requests take their tokens in the event loop, one after the other: in threads, two could take the same one. (The picture at the beginning simplifies one thing: FastAPI reads the JSON before it asks the guards, so what is no JSON at all gets its 422 even without a key.) Let us see the service refuse, with an answerer that says yes to everything.
+# `limited` is a dependency with a dependency: FastAPI first asks `client_of` and hands over the name. It is an `async def` so that requests take their tokens in the event loop, one after the other: in threads, two could take the same one. (The picture at the beginning simplifies one thing: FastAPI reads the JSON before it asks the guards, so what is sent as JSON and is none is refused even without a key.) Let us see the service refuse, with an answerer that says yes to everything.
 
 # %% tags=["demo"]
 with serving(service(lambda question: Answer(text="Yes.", sources=[]), stream_from_manual, KEYS)) as url:
@@ -999,7 +1004,7 @@ with serving(service(lambda question: Answer(text="Yes.", sources=[]), stream_fr
     print(httpx.get(f"{url}/metrics").text)
 
 # %% [markdown]
-# And now in the browser. The cell prints an address and a key: open the one, paste the other, ask, and ask again quickly until you meet a 429. (The page is the same in every language. If your Jupyter runs on another computer, the address leads nowhere on yours.) The service runs until the cell after the next.
+# And now in the browser. The cell prints an address and a key: open the one, paste the other, ask, and ask again quickly until you meet a 429. (The page is the same in every language. If your Jupyter runs on another computer, the address leads nowhere on yours.) The service runs until you run the cell after the next: do so when you are done.
 
 # %% tags=["demo"]
 running = Server(service(answer_from_manual, stream_from_manual, KEYS))
@@ -1076,7 +1081,7 @@ plots.show(
 #
 # ## Into a box
 #
-# The last step makes it run on another computer as it runs on yours: a **container**, a file system with Python, your packages and your code. This file, `Containerfile`, says how it is made; `podman build .` or `docker build .` makes it.
+# The last step makes your service run on another computer as it runs on yours: a **container**, a file system with Python, your packages and your code. This file, `Containerfile`, says how it is made; `podman build .` or `docker build .` makes it.
 #
 # ```dockerfile
 # FROM python:3.13-slim

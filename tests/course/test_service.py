@@ -72,6 +72,7 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
         "HealthRefused": "healthy_when_full",
         "NoRetryAfter": "refuses_at_once",
         "PathAsLabel": "counts",
+        "BrokenIs500": "counts",
     }
     for task in CHECKS:
         for wrong in task.misconceptions:
@@ -135,6 +136,71 @@ def test_an_answer_that_blocks_for_ever_is_shown_its_line() -> None:
         task.seconds = seconds
     assert verdict.points == 0
     assert "0.3" in verdict.criteria[0].message
+
+
+def test_an_error_of_the_learners_own_is_named() -> None:
+    """A 500 alone would leave them searching; the error that a trial plans is none of theirs."""
+    first = check.create_app.run(lambda answerer, guards=(): check._app(answerer, guards=guards, invalid=joined))
+    assert "← TypeError: sequence item 1" in messages(first)
+    assert '".".join' in messages(first)
+    assert "←" not in messages(check.create_app.run(check.default_500))
+
+    def stream_router(streamer: Any) -> Any:
+        async def events(stream: Any) -> Any:
+            try:
+                async for piece in stream:
+                    yield check._sse("piece", {"text": piece})
+                yield evnt("done", {})  # type: ignore[name-defined]  # noqa: F821
+            except Exception:
+                logging.exception("broken off")
+                yield check._FAILED
+            finally:
+                await check._close(stream)
+
+        return check._router(streamer, events)
+
+    assert "← NameError: name 'evnt'" in messages(check.stream_router.run(stream_router))
+
+
+def joined(error: Any) -> Any:
+    return check._problem(422, ".".join(error.errors()[0]["loc"]))
+
+
+def test_a_parameter_without_its_type_is_told_so() -> None:
+    def require_key(keys: Any) -> Any:
+        def client_of(request):  # type: ignore[no-untyped-def]
+            return next(iter(keys))
+
+        return client_of
+
+    assert "Annotate it as `request: Request`" in messages(check.require_key.run(require_key))
+
+
+def test_a_bucket_that_counts_from_the_clocks_beginning_is_found() -> None:
+    class FromZero(check._RightBucket):
+        def take(self, client: str) -> Any:
+            self.buckets.setdefault(client, (0, 0))
+            return super().take(client)
+
+    verdict = check.token_bucket.run(FromZero)
+    assert failed(verdict)[0] == "burst"
+    assert "empty at first" in verdict.diagnosis
+
+
+def test_the_call_that_failed_is_the_one_that_is_shown() -> None:
+    verdict = check.token_bucket.run(check.GlobalBucket)
+    [shown] = [result.tried for result in verdict.criteria if result.name == "each_its_own"]
+    assert "Müller" in shown
+
+
+def test_a_gate_for_http_only_in_name_is_told_so() -> None:
+    """What passes on the server's start only would count WebSockets, and let them take a place."""
+
+    class Lifespan(check._RightGate):
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await super().__call__(scope | {"type": "http"} if scope["type"] == "websocket" else scope, receive, send)
+
+    assert "`websocket`" in messages(check.gate.run(Lifespan))
 
 
 def test_no_app_at_all_is_told_so() -> None:

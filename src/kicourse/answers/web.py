@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from kicourse.answers import location
+
 _TURNS = 40
 """How often everybody gets a turn in the event loop after a step: far more than any app needs to do what it can do."""
 _PARTING = 1.0
@@ -124,6 +126,7 @@ class Stage:
 
     The steps, each a list that begins with its name:
     ask name method path headers body: a client sends a request;
+    connect name path: a client opens a WebSocket;
     leave name: it closes its connection;
     cancel name: the server ends its handling;
     go: what waits behind the app, the longest first, goes on;
@@ -225,6 +228,13 @@ class Stage:
             "server": ("127.0.0.1", 8000),
             "state": {},
         }
+        self._begin(name, scope, body)
+
+    def _connect(self, name: str, path: str) -> None:
+        scope = {"type": "websocket", "asgi": {"version": "3.0", "spec_version": "2.3"}, "path": path, "headers": []}
+        self._begin(name, scope | {"query_string": b"", "root_path": "", "subprotocols": []}, b"")
+
+    def _begin(self, name: str, scope: dict[str, Any], body: bytes) -> None:
         client = self.clients[name] = _Client(name, scope, body)
         client.task = asyncio.create_task(self._serve(client))
 
@@ -281,6 +291,8 @@ class Stage:
         async def receive() -> dict[str, Any]:
             if not client.read:
                 client.read = True
+                if client.scope["type"] == "websocket":
+                    return {"type": "websocket.connect"}
                 return {"type": "http.request", "body": client.body, "more_body": False}
             while not (client.gone or client.ended):
                 event = self.news
@@ -306,6 +318,8 @@ class Stage:
             headers = [[bytes(key).decode("latin-1").lower(), bytes(value).decode("latin-1")]
                        for key, value in message.get("headers", [])]  # fmt: skip
             self.note("status", client.name, int(message["status"]), headers)
+        elif message["type"].startswith("websocket."):
+            self.note("socket", client.name, message["type"])
         elif message["type"] == "http.response.body":
             if body := bytes(message.get("body", b"")):
                 self.sent += 1
@@ -319,6 +333,9 @@ class Stage:
         if isinstance(error, NotImplementedError):
             self.fault = error
         self.note("raised", name, type(error).__name__, str(error)[:300])
+        if not _is_scripted(error):
+            place = location.of_exception(error)
+            self.note("error", name, type(error).__name__, str(error)[:160], f"`{place.source[:120]}`" if place else "")
 
     def _require_started(self) -> None:
         if self.fault is not None:
@@ -366,6 +383,14 @@ class Stage:
         if tasks:
             await asyncio.wait(tasks, timeout=_PARTING)
         await stop()
+
+
+def _is_scripted(error: BaseException) -> bool:
+    """Whether an error is one that stands in the script, and not the answer's own."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code.co_filename == __file__
 
 
 async def _within(seconds: float, waiting: Any) -> None:
@@ -440,8 +465,8 @@ def guarded(dependency: Any) -> Any:
     return app
 
 
-def behind(gate: Any, backend: Backend, limit: int, counter: Any) -> Any:
-    """Return an app of held routes behind the middleware `gate`."""
+def held_routes(_answer: Any, backend: Backend) -> Any:
+    """Return an app whose routes wait until the stage lets them go on."""
     from fastapi import FastAPI, Request
     from fastapi.responses import StreamingResponse
 
@@ -478,6 +503,11 @@ def behind(gate: Any, backend: Backend, limit: int, counter: Any) -> Any:
 
         return StreamingResponse(pieces(), headers={"x-name": name})
 
+    return app
+
+
+def behind(gate: Any, app: Any, limit: int, counter: Any) -> Any:
+    """Return `app` behind the middleware `gate`."""
     app.add_middleware(gate, limit=limit, counter=counter)
     return app
 
