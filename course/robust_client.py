@@ -489,7 +489,7 @@ axes.set_xlabel(text("seconds"))
 plots.show(
     figure,
     alt=text(
-        "Two plans for the same twelve jobs in three places. In batches, two of the three places stand empty while a long job runs, and all is done after 9.1 seconds. When the next job starts as soon as a place is free, there are hardly any gaps, and all is done after 5.9 seconds."
+        "Two plans for the same twelve jobs in three places. In batches, two of the three places stand empty while a long job runs, and all is done after 9.1 seconds. When the next job starts as soon as a place is free, there are gaps only at the end, and all is done after 5.9 seconds."
     ),
 )
 

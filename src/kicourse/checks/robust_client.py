@@ -363,7 +363,7 @@ def keeps_deadline(trial: Trial, answer: Handle) -> None:
         ({"attempts": 8, "base": 2.0, "cap": 256.0, "deadline": late}, 0.0, None),  # one wait would end too late
         ({"attempts": 2, "base": 0.5, "cap": 0.5, "deadline": 30.0}, 0.0, 60),  # the server's wait would
     ):  # all of them first: so one mistake can be told from another
-        world = _world(trial, [Failure(503, retry_after=after)] * told["attempts"], request_seconds=request_seconds)
+        world = _world(trial, [Failure(503, retry_after=after)] * 8, request_seconds=request_seconds)
         world.run(answer, _chat(trial.rng), told)
         world.require_sleep()
         seen.append((world, told["deadline"]))
