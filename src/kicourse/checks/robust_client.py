@@ -357,13 +357,15 @@ def keeps_deadline(trial: Trial, answer: Handle) -> None:
     late = float(trial.rng.integers(20, 40)) + 0.125
     soon = float(trial.rng.integers(10, 14)) + 0.125
     seen = []
-    for told, request_seconds, after in (
-        ({"attempts": 6, "base": 0.5, "cap": 0.5, "deadline": soon}, 3.0, None),  # the requests take the time
-        ({"attempts": 3, "base": 8.0, "cap": 8.0, "deadline": 4.0}, 0.0, None),  # the wait would end at the deadline
-        ({"attempts": 8, "base": 2.0, "cap": 256.0, "deadline": late}, 0.0, None),  # one wait would end too late
-        ({"attempts": 2, "base": 0.5, "cap": 0.5, "deadline": 30.0}, 0.0, 60),  # the server's wait would
+    failures = [Failure(503)] * 8
+    # The server's wait alone would be in time; with the waits before it, it is not.
+    until_later = [*failures[:3], Failure(503, retry_after=int(late) - 2), *failures[4:]]
+    for told, request_seconds, replies in (
+        ({"attempts": 6, "base": 0.5, "cap": 0.5, "deadline": soon}, 3.0, failures),  # the requests take the time
+        ({"attempts": 3, "base": 8.0, "cap": 8.0, "deadline": 4.0}, 0.0, failures),  # a wait would end at the deadline
+        ({"attempts": 8, "base": 2.0, "cap": 256.0, "deadline": late}, 0.0, until_later),  # the server's ends too late
     ):  # all of them first: so one mistake can be told from another
-        world = _world(trial, [Failure(503, retry_after=after)] * 8, request_seconds=request_seconds)
+        world = _world(trial, replies, request_seconds=request_seconds)
         world.run(answer, _chat(trial.rng), told)
         world.require_sleep()
         seen.append((world, told["deadline"]))
