@@ -777,7 +777,7 @@ reply = cache.create(
     messages=[
         {
             "role": "system",
-            "content": "Write a short and friendly reply. Keep words like NAME_1 exactly as they are.",
+            "content": "Write a short and friendly reply. Keep words like PERSON_N exactly as they are.",
         },
         {"role": "user", "content": hidden[1]},
     ],
