@@ -55,7 +55,7 @@ boxes = [
 for x, y, name, color in boxes:
     style = {"boxstyle": "round,pad=0.45", "facecolor": plots.PAPER, "edgecolor": color, "linewidth": 2}
     axes.text(x, y, name, ha="center", va="center", fontsize=9.5, bbox=style)
-arrows = [((0.5, 1), (1.2, 1)), ((2.3, 1), (2.8, 1)), ((4.2, 1), (4.8, 1)), ((5.7, 1), (6.85, 1))]
+arrows = [((0.5, 1), (1.2, 1)), ((2.3, 1), (2.8, 1)), ((4.2, 1), (4.65, 1)), ((5.85, 1), (6.85, 1))]
 arrows += [
     ((5.65, 0.88), (6.85, 0.5)),
     ((8.6, 0), (4.35, 0)),
