@@ -37,7 +37,7 @@ client = OpenAI()
 MODEL = gpt.model()
 
 # %% [markdown]
-# This is the path a ticket takes. You build the blue boxes, each as a piece that works on its own; near the end, three of them work together. The dashed line is the wall of the house.
+# This is the path a ticket takes. You build the blue boxes, each as a piece that works on its own; near the end, three of them work together. Tasks 3 and 4 add what the picture has no box for: many tickets at once, and the choice between A and B. The dashed line is the wall of the house.
 
 # %% tags=["demo"]
 figure = plots.figure(width=9, height=2.7)
@@ -55,7 +55,7 @@ boxes = [
 for x, y, name, color in boxes:
     style = {"boxstyle": "round,pad=0.45", "facecolor": plots.PAPER, "edgecolor": color, "linewidth": 2}
     axes.text(x, y, name, ha="center", va="center", fontsize=9.5, bbox=style)
-arrows = [((0.5, 1), (1.2, 1)), ((2.3, 1), (2.8, 1)), ((4.2, 1), (4.8, 1)), ((5.7, 1), (6.85, 1))]
+arrows = [((0.5, 1), (1.2, 1)), ((2.3, 1), (2.8, 1)), ((4.2, 1), (4.65, 1)), ((5.85, 1), (6.85, 1))]
 arrows += [
     ((5.65, 0.88), (6.85, 0.5)),
     ((8.6, 0), (4.35, 0)),
@@ -112,7 +112,7 @@ with ScriptedServer(list(script.values())) as server:
 # %% [markdown]
 # Three families, and you need all three:
 #
-# * **A status came back.** `APIStatusError` with `error.status_code`. 4xx means "you did something wrong", 5xx "I did". 429 is special: nothing is wrong with the request, you only came too often. The reply's headers, in `error.response.headers`, may say when to come again: `Retry-After`, in seconds.
+# * **A status came back.** `APIStatusError` with `error.status_code`. 4xx means "you did something wrong", 5xx "I did". 429 and 408 are special: nothing is wrong with the request, you only came too often or were too slow. The reply's headers may say when to come again: `error.response.headers.get("retry-after")` is a text, mostly seconds, or `None` where there is no such header (capital or small letters make no difference).
 # * **Nothing came back.** `APIConnectionError`: refused, hung up, or too slow (`APITimeoutError` is one of them). There is no status, and no response to look into.
 # * **Nonsense came back.** A body that claims to be JSON and is not: cut off, say, or a page of HTML from a gateway in between. What you get is not even an error of the client's, but Python's own `json.JSONDecodeError`. (A page that comes as `text/html` with status 200 is returned as a plain `str`, without any error; production code checks for that too.)
 #
@@ -126,7 +126,7 @@ except APIConnectionError as error:
     print(f"{type(error).__name__}: {error}")
 
 # %% [markdown]
-# Ten minutes, three times. No customer waits that long. So always set a `timeout`, once, where you make the client: `OpenAI(timeout=10)`; or with `client.with_options(...)`, which returns a copy of the client with other settings.
+# Ten minutes, three times. No customer waits that long. So always set a `timeout`, once, where you make the client: `OpenAI(timeout=10)`; or with `client.with_options(...)`, which returns a copy of the client with other settings. (Our own `client` goes without: it talks to your machine, which may be slow.)
 #
 # The second number is a surprise too: **the client retries by itself**, twice. That is kind, but if your own code retries as well, the two multiply. Three attempts of yours, each of them three requests, are nine.
 #
@@ -176,7 +176,8 @@ for axes, (name, wait), color in zip(panels, ways.items(), (plots.RED, plots.ORA
     axes.set_yscale("symlog", linthresh=10)
     axes.set_yticks([0, 10, 100], ["0", "10", "100"])
     busy = [tenth for tenth, count in load.items() if count]
-    print(f"{sum(load.values()):5} requests, the last one after {busy[-1] / 10:5.1f} s: {name}")
+    line = text("{count:5} requests, the last one after {seconds:5.1f} s: {way}")
+    print(line.format(count=sum(load.values()), seconds=busy[-1] / 10, way=name))
 panels[1].set_ylabel(text("requests in a tenth of a second"))
 panels[2].set_xlabel(text("seconds (dashed: what the server can do)"))
 plots.show(
@@ -187,9 +188,9 @@ plots.show(
 )
 
 # %% [markdown]
-# The same 200 clients needed 2,100 requests and 19 seconds waiting one second each time, just as many and 127 seconds doubling (most of it beyond the right edge), and 635 requests and 5 seconds doubling with jitter. Doubling alone saves nothing here; the randomness does it: those who come back together are refused together. **Full jitter** means: take the whole bound, $b_k = \min(\text{cap}, \text{base} \cdot 2^k)$ for the wait after attempt $k = 0, 1, 2, \dots$, and wait for a random part of it, $u \cdot b_k$ with $u$ drawn evenly between 0 and 1. Waiting a random time looks careless and is the most careful thing of all.
+# The same 200 clients needed 2,100 requests and 19 seconds waiting one second each time, just as many and 127.5 seconds doubling (most of it beyond the right edge), and 635 requests and 5 seconds doubling with jitter. Doubling alone saves nothing here; the randomness does it: those who come back together are refused together. **Full jitter** means: take the whole bound, $b_k = \min(\text{cap}, \text{base} \cdot 2^k)$ for the wait after attempt $k = 0, 1, 2, \dots$, and wait for a random part of it, $u \cdot b_k$ with $u$ drawn evenly between 0 and 1. Waiting a random time looks careless and is the most careful thing of all.
 #
-# Two things are stronger than your own dice. If the server says `Retry-After`, it knows better. And if the customer has gone, nothing helps any more: so there is a **deadline** for all of it together, requests and waits.
+# Two things take precedence over your own dice. If the server says `Retry-After`, it knows better. And if the customer has gone, nothing helps any more: so there is a **deadline** for all of it together, requests and waits.
 #
 # ## Task 1: try again, politely
 #
@@ -200,7 +201,7 @@ plots.show(
 # * After attempt number $k = 0, 1, 2, \dots$ it waits `jitter() * min(cap, base * 2**k)` seconds. If the reply has a `Retry-After` that is a number (such as `7` or `0.5`), it waits exactly that long instead, however long or short. A `Retry-After` that is no number (some servers send a date) counts as none.
 # * `deadline` is in seconds from the start of the call. If a wait would not be over *before* the deadline, it does not wait, and raises the error at once.
 #
-# Dice, clock and sleep are parameters, and your code uses no others. At work nobody passes them in; in a test they make thirty seconds pass in no time. (`with suppress(ValueError):`, imported above, is a `try` that drops this error and goes on.)
+# Dice, clock and sleep are parameters, and your code uses no others. (What stands after the `*` in the signature is passed by name only.) At work nobody passes them in; in a test they make thirty seconds pass in no time. (`with suppress(ValueError):`, imported above, is a `try` that drops this error, and no other, and goes on.)
 #
 # (A request that is under way is not interrupted by our deadline: ending it is the job of the client's `timeout`. In the worst case a call takes roughly deadline plus timeout; `timeout` limits each silence, not the whole request.)
 
@@ -321,7 +322,7 @@ plots.show(
 )
 
 # %% [markdown]
-# So: few attempts, retries in *one* layer only, and a deadline. One more thing to know: a request that timed out may still have been worked on, and charged. For a chat that costs money; for "order twelve gaskets" it would mean 24 gaskets. What changes the world needs more than retries (a key by which the server recognises the second try; ask your provider for *idempotency keys*).
+# So: few attempts, retries in *one* layer only, and a deadline. One more thing to know: a request that timed out may still have been worked on, and be on your bill. For a chat that costs money; for "order twelve gaskets" it would mean 24 gaskets. What changes the world needs more than retries (a key by which the server recognises the second try; ask your provider for *idempotency keys*).
 #
 # ### A stream that breaks off
 #
@@ -337,7 +338,7 @@ with ScriptedServer([Completion("The pump ", "HP-2041 ", "costs ", "8 euros", cu
         print(f"… {type(error).__name__} after {len(server.requests)} request")
 
 # %% [markdown]
-# Look at the number of requests: the client would have retried five times, and did not. Once the stream has begun, the request counts as successful, and what follows is yours to handle. You cannot go on where it stopped, for a second answer would be worded differently. Either say honestly that the answer is incomplete, or clear the screen and begin anew. And never store half an answer as if it were a whole one.
+# Look at the number of requests: the client would have retried five times, and did not. Once the stream has begun, the request counts as successful, and what follows is yours to handle. You cannot go on where it stopped, for a second answer would be worded differently. Either say honestly that the answer is incomplete, or delete what is there and begin anew. And never store half an answer as if it were a whole one.
 #
 # ## Do not ask twice
 #
@@ -350,7 +351,7 @@ FIELDS = ("model", "messages", "temperature", "max_tokens", "response_format")
 
 # %% [markdown]
 # * **How long is a reply good for?** Opening hours for a day, stock for a minute. This is the **time to live**.
-# * **Who may change it?** If the cache hands out its own dict, whoever changes the dict changes the cache.
+# * **Who may change it?** If the cache hands out its own dict, whoever changes the dict changes the cache. The request belongs to the caller in the same way: its list of messages grows while the chat goes on.
 #
 # A dictionary needs keys that do not change, and a request is a dict of lists of dicts. A text is a good key, if equal data always give the equal text. **Predict** the four lines:
 
@@ -368,7 +369,7 @@ print(json.dumps([one, other]) == json.dumps([other, one]))
 #
 # Write `RequestCache`.
 #
-# * `create(**request)` takes what `client.chat.completions.create` takes (`stream=True` aside), and returns the reply as a dict, as `reply.model_dump()` makes it. Through the client it sends the request just as it was given.
+# * `create(**request)` takes what `client.chat.completions.create` takes (`stream=True` aside; `**request` collects the named arguments in a dict), and returns the reply as a dict, as `reply.model_dump()` makes it. Through the client it sends the request just as it was given.
 # * Two requests are the same if they agree in all `FIELDS`, however they are written. A field that is missing is the same as one that is `None`. Other fields (`user`, say) make no difference.
 # * A reply is used again while it is *younger* than `seconds`, counted from when it came. Using it does not make it younger.
 # * An error goes on to the caller and is never kept: the next request is sent anew. No old reply takes its place.
@@ -424,7 +425,7 @@ for _time in range(2):
 # %% [markdown]
 # That is a decision, not a detail: with a cache, "ask again for another suggestion" no longer works. Where variety is wanted, do not cache. (Providers have a cache too, which you see in `cached_tokens`. It saves them the reading of equal beginnings; the answer is still written anew each time.)
 #
-# Ours grows without end. In operation you limit its size, or use one that is made for it: the package `cachetools`, or Redis where several machines share it.
+# Ours grows without end. In operation you limit its size, or use one that is made for it: the package `cachetools`, or Redis where several machines share it. (This is a good place for a break.)
 #
 # ## Many at once
 #
@@ -451,7 +452,7 @@ print(f"{time.perf_counter() - start:.1f} s")
 # %% [markdown]
 # Three things at once, in the time of the longest. Ready first was tea; the results are in our order all the same.
 #
-# Everything runs in one **event loop**, which gives each coroutine its turn. In a script you start it with `asyncio.run(main())`. In a notebook that fails, and now you know why: a notebook *is* running in an event loop already, and there is only one at a time. So a notebook's cell may simply say `await`.
+# Everything runs in one **event loop**, which gives each coroutine its turn. In a script you start it with `asyncio.run(main())`. In a notebook that fails, and now you know why: a notebook *is* running in an event loop already, and there is only one at a time in a thread. So a notebook's cell may simply say `await`.
 
 # %% tags=["demo"]
 coroutine = brew("cold coffee", 1)
@@ -488,12 +489,12 @@ axes.set_xlabel(text("seconds"))
 plots.show(
     figure,
     alt=text(
-        "Two plans for the same twelve jobs in three places. In batches, two of the three places stand empty while a long job runs, and all is done after 9.1 seconds. When the next job starts as soon as a place is free, there are hardly any gaps, and all is done after 5.9 seconds."
+        "Two plans for the same twelve jobs in three places. In batches, two of the three places stand empty while a long job runs, and all is done after 9.1 seconds. When the next job starts as soon as a place is free, there are gaps only at the end, and all is done after 5.9 seconds."
     ),
 )
 
 # %% [markdown]
-# For "at most three at once" asyncio has the **semaphore**: a gate with a number of places. Whoever finds no place free waits at `async with`; whoever leaves makes room for the next.
+# For "at most three at once" asyncio has the **semaphore**: a gate with a fixed number of places. Whoever finds no place free waits at `async with`; whoever leaves makes room for the next. (The `*` hands `gather` each coroutine as an argument of its own.)
 
 # %% tags=["demo"]
 gate = asyncio.Semaphore(2)
@@ -590,7 +591,7 @@ for part, answer in zip(PARTS, answers, strict=True):
     print(f"{part:8} {answer!r}")
 
 # %% [markdown]
-# Little or not at all: here the model computes on your own processor, and two at once share it. Side by side only helps while you *wait*. With a provider the work is done elsewhere, and the waits overlap as in the picture; there the limit is what your contract allows.
+# Hardly faster: here the model computes on your own processor, and two at once share it. Side by side only helps while you *wait*. With a provider the work is done elsewhere, and the waits overlap as in the picture; there the limit is what your contract allows.
 #
 # ## When one provider is down
 #
@@ -660,7 +661,7 @@ except NoProviderError as error:
     print(f"NoProviderError: {error}")
 
 # %% [markdown]
-# Two warnings from practice. The second provider's model is not the first one's: your prompts have to be measured on both, or the fallback is a fall. And while the first provider is down, every customer waits for its timeout first; a **circuit breaker** remembers for a minute that it is down, and skips it.
+# Two warnings from practice. The second provider's model is not the first one's: measure your prompts on both, or you learn how bad the answers are on the day you need them. And while the first provider is down, every customer waits for its timeout first; a **circuit breaker** remembers for a minute that it is down, and skips it.
 #
 # ## What must not leave the house
 #
@@ -678,7 +679,7 @@ PATTERNS = {
 }
 
 # %% [markdown]
-# These are regular expressions. If you know `[...]`, `+`, `?`, `{5}` and `|`, four more things are enough:
+# These are regular expressions. If you know `[...]`, `+`, `?`, `{5}` and `|` (if not: Python's [Regular Expression HOWTO](https://docs.python.org/3/howto/regex.html)), four more things are enough:
 #
 # * `\w` is a letter (of any language), a digit or an underscore. `(?<!\w)` means "no such character before this", `(?!\w)` "none after it". Together they make a pattern match **whole words** only.
 # * `(?:...)` is a group that only holds together what stands in it. `(?P<NAME>...)` is a group with a name; after a match, `match.lastgroup` is the name of the group that matched, and `match[0]` the text.
@@ -693,7 +694,7 @@ print(animals.sub(lambda match: f"<{match.lastgroup}: {match[0]}>", "A cat, a ca
 print(animals.sub(lambda match: f"<{match.lastgroup}: {match[0]}>", "A cat fish."))
 
 # %% [markdown]
-# `cat` stands first, so of `cat fish` only half is found. With "Anna" and "Anna Weiß" in the customer database this would be half a name in somebody else's log.
+# `cat` stands first, so of `cat fish` only half is found. With "Anna" and "Anna Weiß" in the customer database this would leave "Weiß" in the provider's log.
 #
 # And one trap on the way back. What does `"PERSON_12".replace("PERSON_1", "Anna")` give? `Anna2`. Placeholders are whole words too.
 #
@@ -704,11 +705,11 @@ print(animals.sub(lambda match: f"<{match.lastgroup}: {match[0]}>", "A cat fish.
 # `pseudonymise(text)` returns the text in which each secret is replaced by a **placeholder**: its kind (`PERSON`, `EMAIL`, `PHONE` or `CUSTOMER`), an underscore and a whole number, as in `PERSON_1`. All else stays as it is.
 #
 # * A name is hidden where it stands as a whole word, spelt exactly as in the list, in the same case. The other kinds are what `PATTERNS` match.
-# * Where one secret lies in another (a name in an e-mail address, a short name in a longer one), the whole is hidden: e-mail addresses go before names, longer names before shorter ones.
+# * Where one secret lies in another (a name in an e-mail address, a short name in a longer one), the whole is hidden: e-mail addresses go before names, longer names before shorter ones. (Where two only overlap, you decide which one is hidden.)
 # * The same secret has the same placeholder wherever it stands, also in a later text of the same `Pseudonymiser`; two different secrets have different ones. Which numbers you give is up to you.
 # * A text that has a placeholder already (as a whole word: one of the four kinds, an underscore, digits) is refused with a `ValueError`. Whoever writes `PHONE_1` into a ticket would otherwise get a stranger's number back.
 #
-# `restore(text)` puts the secrets back in place of their placeholders, where these stand as whole words: in the same text, or in any other. Placeholders that were never given stay as they are.
+# `restore(text)` puts the secrets back in place of their placeholders, where these stand as whole words: in the same text, or in any other. Each `Pseudonymiser` has a table of its own: placeholders that it never gave stay as they are.
 
 
 # %% task="pseudonymiser"
@@ -767,7 +768,7 @@ print("\n\n".join(hidden))
 assert [desk.restore(ticket) for ticket in hidden] == list(TICKETS)
 
 # %% [markdown]
-# And one full round trip: names are hidden, the cache asks a model that does not know whom it writes to, and the name is put back on our side. The cache holds no names either. (The draft is as clumsy as the model.)
+# And now three of them together: names are hidden, the cache asks a model that does not know whom it writes to, and the name is put back on our side. The cache holds no names either. (The draft is as clumsy as the model.) Two precautions: the instruction's example is a word that is never given as a placeholder, for a model may repeat its instruction; and at work each customer gets a `Pseudonymiser`, so that a placeholder which the model made up cannot bring back a stranger.
 
 # %% tags=["demo"]
 cache = RequestCache(client, seconds=3600)
@@ -776,7 +777,7 @@ reply = cache.create(
     messages=[
         {
             "role": "system",
-            "content": "Write a short and friendly reply. Keep words like PERSON_1 exactly as they are.",
+            "content": "Write a short and friendly reply. Keep words like PERSON_N exactly as they are.",
         },
         {"role": "user", "content": hidden[1]},
     ],
@@ -796,12 +797,13 @@ for ticket in (
     "Anna Weißs Pumpe ist undicht.",
     "ANNA WEISS HAT ANGERUFEN.",
     "An\u200bna Weiß called (there is a zero-width space in her name).",
+    "Please call (05321) 123456 about the delivery of 01/03/2026.",
     "The lady who runs the bakery opposite the town hall called.",
 ):
     print(desk.pseudonymise(ticket))
 
 # %% [markdown]
-# All of them, and the fourth is just a customer who likes capital letters. The last one is beyond any list: context gives people away too. So measure: take a hundred tickets, count what slips through, and decide with the data protection officer whether that is few enough. Models for *named-entity recognition* find names that are on no list, and miss others. What is very sensitive should not go out at all; there are models that run in your own house, like the one on your machine now.
+# All of them. The second and the third are the worst: the short name is found, and the rest of the name goes out beside its placeholder. The fourth is just a customer who likes capital letters; in the sixth a phone number stays, and a date is taken for one. The last one is beyond any list: context gives people away too. So measure: take a hundred tickets, count what slips through, and decide with the data protection officer whether that is few enough. Models for *named-entity recognition* find names that are on no list, and miss others. What is very sensitive should not go out at all; there are models that run in your own house, like the one on your machine now.
 #
 # ## In production
 #

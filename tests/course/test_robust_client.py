@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,11 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
         "no_deadline": "keeps_deadline",
         "clipped": "keeps_deadline",
         "own_clock": "keeps_deadline",
+        "own_wait_only": "keeps_deadline",
         "all_server_errors": "only_temporary",
         "changes_client": "counts_attempts",
         "only_digits": "obeys_retry_after",
+        "read_by_int": "obeys_retry_after",
         "zero_is_none": "obeys_retry_after",
         "key_by_order": "same_request",
         "key_without_model": "other_request",
@@ -56,6 +59,7 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
         "new_each_time": "stable",
         "replaces_longest_first": "leaves_alone",
         "not_escaped": "leaves_alone",
+        "names_without_brackets": "leaves_alone",
         "not_longest_first": "takes_the_whole",
     }
     tasks = (
@@ -114,6 +118,25 @@ def test_dice_and_sleep_of_ones_own_are_told_apart() -> None:
     assert "without a call of `sleep`" in messages(check.with_retries.run(real_sleep))
 
 
+def test_a_new_client_in_place_of_a_copy_is_told_so() -> None:
+    def new_client(client: Any, messages: Any, **told: Any) -> Any:
+        bare = openai.OpenAI(base_url=client.base_url, api_key="trial", http_client=client._client)
+        return honest.with_retries(bare, messages, **told)
+
+    verdict = check.with_retries.run(new_client)
+    assert failed(verdict) == ["counts_attempts"]
+    assert "a new client has lost them" in messages(verdict)
+
+
+def test_the_call_that_missed_its_deadline_is_shown() -> None:
+    def without_deadline(client: Any, messages: Any, *, deadline: float, **told: Any) -> Any:
+        return honest.with_retries(client, messages, deadline=float("inf"), **told)
+
+    [missed] = [result for result in check.with_retries.run(without_deadline).criteria if result.status == "failed"]
+    seconds = missed.message.split("The deadline is ")[1].split(" ")[0]
+    assert f"deadline={seconds}," in missed.tried
+
+
 def test_a_reply_that_is_not_returned_is_no_fault_of_the_server() -> None:
     def forgetful(client: Any, messages: Any, *, attempts: int, **told: Any) -> None:
         for _attempt in range(attempts):
@@ -146,6 +169,21 @@ def test_a_cache_that_returns_the_reply_itself_is_told_so() -> None:
     assert "ChatCompletion" in messages(verdict) or "requests" in messages(verdict)
 
 
+def test_a_key_that_is_the_callers_own_list_is_told_so() -> None:
+    class Referring(honest.request_cache):
+        def create(self, **request: Any) -> Any:
+            key = [request.get(name) for name in ("model", "messages", "temperature", "max_tokens", "response_format")]
+            for asked, _came, reply in self.known:
+                if asked == key:
+                    return deepcopy(reply)
+            self.known.append((key, 0.0, self.ask(**request).model_dump()))
+            return deepcopy(self.known[-1][2])
+
+    verdict = check.request_cache.run(Referring)
+    assert "other_request" in failed(verdict)
+    assert "appended a message" in messages(verdict)
+
+
 def test_a_cache_that_hands_out_what_cannot_be_changed_passes() -> None:
     class Frozen(honest.request_cache):
         """Returns a dict that nothing else holds."""
@@ -171,6 +209,13 @@ def test_jobs_that_are_not_called_are_told_so() -> None:
         return await asyncio.gather(*(wait_for(job) for job in jobs), return_exceptions=True)
 
     assert "can't be used in 'await'" in str(check.gather_limited.run(uncalled).criteria[0])
+
+
+def test_what_nobody_awaited_is_named() -> None:
+    async def gathering(jobs: Any, limit: int) -> Any:
+        return asyncio.gather(*(job() for job in jobs))
+
+    assert "`_GatheringFuture`" in messages(check.gather_limited.run(gathering))
 
 
 def test_a_plain_function_that_returns_an_awaitable_passes() -> None:
@@ -267,6 +312,29 @@ def test_a_secret_that_is_left_is_named() -> None:
     verdict = check.pseudonymiser.run(Careless)
     assert verdict.points == 0
     assert "is still in the text" in messages(verdict)
+
+
+def test_a_table_that_all_pseudonymisers_share_is_told_so() -> None:
+    table: list[Any] = []
+
+    class Shared(honest.pseudonymiser):
+        def __init__(self, names: Any) -> None:
+            super().__init__(names)
+            self.table = table
+
+    verdict = check.pseudonymiser.run(Shared)
+    assert failed(verdict) == ["leaves_alone"]
+    assert "another `Pseudonymiser`" in messages(verdict)
+
+
+def test_a_long_text_is_shown_where_it_differs() -> None:
+    class Late(honest.pseudonymiser):
+        def restore(self, text: str) -> str:
+            return super().restore(text) + "the end"
+
+    [wrong, *_others] = [one for one in check.pseudonymiser.run(Late).criteria if one.status == "failed"]
+    assert "the end" in wrong.got
+    assert "the end" not in wrong.expected
 
 
 @pytest.mark.long

@@ -7,9 +7,10 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from kicourse.answers import AnswerError, AnswerRefused
@@ -44,6 +45,12 @@ def _sent(trial: Trial, server: ScriptedServer, messages: list[dict[str, str]]) 
             )
 
 
+def _number(trial: Trial, value: float) -> str:
+    """Write a number as the learner's language does."""
+    whole, _point, part = f"{value:.9g}".partition(".")
+    return trial.text(_("{whole}.{part}"), whole=whole, part=part) if part else whole
+
+
 def _requests(trial: Trial, count: int) -> str:
     return trial.text(_("one request")) if count == 1 else trial.text(_("{count} requests"), count=count)
 
@@ -55,13 +62,15 @@ with_retries = Check(
     "with_retries",
     title=_("Try again, politely"),
     hints=(
-        _("Before you try again there are three questions. Can it help? Am I still allowed to? How long do I wait?"),
-        _("Switch the client's own retries off with `client.with_options(max_retries=0)`. In a loop over the attempts, "
-          "return where it works. Where it fails: raise what is not temporary; raise after the last attempt; find the "
-          "wait; raise if it would not be over before the deadline; and only then sleep."),
+        _("Before you try again there are three questions. Can it help? Am I still allowed to? How long do I wait? "
+          "And so that only you try again, work with `client.with_options(max_retries=0)`."),
+        _("In a loop over the attempts, return where it works. Where it fails, decide inside the `except` block, for "
+          "the name after `as` is gone when the block ends: `raise` what is not temporary; `raise` after the last "
+          "attempt; find the wait; `raise` if it would not be over before the deadline. Only then sleep."),
         _("`end = clock() + deadline` before the loop. Only an `APIStatusError` has a `response` in which to look for "
-          "`Retry-After`; `float` raises a `ValueError` where that is no number. Once you have the wait, compare "
-          "`clock() + wait` with `end`, and the number of the attempt, counted from 0, with `attempts`."),
+          "`Retry-After`; `float` raises a `ValueError` where that is no number, and a `TypeError` for `None`. Once "
+          "you have the wait, compare `clock() + wait` with `end`, and the number of the attempt, counted from 0, with "
+          "`attempts`."),
     ),
     seconds=5,
 )  # fmt: skip
@@ -81,6 +90,7 @@ class _World:
     waits: list[tuple[float, float]] = field(default_factory=list)  # when a wait began, and when it ended
     client: Handle | None = None
     asked: set[str] = field(default_factory=set)  # which of clock and dice the answer has asked
+    exchanges: list[Any] = field(default_factory=list)  # of the call
 
     def clock(self) -> float:
         self.asked.add("clock")
@@ -116,11 +126,18 @@ class _World:
         }
         numbers = _GENEROUS | told
         shown = ", ".join(f"{name}={value:g}" for name, value in numbers.items())
+        before = len(self.trial.session.transcript)
         try:
             with self.trial.trying(f"with_retries(client, messages, {shown}, jitter=…, clock=…, sleep=…)"):
                 return answer(self.client, messages, **numbers, **about)
         except AnswerRaised as error:
             return error
+        finally:
+            self.exchanges = self.trial.session.transcript[before:]
+
+    def show_this(self) -> None:
+        """Let a verdict show this call, not the one that was tried last."""
+        self.trial.session.transcript.extend(self.exchanges)
 
     def require_sleep(self) -> None:
         """Fail if there was a second request and yet no wait: such an answer would really wait, for a long time."""
@@ -188,7 +205,7 @@ def only_temporary(trial: Trial, answer: Handle) -> None:
             status=status,
             expected=_requests(trial, 1),
         )
-        _original(trial, got, f"your own fault, {status}")
+        _original(trial, got, status, f"your own fault, {status}")
 
 
 def _passing_failures(trial: Trial) -> list[tuple[str, Reply]]:
@@ -203,12 +220,17 @@ def _passing_failures(trial: Trial) -> list[tuple[str, Reply]]:
     ]
 
 
-def _original(trial: Trial, got: Any, words: str) -> None:
+_ERRORS = {400: "BadRequestError", 401: "AuthenticationError", 403: "PermissionDeniedError", 404: "NotFoundError",
+           422: "UnprocessableEntityError"}  # fmt: skip
+
+
+def _original(trial: Trial, got: Any, status: int, words: str) -> None:
     """Fail unless the client's own error with these words came through."""
     if isinstance(got, AnswerRaised) and "OpenAIError" in got.type_names and words in got.text:
         return
     shown = f"{got.type_names[0]}: {got.text}" if isinstance(got, AnswerRaised) else show(got)
-    raise Failed(trial.text(_("The last error itself does not reach the caller.")), f"OpenAIError: {words}", shown)
+    wanted = f"{_ERRORS.get(status, 'InternalServerError')}: {words}"
+    raise Failed(trial.text(_("The last error itself does not reach the caller.")), wanted, shown)
 
 
 @with_retries.criterion(
@@ -222,7 +244,9 @@ def counts_attempts(trial: Trial, answer: Handle) -> None:
         # The client's own retries are on, and short: it sleeps for as long as the server says.
         failures = [Failure(503, f"no {number}", retry_after=0.001) for number in range(1, 3 * attempts + 2)]
         world = _world(trial, failures)
-        got = world.run(answer, _chat(trial.rng), {"attempts": attempts}, max_retries=2)
+        team = f"service-{trial.rng.integers(100, 1000)}"
+        settings = {"max_retries": 2, "default_headers": {"X-Team": team}}
+        got = world.run(answer, _chat(trial.rng), {"attempts": attempts}, **settings)
         found = len(world.server.requests)
         trial.require(
             found == attempts,
@@ -231,12 +255,16 @@ def counts_attempts(trial: Trial, answer: Handle) -> None:
             found=found,
             expected=_requests(trial, attempts),
         )
-        _original(trial, got, f"no {attempts}")
+        _original(trial, got, 503, f"no {attempts}")
         trial.require(
             len(world.waits) < attempts,
             _("You wait after the last attempt, though nothing follows."),
             expected=f"{attempts - 1} × sleep",
         )
+        lost = _("The client that your code was given sends a header of its own, and a request came without it. A copy "
+                 "by `with_options` keeps such settings; a new client has lost them.")  # fmt: skip
+        kept = all(request.headers.get("x-team") == team for request in world.server.requests)
+        trial.require(kept, lost, expected=f"X-Team: {team}")
         assert world.client is not None
         trial.require(
             world.client.attribute("max_retries").data() == 2,
@@ -289,7 +317,8 @@ def backs_off(trial: Trial, answer: Handle) -> None:
 def obeys_retry_after(trial: Trial, answer: Handle) -> None:
     # Shorter than the usual wait and longer, with a point and without.
     afters: list[float | str] = [0.5, 21, "Wed, 21 Oct 2026 07:28:00 GMT", 1, "soon", 0]
-    failures = [Failure(int(trial.rng.choice((429, 503))), retry_after=after) for after in afters]
+    statuses = [int(status) for status in trial.rng.permutation([429, 503] * 3)]  # both of them with numbers
+    failures = [Failure(status, retry_after=after) for status, after in zip(statuses, afters, strict=True)]
     world = _world(trial, [reply for failure in failures for reply in (failure, Completion("well"))])
     messages = _chat(trial.rng)
     seen = []
@@ -298,15 +327,15 @@ def obeys_retry_after(trial: Trial, answer: Handle) -> None:
         got = world.run(answer, messages, {"base": 4.0, "cap": 9.0})
         world.require_sleep()
         seen.append((after, got, world.slept[before:]))
-    for after, got, slept in seen:
-        message = _("The server said Retry-After: {after}; that is not how long you wait.")
+    for status, (after, got, slept) in zip(statuses, seen, strict=True):
+        message = _("The server said Retry-After: {after} with status {status}; that is not how long you wait.")
         if isinstance(after, str):
             _usual(trial, got, slept, after)
         elif after:
-            trial.close(slept, [after], message, after=after)
+            trial.close(slept, [after], message, after=after, status=status)
         else:  # a wait of no time at all may be left out
             _text(trial, got, "well")
-            trial.close(sum(slept), after, message, after=after)
+            trial.close(sum(slept), after, message, after=after, status=status)
 
 
 def _usual(trial: Trial, got: Any, slept: Sequence[float], after: str) -> None:
@@ -325,16 +354,18 @@ def _usual(trial: Trial, got: Any, slept: Sequence[float], after: str) -> None:
           "time that the requests took counts as well."),
 )  # fmt: skip
 def keeps_deadline(trial: Trial, answer: Handle) -> None:
-    failures = [Failure(503)] * 8
     late = float(trial.rng.integers(20, 40)) + 0.125
     soon = float(trial.rng.integers(10, 14)) + 0.125
     seen = []
-    for told, request_seconds in (
-        ({"attempts": 6, "base": 0.5, "cap": 0.5, "deadline": soon}, 3.0),  # it is the requests that take the time
-        ({"attempts": 3, "base": 8.0, "cap": 8.0, "deadline": 4.0}, 0.0),  # the wait would end just at the deadline
-        ({"attempts": 8, "base": 2.0, "cap": 256.0, "deadline": late}, 0.0),  # one wait would end too late
+    failures = [Failure(503)] * 8
+    # The server's wait alone would be in time; with the waits before it, it is not.
+    until_later = [*failures[:3], Failure(503, retry_after=int(late) - 2), *failures[4:]]
+    for told, request_seconds, replies in (
+        ({"attempts": 6, "base": 0.5, "cap": 0.5, "deadline": soon}, 3.0, failures),  # the requests take the time
+        ({"attempts": 3, "base": 8.0, "cap": 8.0, "deadline": 4.0}, 0.0, failures),  # a wait would end at the deadline
+        ({"attempts": 8, "base": 2.0, "cap": 256.0, "deadline": late}, 0.0, until_later),  # the server's ends too late
     ):  # all of them first: so one mistake can be told from another
-        world = _world(trial, failures, request_seconds=request_seconds)
+        world = _world(trial, replies, request_seconds=request_seconds)
         world.run(answer, _chat(trial.rng), told)
         world.require_sleep()
         seen.append((world, told["deadline"]))
@@ -342,10 +373,11 @@ def keeps_deadline(trial: Trial, answer: Handle) -> None:
     for world, deadline in seen:
         too_late = [(start, end) for start, end in world.waits if end >= world.start + deadline]
         if too_late:
-            start, end = (when - world.start for when in too_late[0])
+            world.show_this()
+            start, end = (_number(trial, when - world.start) for when in too_late[0])
             message = _("The deadline is {deadline} seconds after the start. At {start} seconds you begin to wait "
                         "until {end}: raise the error at once instead.")  # fmt: skip
-            trial.require(False, message, deadline=deadline, start=start, end=end)
+            trial.require(False, message, deadline=_number(trial, deadline), start=start, end=end)
     world = _world(trial, [Failure(503), Failure(503), Completion("well")], request_seconds=4.0)
     got = world.run(answer, _chat(trial.rng), {"base": 0.5, "cap": 0.5, "deadline": 14.0})
     if isinstance(got, AnswerRaised):
@@ -597,6 +629,16 @@ def only_digits(client: Any, messages: Any, **told: Any) -> Any:
     return _retrying(client, messages, told, after=after)
 
 
+@with_retries.misconception(_("a Retry-After read by `int`: `0.5` is a number too"))
+def read_by_int(client: Any, messages: Any, **told: Any) -> Any:
+    def after(error: Any) -> float | None:
+        with suppress(AttributeError, KeyError, ValueError):
+            return int(error.response.headers["retry-after"])
+        return None
+
+    return _retrying(client, messages, told, after=after)
+
+
 @with_retries.misconception(_("a Retry-After of 0 taken for none, as by `or`"))
 def zero_is_none(client: Any, messages: Any, **told: Any) -> Any:
     return _retrying(client, messages, told, after=lambda error: _after(error) or None)
@@ -614,6 +656,20 @@ def retry_after_crashes(client: Any, messages: Any, **told: Any) -> Any:
 @with_retries.misconception(_("no deadline"))
 def no_deadline(client: Any, messages: Any, **told: Any) -> Any:
     return _retrying(client, messages, told | {"clock": lambda: 0.0}, late=lambda _finish, _end: False)
+
+
+@with_retries.misconception(_("a deadline that only your own wait has to keep, not one by Retry-After"))
+def own_wait_only(client: Any, messages: Any, **told: Any) -> Any:
+    said: list[float | None] = []
+
+    def after(error: Any) -> float | None:
+        said.append(_after(error))
+        return None
+
+    def sleep(seconds: float) -> None:
+        told["sleep"](seconds if said[-1] is None else said[-1])
+
+    return _retrying(client, messages, told | {"sleep": sleep}, after=after)
 
 
 @with_retries.misconception(_("the deadline looked at after the wait, when the time is gone"))
@@ -653,9 +709,9 @@ request_cache = Check(
         _("The key is a text made of just the listed fields: `json.dumps` with `sort_keys=True` writes equal data "
           "equally. The value is the reply and the time when it came. If you keep the reply as a text too, nobody can "
           "change it."),
-        _("`key = json.dumps([request.get(name) for name in FIELDS], sort_keys=True)`. If it is there and "
-          "`clock() - stored < seconds`, return `json.loads(entry)`; else ask, keep `reply.model_dump_json()` and the "
-          "time, and return a fresh `json.loads` of it."),
+        _("`key = json.dumps([request.get(name) for name in FIELDS], sort_keys=True)`. If it is there and still young "
+          "enough, read the kept text anew with `json.loads`; else ask, keep the reply's text with the time, and read "
+          "what you return from that text too."),
     ),
     seconds=5,
 )  # fmt: skip
@@ -807,6 +863,16 @@ def other_request(trial: Trial, answer: Handle) -> None:
         name, value = others[place]
         message = _("A request with another value of `{name}` has to reach the server.")
         cached.expect(request | {name: value}, f"reply {number}", number + 1, message, name=name)
+    grown = _Cached(trial, answer, [Completion("one message"), Completion("two messages")])
+    chat = answer.build("function", "chat", "chat = list(messages)", messages=[user])
+    same = {"model": request["model"], "messages": chat}
+    grown.expect(same, "one message", 1, _NEW)
+    chat.attribute("append")({"role": "user", "content": "And now?"})
+    message = _("The caller appended a message to the list that it had passed before. That is another request, and has "
+                "to reach the server.")  # fmt: skip
+    with trial.trying("cache.create(model=…, messages=messages)  # messages.append(…)"):
+        got = grown.create(same)
+    grown.judge(got, len(grown.server.requests), "two messages", 2, message)
     another = _Cached(trial, answer, [Completion("from another server")])
     another.expect(request, "from another server", 1, _SHARED)
 
@@ -814,14 +880,15 @@ def other_request(trial: Trial, answer: Handle) -> None:
 @request_cache.criterion(
     _("forgets a reply when its time is over"),
     points=0.25,
-    why=_("Prices, stock and instructions change. A cache without an end goes on telling last year's delivery times."),
-)
+    why=_("Prices, stock and instructions change. A reply kept too long tells last year's delivery times; one "
+          "forgotten too early is paid for twice."),
+)  # fmt: skip
 def forgets(trial: Trial, answer: Handle) -> None:
     seconds = float(trial.rng.integers(10, 100))
     request = _request(trial.rng)
     replies = [Completion("old"), Completion("new"), Completion("newest")]
     cached = _Cached(trial, answer, replies, seconds, request_seconds=2.0)  # so asking takes time, and comes before
-    over = _("The reply came {age} seconds ago, and is valid for {seconds}.")
+    over = _("The reply came {age} seconds ago, and is good for {seconds} seconds.")
     # An entry used just before its end is not younger for it, and a new one lives as long as the first.
     steps = (
         (0.0, 0.0, "old", 1),
@@ -835,7 +902,7 @@ def forgets(trial: Trial, answer: Handle) -> None:
         cached.now += passed
         seen.append((cached.create(request), len(cached.server.requests)))
     for (got, found), (age, _passed, text, requests) in zip(seen, steps, strict=True):
-        cached.judge(got, found, text, requests, over, age=age, seconds=seconds)
+        cached.judge(got, found, text, requests, over, age=round(age), seconds=round(seconds))
 
 
 @request_cache.criterion(
@@ -1059,7 +1126,8 @@ gather_limited = Check(
           "`return_exceptions=True` it puts an exception where the value would be."),
         _("Inside `gather_limited`, define a coroutine function `run(job)` that passes the gate with `async with` and "
           "returns what the job returns; it runs `job()`, with brackets. `gather` takes one `run(job)` for each job, "
-          "with a `*` before them."),
+          "with a `*` before them. Awaiting `gather` hands a cancellation on; tasks that you make yourself with "
+          "`create_task`, you have to cancel yourself."),
     ),
     seconds=5,
 )  # fmt: skip
@@ -1115,12 +1183,19 @@ def _shown(turns: Sequence[int], limit: int) -> str:
     return f"gather_limited(jobs, {limit})  # len(jobs) == {len(turns)}"
 
 
+_UNAWAITED = ("coroutine", "Task", "_GatheringFuture")  # types
+
+
 def _results(trial: Trial, answer: Handle, log: _Log, turns: Sequence[int], limit: int) -> Any:
     """Have the answer run jobs of which none fails, and return what it returns."""
     try:
         with trial.trying(_shown(turns, limit)):
             return answer(_jobs(trial, answer, log, turns), limit)
-    except AnswerRefused:
+    except AnswerRefused as refused:
+        if name := next((name for name in _UNAWAITED if refused.found.endswith(name)), ""):
+            message = _("You returned a `{name}`, or a list with one in it: something that nobody has awaited. `job()` "
+                        "alone does not run a job; `await job()` does.")  # fmt: skip
+            raise Failed(trial.text(message, name=name)) from None
         error = ""
         with suppress(AnswerError):  # whatever it is, the refusal says it
             again = _run(trial, answer, _Log(log.values), turns, limit)
@@ -1318,6 +1393,14 @@ async def not_called(jobs: Jobs, limit: int) -> Any:
         return await job
 
     return await asyncio.gather(*(wait_for(job) for job in jobs), return_exceptions=True)
+
+
+@gather_limited.misconception(_("`job()` without `await`: a coroutine is made, and nobody runs it"))
+async def never_awaited(jobs: Jobs, limit: int) -> Any:
+    coroutines = [job() for job in jobs]
+    for coroutine in coroutines:
+        coroutine.close()  # so that Python does not complain of it
+    return coroutines
 
 
 @gather_limited.misconception(_("fixed batches: each waits for the slowest job of the one before"))
@@ -1573,7 +1656,7 @@ def own_faults(trial: Trial, answer: Handle) -> None:
             _("The first provider said {status}, which is not in `TEMPORARY`. You asked the second one too."),
             status=status,
         )
-        _original(trial, got, f"your fault, {status}")
+        _original(trial, got, status, f"your fault, {status}")
 
 
 @first_available.criterion(
@@ -1764,8 +1847,9 @@ pseudonymiser = Check(
           "first, each name with `re.escape` and `(?<!\\w)`, `(?!\\w)` around it; without names, no group for them. "
           "`pattern.sub(function, text)` calls your function for each match; `match.lastgroup` is its kind."),
         _("In the function: `key = (match.lastgroup, match[0])`; if it is new, give it the next number and remember "
-          "the way back. To restore: `re.sub(r\"(?<!\\w)(?:PERSON|EMAIL|PHONE|CUSTOMER)_[0-9]+(?!\\w)\", "
-          "lambda m: self.originals.get(m[0], m[0]), text)`."),
+          "the way back in the other dictionary. `restore` finds placeholders by a pattern too: one of the four kinds, "
+          "`_[0-9]+`, and nothing that belongs to a word before or after. Its function looks the match up in the way "
+          "back, and returns it unchanged if it is not there."),
     ),
     seconds=5,
 )  # fmt: skip
@@ -1842,7 +1926,15 @@ class _Desk:
 
     def restore(self, text: str, wanted: str, message: str) -> None:
         got = self.made.attribute("restore")(text)
-        self.trial.equal(got, wanted, message)
+        self.trial.is_a(got, str)
+        if got != wanted:
+            start = max(0, next(_differences(got, wanted)) - 40)  # a long text is shortened: show where it differs
+            raise Failed(self.trial.text(message), show(wanted[start:][:120]), show(got[start:][:120]))
+
+
+def _differences(one: str, other: str) -> Iterator[int]:
+    """Yield the places at which two texts differ."""
+    return (place for place, (a, b) in enumerate(zip_longest(one, other)) if a != b)
 
 
 def _secrets(rng: "np.random.Generator", names: Sequence[str]) -> list[tuple[str, str]]:
@@ -1936,6 +2028,8 @@ def leaves_alone(trial: Trial, answer: Handle) -> None:
     message = _("Something was restored that is no placeholder of yours.")
     desk.restore(f"{text}, {placeholder}!", f"{text}, Anna!", message)
     nobody = _Desk(trial, answer, [])
+    message = _("This placeholder was given by another `Pseudonymiser`. Each has a table of its own.")
+    nobody.restore(f"{placeholder}!", f"{placeholder}!", message)
     message = _("The list of names is empty, so nothing here is a name.")
     nobody.hide(["No names are known: Anna Weiß, ", ("CUSTOMER", _customer(rng)), "."], message)
 
@@ -1996,6 +2090,7 @@ def _hiding(
     names_first: bool = False,
     ordered: Callable[[Sequence[str]], Sequence[str]] = lambda names: sorted(names, key=len, reverse=True),
     word: Callable[[str], str] = _whole,
+    around: Callable[[str], str] = str,
     flags: int = 0,
     empty: str = r"(?!)",
     fresh: bool = False,
@@ -2008,7 +2103,7 @@ def _hiding(
 
     class Pseudonymiser:
         def __init__(self, names: Sequence[str]) -> None:
-            person = "|".join(word(name) for name in ordered(names)) or empty
+            person = around("|".join(word(name) for name in ordered(names))) if names else empty
             parts = [f"(?P<{kind}>{_PATTERNS[kind]})" for kind in kinds]
             named = f"(?P<PERSON>(?i:{person}))" if flags else f"(?P<PERSON>{person})"
             self.pattern = re.compile("|".join([named, *parts] if names_first else [*parts, named]))
@@ -2088,6 +2183,14 @@ def unknown_deleted() -> Any:
 @pseudonymiser.misconception(_("names found inside longer words"), factory=True)
 def inside_words() -> Any:
     return _hiding(word=re.escape)
+
+
+@pseudonymiser.misconception(
+    _("no brackets around the names: of `(?<!\\w)Anna|Will(?!\\w)`, each half is a whole word on one side only"),
+    factory=True,
+)
+def names_without_brackets() -> Any:
+    return _hiding(word=re.escape, around=lambda people: rf"(?<!\w){people}(?!\w)")
 
 
 @pseudonymiser.misconception(_("names found in any case: “ich weiß” becomes a person"), factory=True)
