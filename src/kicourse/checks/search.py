@@ -830,7 +830,7 @@ def finds_nothing(trial: Trial, answer: Handle) -> None:
     _require_scores(trial, both, dict(known), message)
 
 
-@bm25.misconception(_("the older idf without the one under the logarithm: it is negative for words in more than half"))
+@bm25.misconception(_("the older idf without the one inside the logarithm: it is negative for words in more than half"))
 class negative_idf(_BM25):
     def idf(self, word: str) -> float:
         having = self.having[word]
