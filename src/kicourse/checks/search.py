@@ -43,10 +43,13 @@ chunk = Check(
             "drop blocks at the front until what is left is small enough and the next block fits."
         ),
         _(
-            "With `size_of(blocks)` for the words in a list of blocks: `for block in blocks: if current and "
-            "size_of([*current, block]) > size: chunks.append(current); while current and (size_of(current) > overlap "
-            "or size_of([*current, block]) > size): current = current[1:]`, then `current = [*current, block]`; and "
-            "after the loop the last chunk."
+            "For the blocks, each line is one of four cases. In a code block it belongs to the block, and a fence ends "
+            "it. A fence outside begins a block, right after a paragraph too. An empty line ends the paragraph. Any "
+            "other line continues the paragraph, or begins one. For the chunks, with `size_of(blocks)` for the words "
+            "in a list of blocks, for each block: if `current and size_of([*current, block]) > size`, then "
+            "`chunks.append(current)`, and still in this case `while current and (size_of(current) > overlap or "
+            "size_of([*current, block]) > size): current = current[1:]`. Then, in every case, `current = [*current, "
+            "block]`. After the loop comes the last chunk."
         ),
     ),
     seconds=3,
@@ -154,7 +157,8 @@ def _document(paragraphs: Sequence[str]) -> str:
 
 def _chunks_of(trial: Trial, answer: Handle, document: str, size: int, overlap: int) -> list[tuple[str, int, int]]:
     """Let the answer cut a document; return text, start and end of each chunk."""
-    got = answer(document, size, overlap)
+    with trial.trying(f"chunk({_whole(document)}, {size}, {overlap})"):
+        got = answer(document, size, overlap)
     trial.is_a(got, list)
     chunks = []
     for one in got:
@@ -164,6 +168,15 @@ def _chunks_of(trial: Trial, answer: Handle, document: str, size: int, overlap: 
         trial.require(right, _("A chunk is a `Chunk` with text, start and end; you returned {found}."), found=show(one))
         chunks.append(values)
     return chunks  # type: ignore[return-value]
+
+
+def _whole(text: str) -> str:
+    """Return a short text to the letter, so that it can be copied; a long one is shortened."""
+    return repr(text) if len(text) <= 300 else show(text)
+
+
+def _piece(text: str, start: int, end: int) -> str:
+    return f"Chunk(text={_whole(text)}, start={show(start)}, end={show(end)})"
 
 
 def _require_chunks(
@@ -178,7 +191,7 @@ def _require_chunks(
     for number, (chunk, expected) in enumerate(zip(got, wanted, strict=False)):
         if not (chunk == expected if exactly else _visible(chunk[0]) == _visible(expected[0])):
             about = trial.text(_("Chunk {number} (counted from 0) is not the expected one."), number=number)
-            raise Failed(f"{trial.text(message)} {about}", show(_Chunk(*expected)), show(_Chunk(*chunk)))
+            raise Failed(f"{trial.text(message)} {about}", _piece(*expected), _piece(*chunk))
     if len(got) != len(wanted):
         counted = trial.text(_("Number of chunks: {found}, expected: {wanted}."), found=len(got), wanted=len(wanted))
         texts = [[text for text, _start, _end in chunks] for chunks in (wanted, got)]
@@ -195,7 +208,10 @@ def _visible(text: str) -> list[str]:
     why=_("A chunk of one line says too little to be found, and one of ten pages says too much at once."),
 )
 def packs(trial: Trial, answer: Handle) -> None:
-    message = _("A chunk takes paragraph after paragraph, as long as it has at most `size` words.")
+    message = _("A chunk takes paragraph after paragraph, as long as it then still has at most `size` words.")
+    one, two, three, four = (str(letter) for letter in trial.rng.permutation(list("abcdef"))[:4])
+    for size in (4, 3):
+        _require_chunks(trial, answer, _document([one, two, f"{three} {four}"]), size, 0, message)
     short = _document([_paragraph(trial.rng, 1) for _number in range(9)])
     letters = _document([" ".join(trial.rng.permutation(list("abcd"))[: 1 + number % 4]) for number in range(9)])
     for document in (short, letters):
@@ -249,9 +265,12 @@ def whole_code(trial: Trial, answer: Handle) -> None:
         apart = _document([text[0], code[0], text[1], code[1], text[2]])
         close = "\n".join([text[0], code[0], text[1], code[1], code[0], text[2]]) + "\n"
         unclosed = _document([text[0], text[1], code[0].removesuffix(_FENCE) + "\n" + text[2]])
-        for document in (apart, close, unclosed):
+        ends = _(
+            "A code block ends the paragraph before it, and the block after it begins at once: no empty line is needed."
+        )
+        for document, told in ((apart, message), (close, ends), (unclosed, message)):
             for size in (26, 31, 40):  # the largest block, the one without an end, has 25 words at most
-                _require_chunks(trial, answer, document, size, 0, message)
+                _require_chunks(trial, answer, document, size, 0, told)
     before, after, other = (_paragraph(rng, 20) for _number in range(3))  # no two blocks go into 26 words
     message = _("Every line that starts with ``` ends an open code block, whatever follows the backticks.")
     named = _code(rng, 3) + "end"
@@ -277,6 +296,9 @@ def right_overlap(trial: Trial, answer: Handle) -> None:
         lengths = [int(rng.integers(1, 1 + size // 2)) for _number in range(2 + count)]
         return _document([_paragraph(rng, length) for length in lengths]), size, int(rng.integers(4, size))
 
+    letters = [str(letter) for letter in trial.rng.permutation(list("abcdefgh"))[:6]]
+    small = _document([*letters[:3], " ".join(letters[3:5]), letters[5]])
+    _require_chunks(trial, answer, small, 4, 3, message)  # every known mistake cuts this in a way of its own
     three = _document([_paragraph(trial.rng, 4) for _number in range(6)])
     for size, overlap in ((8, 4), (12, 4), (12, 8), (12, 7)):
         _require_chunks(trial, answer, three, size, overlap, message)
@@ -304,15 +326,16 @@ def ends(trial: Trial, answer: Handle) -> None:
     why=_("What is in no chunk can never be found, and nobody notices. An empty chunk is found by accident."),
 )
 def keeps_all(trial: Trial, answer: Handle) -> None:
-    message = _("A block of more than `size` words is a chunk of its own, whole. Nothing gives no chunks at all.")
     rng = trial.rng
     for document in ("", "\n", " \n\n\t\n"):
-        _require_chunks(trial, answer, document, 10, 0, message)
+        _require_chunks(trial, answer, document, 10, 0, _("A document without blocks gives an empty list."))
+    message = _("A block of more than `size` words is a chunk of its own, whole.")
+    alone = _("A block of more than `size` words is a chunk of its own: no block comes again in front of it.")
     small, other = _paragraph(rng, 3), _paragraph(rng, 4)
     for large in (_paragraph(rng, 30), _code(rng, 12)):
         for blocks in ([large, small, other], [small, large, other], [small, other, large], [large]):
             _require_chunks(trial, answer, _document(blocks), 10, 0, message)
-            _require_chunks(trial, answer, _document(blocks).rstrip("\n"), 10, 4, message)
+            _require_chunks(trial, answer, _document(blocks).rstrip("\n"), 10, 4, alone)
 
 
 @chunk.misconception(_("offsets in the stripped document: they are wrong as soon as it begins with an empty line"))
@@ -374,6 +397,20 @@ def code_needs_space(document: str, size: int, overlap: int) -> Any:
             spans[-1] = (spans[-1][0], end)
         else:
             spans.append((start, end))
+    return _chunked(document, _packed(document, spans, size, overlap))
+
+
+@chunk.misconception(_("a paragraph that runs on into the code block right after it: only an empty line ends it"))
+def paragraph_runs_on(document: str, size: int, overlap: int) -> Any:
+    spans: list[Span] = []
+    after_paragraph = False
+    for start, end in _blocks(document):
+        code = document.startswith(_FENCE, start)
+        if code and after_paragraph and spans[-1][1] + 1 == start:
+            spans[-1] = (spans[-1][0], end)
+        else:
+            spans.append((start, end))
+        after_paragraph = not code
     return _chunked(document, _packed(document, spans, size, overlap))
 
 
@@ -440,6 +477,11 @@ def same_chunk_again(document: str, size: int, overlap: int) -> Any:
 @chunk.misconception(_("no overlap"))
 def no_overlap(document: str, size: int, overlap: int) -> Any:
     return _oracle(document, size, 0)
+
+
+@chunk.misconception(_("an overlap one word too small: exactly `overlap` words are allowed as well"))
+def overlap_one_short(document: str, size: int, overlap: int) -> Any:
+    return _oracle(document, size, max(overlap - 1, 0))
 
 
 @chunk.misconception(_("an overlap that comes on top: the chunk gets more than `size` words"))
@@ -595,8 +637,11 @@ class _BM25:
         return _best(self.scores(query), k)
 
 
-def _search(answer: Handle, passages: Passages, query: list[str], k: int, **settings: float) -> Any:
-    return answer.make(passages, **settings).attribute("search")(query, k)
+def _search(trial: Trial, answer: Handle, passages: Passages, query: list[str], k: int, **settings: float) -> Any:
+    made = [repr(passages), *(f"{name}={value}" for name, value in settings.items())]
+    shown = ", ".join(made) if len(made[0]) <= 400 else "…"
+    with trial.trying(f"BM25({shown}).search({query}, {k})"):
+        return answer.make(passages, **settings).attribute("search")(query, k)
 
 
 def _others(rng: "np.random.Generator", count: int) -> list[str]:
@@ -619,23 +664,40 @@ def _passage(rng: "np.random.Generator", words: Mapping[str, int], length: int) 
 )
 def finds(trial: Trial, answer: Handle) -> None:
     rng = trial.rng
-    message = _("Exactly the passages with the word, those first in which it occurs more often, `k` at most.")
-    for size in (9, 12, 20):
-        often = [int(count) for count in rng.permutation([1, 2, 4])]
-        places = [int(place) for place in rng.permutation(size)[:3]]
-        passages = [_passage(rng, {}, 9) for _number in range(size)]
+    for size, length, counts in ((5, 3, [1, 2]), (9, 9, [1, 2, 4]), (12, 9, [1, 2, 4]), (20, 9, [1, 2, 4])):
+        often = [int(count) for count in rng.permutation(counts)]
+        places = [int(place) for place in rng.permutation(size)[: len(counts)]]
+        passages = [_passage(rng, {}, length) for _number in range(size)]
         for place, count in zip(places, often, strict=True):
-            passages[place] = _passage(rng, {"gasket": count}, 9)
-        wanted = {place: float(count) for place, count in zip(places, often, strict=True)}
+            passages[place] = _passage(rng, {"gasket": count}, length)
+        best_first = [place for _count, place in sorted(zip(often, places, strict=True), reverse=True)]
         for k in (1, 2, 3, size + 1):
-            hits = _hits(trial, _search(answer, passages, ["gasket"], k))
-            _require_order(trial, [number for number, _score in hits], _best(wanted, k), message)
+            hits = _hits(trial, _search(trial, answer, passages, ["gasket"], k))
+            _require_found(trial, [number for number, _score in hits], best_first, k)
 
 
-def _require_order(trial: Trial, found: list[int], wanted: list[Hit], message: str) -> None:
-    numbers = [number for number, _score in wanted]
-    if found != numbers:
-        raise Failed(trial.text(message), show(numbers), show(found))
+def _require_found(trial: Trial, found: list[int], best_first: list[int], k: int) -> None:
+    """Fail unless these are the first `k`, and say what is wrong with them."""
+    wanted = best_first[:k]
+    if found == wanted:
+        return
+    without = [number for number in found if number not in best_first]
+    missing = [number for number in wanted if number not in found]
+    if found == [number + 1 for number in wanted]:
+        told = trial.text(_("All numbers are one too large: passages are counted from 0."))
+    elif without:
+        told = trial.text(_("Passages that do not have the word are no hits: {numbers}."), numbers=without)
+    elif len(found) > k:
+        told = trial.text(
+            _("`search` returns at most `k` hits: you return {count}, and k is {k}."), count=len(found), k=k
+        )
+    elif missing and len(found) < len(wanted):
+        told = trial.text(_("Passages that have the word are missing: {numbers}."), numbers=missing)
+    else:
+        told = trial.text(
+            _("The best passage comes first: of equally long ones, that in which the word occurs most often.")
+        )
+    raise Failed(told, show(wanted), show(found))
 
 
 @bm25.criterion(
@@ -652,13 +714,23 @@ def right_idf(trial: Trial, answer: Handle) -> None:
             passages = [["pump", *_even_words(rng, 7)] for _number in range(having)]
             passages += [_even_words(rng, 8) for _number in range(size - having)]
             wanted = dict.fromkeys(range(having), _idf(size, having))
-            _require_scores(trial, _hits(trial, _search(answer, passages, ["pump"], size)), wanted, message)
+            _require_scores(trial, _hits(trial, _search(trial, answer, passages, ["pump"], size)), wanted, message)
     message = _("n counts passages, not occurrences: of ten passages, three have the word, one of them four times.")
-    passages = [["pump", *_even_words(rng, 7)], ["pump"] * 4 + _even_words(rng, 4), ["pump", *_even_words(rng, 7)]]
-    passages += [_even_words(rng, 8) for _number in range(7)]
-    found = dict(_hits(trial, _search(answer, passages, ["pump"], 10)))
+    often = [word for number in range(100, 109) for word in [f"x{number}"] * 4]  # each passage has five different words
+    passages = [[*often[:4], "pump", *_even_words(rng, 3)], ["pump"] * 4 + _even_words(rng, 4)]
+    passages += [[*often[4:8], "pump", *_even_words(rng, 3)]]
+    passages += [often[first : first + 4] + _even_words(rng, 4) for first in range(8, 36, 4)]
+    found = dict(_hits(trial, _search(trial, answer, passages, ["pump"], 10)))
     once = {number: found[number] for number in (0, 2) if number in found}
     _require_scores(trial, list(once.items()), dict.fromkeys((0, 2), _idf(10, 3)), message)
+    message = _(
+        "N counts all passages, empty ones too. The numbers are the score of a rare word divided by that of a common "
+        "one, in a passage that has both once: the ratio of their idf."
+    )
+    passages = [["pump", "seal"], [], ["seal"], [], [], *([_others(rng, 2)] * 2)]
+    rare, common = (dict(_hits(trial, _search(trial, answer, passages, [w], 9))).get(0, 0.0) for w in ("pump", "seal"))
+    trial.require(common > 0, _("The passages with the word are {wanted}."), wanted=[0, 2])
+    trial.close(rare / common, _idf(7, 1) / _idf(7, 2), message, rtol=1e-6)
 
 
 def _even_words(rng: "np.random.Generator", count: int) -> list[str]:
@@ -694,16 +766,19 @@ def right_part(trial: Trial, answer: Handle) -> None:
         passages += [_passage(rng, {}, int(rng.integers(4, 90))) for _number in range(8)]
         passages += [[], []]  # the average is over all passages
         settings = {} if (k1, b) == (1.5, 0.75) else {"k1": k1, "b": b}
-        hits = dict(_hits(trial, _search(answer, passages, ["valve"], len(passages), **settings)))
+        hits = dict(_hits(trial, _search(trial, answer, passages, ["valve"], len(passages), **settings)))
         wanted = _BM25(passages, k1, b).scores(["valve"])
         trial.require(set(hits) == set(wanted), _("The passages with the word are {wanted}."), wanted=sorted(wanted))
         for number in range(1, 6):
             trial.require(hits[0] > 0, message, k1=k1, b=b)
             trial.close(hits[number] / hits[0], wanted[number] / wanted[0], message, rtol=1e-6, k1=k1, b=b)
     single = [_passage(rng, {"valve": 1, "seal": 4}, int(rng.integers(6, 20)))]
-    scores = [dict(_hits(trial, _search(answer, single, [word], 1))).get(0, 0.0) for word in ("valve", "seal")]
+    scores = [dict(_hits(trial, _search(trial, answer, single, [word], 1))).get(0, 0.0) for word in ("valve", "seal")]
     wanted_scores = [_BM25(single).scores([word])[0] for word in ("valve", "seal")]
-    message = _("In an index of a single passage its length is the average: four occurrences against one.")
+    message = _(
+        "In an index of a single passage its length is the average. The numbers are the score of a word that occurs "
+        "four times divided by that of a word that occurs once."
+    )
     if scores[0]:  # where the idf is zero, nothing can be compared: that is another criterion's matter
         trial.close(scores[1] / scores[0], wanted_scores[1] / wanted_scores[0], message, rtol=1e-6)
 
@@ -747,15 +822,15 @@ def finds_nothing(trial: Trial, answer: Handle) -> None:
     unknown = f"mtor{rng.integers(1000)}"
     cases: list[tuple[Passages, list[str]]] = [(passages, [unknown]), (passages, []), ([], ["motor"]), ([[]], ["oil"])]
     for searched, query in cases:
-        trial.equal(_search(answer, searched, query, 3), [], nothing)
-    known = _hits(trial, _search(answer, passages, ["motor"], 4))
-    both = _hits(trial, _search(answer, passages, [unknown, "motor"], 4))
+        trial.equal(_search(trial, answer, searched, query, 3), [], nothing)
+    known = _hits(trial, _search(trial, answer, passages, ["motor"], 4))
+    both = _hits(trial, _search(trial, answer, passages, [unknown, "motor"], 4))
     message = _("An unknown word changes nothing: the known ones are searched for as if it were not there.")
     trial.require(len(known) == 2, _("Two passages have the word."), expected="2")
     _require_scores(trial, both, dict(known), message)
 
 
-@bm25.misconception(_("the older idf without the one under the logarithm: it is negative for words in more than half"))
+@bm25.misconception(_("the older idf without the one inside the logarithm: it is negative for words in more than half"))
 class negative_idf(_BM25):
     def idf(self, word: str) -> float:
         having = self.having[word]
@@ -788,6 +863,12 @@ class counts_occurrences(_BM25):
 class no_idf(_BM25):
     def idf(self, word: str) -> float:
         return 1.0
+
+
+@bm25.misconception(_("an N that leaves out empty passages"))
+class empty_not_counted(_BM25):
+    def idf(self, word: str) -> float:
+        return _idf(sum(length > 0 for length in self.lengths), self.having[word])
 
 
 @bm25.misconception(_("no k1 + 1 above the fraction line"))
@@ -877,6 +958,12 @@ class worst_first(_BM25):
         return sorted(self.scores(query).items(), key=lambda hit: hit[1])[:k]
 
 
+@bm25.misconception(_("nothing found as soon as one word of the query is unknown"))
+class stops_at_unknown(_BM25):
+    def words(self, query: Sequence[str]) -> Sequence[str]:
+        return super().words(query) if all(word in self.having for word in query) else []
+
+
 @bm25.misconception(_("only passages that have all the words of the query"))
 class all_words(_BM25):
     def search(self, query: Sequence[str], k: int) -> list[Hit]:
@@ -946,12 +1033,22 @@ def _quality(trial: Trial, answer: Handle, rankings: Rankings, relevant: Relevan
 
 def _require_recall(trial: Trial, answer: Handle, drawn: tuple[Rankings, Relevant], k: int, message: str) -> None:
     wanted = _mean([_recall(ranking, relevant, k) for ranking, relevant in zip(*drawn, strict=True)])
-    trial.close(_quality(trial, answer, *drawn, k, "recall"), wanted, message)
+    _require_field(trial, answer, drawn, k, "recall", wanted, message)
 
 
 def _require_rank(trial: Trial, answer: Handle, drawn: tuple[Rankings, Relevant], k: int, message: str) -> None:
     wanted = _mean([_reciprocal_rank(ranking, relevant) for ranking, relevant in zip(*drawn, strict=True)])
-    trial.close(_quality(trial, answer, *drawn, k, "mean_reciprocal_rank"), wanted, message)
+    _require_field(trial, answer, drawn, k, "mean_reciprocal_rank", wanted, message)
+
+
+def _require_field(
+    trial: Trial, answer: Handle, drawn: tuple[Rankings, Relevant], k: int, name: str, wanted: float, message: str
+) -> None:
+    got = _quality(trial, answer, *drawn, k, name)
+    try:
+        trial.close(got, wanted, message)
+    except Failed as failed:
+        raise Failed(failed.message, f"{name}={failed.expected}", f"{name}={failed.got}") from None
 
 
 @measure.criterion(
@@ -1180,14 +1277,16 @@ def _cosines(vectors: Any, query: Any) -> dict[int, float]:
     return {number: float(dot / length) if length else 0.0 for number, (dot, length) in pairs}
 
 
-def _vectors(rng: "np.random.Generator", count: int, width: int = 6) -> Any:
-    """Draw vectors of length one."""
+def _vectors(rng: "np.random.Generator", count: int, width: int = 4) -> Any:
+    """Draw vectors of length one; up to 24 numbers are shown in a verdict, six vectors of four."""
     drawn = rng.normal(size=(count, width))
     return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
 
 
-def _nearest(answer: Handle, vectors: Any, query: Any, k: int) -> Any:
-    return answer.make(vectors).attribute("search")(query, k)
+def _nearest(trial: Trial, answer: Handle, vectors: Any, query: Any, k: int) -> Any:
+    shown = show(vectors) if len(vectors) else f"np.zeros({vectors.shape})"
+    with trial.trying(f"VectorIndex({shown}).search({show(query)}, {k})"):
+        return answer.make(vectors).attribute("search")(query, k)
 
 
 def _require_nearest(
@@ -1210,8 +1309,14 @@ def _require_nearest(
         and all(abs(scores.get(n, math.nan) - best) <= _NEAR for n, (_m, best) in zip(numbers, wanted, strict=True))
     )
     if not right:
-        if sorted(numbers) == sorted(number for number, _score in wanted) and numbers != [n for n, _s in wanted]:
+        missing = [number for number, _score in wanted if number not in numbers]
+        if not missing and len(numbers) == len(wanted) and numbers != [n for n, _s in wanted]:
             message = _("These are the right passages, but the most similar one has to come first.")
+        elif missing and len(numbers) + len(missing) == len(wanted) and all(scores[n] <= 0 for n in missing):
+            message = _("Passage {number} is missing: if `k` reaches that far, a cosine of 0 or less counts as well.")
+            values = {"number": missing[0]}
+        elif numbers == [n for n, _s in wanted] and all(abs(scores[n] - score) < 0.01 for n, score in hits):
+            message = _("Nearly right, but not near enough: return the cosine without rounding it.")
         raise Failed(trial.text(message, **values), show(wanted), show(hits))
 
 
@@ -1227,9 +1332,8 @@ def nearest_first(trial: Trial, answer: Handle) -> None:
     message = _("The most similar passages come first; the numbers are those of the rows, from 0.")
     for count in (5, 15, 800):  # `argpartition` sorts a few hundred numbers by the way
         vectors, query = _vectors(trial.rng, count), _vectors(trial.rng, 1)[0]
-        index = answer.make(vectors)
         for k in (4, 1, count // 2):
-            got = index.attribute("search")(query, k)
+            got = _nearest(trial, answer, vectors, query, k)
             _require_nearest(trial, got, _cosines(vectors, query), k, message, order_only=True)
 
 
@@ -1243,10 +1347,10 @@ def is_cosine(trial: Trial, answer: Handle) -> None:
     rng = trial.rng
     message = _("The similarity is the cosine of the angle: 1 in the same direction, -1 in the opposite one.")
     for kind in ("float64", "float32"):
-        vectors = (_vectors(rng, 12) * rng.uniform(0.2, 8, size=(12, 1))).astype(kind)
-        query = (_vectors(rng, 1)[0] * rng.uniform(2, 9)).astype(kind)
+        vectors = (_vectors(rng, 12, 2) * rng.uniform(0.2, 8, size=(12, 1))).astype(kind)
+        query = (_vectors(rng, 1, 2)[0] * rng.uniform(2, 9)).astype(kind)
         vectors[3], vectors[7] = query / 20, -3 * query
-        _require_nearest(trial, _nearest(answer, vectors, query, 5), _cosines(vectors, query), 5, message)
+        _require_nearest(trial, _nearest(trial, answer, vectors, query, 5), _cosines(vectors, query), 5, message)
 
 
 @vector_index.criterion(
@@ -1260,7 +1364,7 @@ def any_size(trial: Trial, answer: Handle) -> None:
     query = _vectors(rng, 1)[0]
     for count, k in ((5, 5), (5, 6), (3, 50), (1, 1), (1, 5), (0, 3)):
         vectors = _vectors(rng, count)
-        got = _nearest(answer, vectors, query, k)
+        got = _nearest(trial, answer, vectors, query, k)
         _require_nearest(trial, got, _cosines(vectors, query), k, message, order_only=True, count=count)
 
 
@@ -1275,13 +1379,13 @@ def zero_vectors(trial: Trial, answer: Handle) -> None:
     vectors, query = _vectors(rng, 6), _vectors(rng, 1)[0]
     empty, opposite = (int(number) for number in rng.permutation(6)[:2])
     vectors[empty], vectors[opposite] = 0.0, -query  # the opposite one is last: so the empty one is among five of six
-    hits = dict(_hits(trial, _nearest(answer.allowing_nonfinite(), vectors, query, 5)))
-    trial.require(empty in hits, _("The passage with the zero vector is missing."), expected=show({empty: 0.0}))
+    hits = dict(_hits(trial, _nearest(trial, answer.allowing_nonfinite(), vectors, query, 5)))
+    trial.require(empty in hits, _("The passage with the zero vector is missing."), expected=f"[…, ({empty}, 0), …]")
     trial.close(hits[empty], 0.0, message)
     falling = sorted(number for number in hits if number != empty)
     wanted = sorted(number for number, _score in _best(_cosines(vectors, query), 5) if number != empty)
     trial.equal(falling, wanted, _("A zero vector in the index must not spoil the others."))
-    for _number, score in _hits(trial, _nearest(answer.allowing_nonfinite(), vectors, 0 * query, 5)):
+    for _number, score in _hits(trial, _nearest(trial, answer.allowing_nonfinite(), vectors, 0 * query, 5)):
         trial.close(score, 0.0, message)
 
 
@@ -1295,14 +1399,14 @@ def refuses_nan(trial: Trial, answer: Handle) -> None:
     for broken in (float("nan"), float("inf"), -float("inf")):
         vectors, query = _vectors(rng, 5), _vectors(rng, 1)[0]
         bad_vectors, bad_query = vectors.copy(), query.copy()
-        bad_vectors[int(rng.integers(5)), int(rng.integers(6))] = broken
-        bad_query[int(rng.integers(6))] = broken
+        bad_vectors[int(rng.integers(5)), int(rng.integers(4))] = broken
+        bad_query[int(rng.integers(4))] = broken
         told = _("One of the vectors of the index has {value}: this must raise ValueError when the index is made.")
         with trial.raises("ValueError", message=trial.text(told, value=str(broken))):
             answer.make(bad_vectors)
         told = _("The query's vector has {value}: this must raise ValueError.")
         with trial.raises("ValueError", message=trial.text(told, value=str(broken))):
-            _nearest(answer.allowing_nonfinite(), vectors, bad_query, 2)
+            _nearest(trial, answer.allowing_nonfinite(), vectors, bad_query, 2)
 
 
 class _VectorIndex:
