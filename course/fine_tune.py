@@ -736,7 +736,7 @@ print("weights that fit nowhere:", loaded.unexpected_keys)
 print("the same answers:", sort_messages(reloaded, texts_of(by_hand)) == answers)
 
 # %% [markdown]
-# `strict=False` says that the file does not hold all weights of the model; the others come from the base model. It also passes over weights that fit nowhere, so look at `unexpected_keys`: with other targets in the config the model would stay untrained, in silence. To use the model without LoRA layers, replace each of them by its `merged()`.
+# `strict=False` says that the file does not hold all weights of the model; the others come from the base model. It also passes over weights that fit nowhere, so look at `unexpected_keys`: with other targets in the config the LoRA layers would stay untrained, in silence. To use the model without LoRA layers, replace each of them by its `merged()`.
 
 # %% [markdown]
 # ## Where you stand now
