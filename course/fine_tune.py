@@ -11,7 +11,7 @@
 #
 # Monday, 7 a.m.: a van of Harz Pumpen has driven 90 kilometres to Goslar for nothing. The customer had written "the feed pump no longer leaks", and the program that sorts messages, built on the sentence vectors that you know from *Inside BERT*, had understood "leaks". It was right about the subject and wrong about the one thing that matters: is the fault still **open**, or is it **solved**?
 #
-# No better prompt helps here, and no larger search index. The model's own idea of what makes two sentences alike has to change. You will do that with 0.3 million numbers beside the 22.7 million that stay as they are, in a minute or two on this machine; and you will find out honestly how far it carries.
+# No larger search index helps here. A large language model, asked in a prompt, may well tell the two apart, but each message then costs money and waiting, and leaves the house; we want to see how far the small model on this machine gets. Its own idea of what makes two sentences alike has to change. You will do that with 0.3 million numbers beside the 22.7 million that stay as they are, in a minute or two on this machine; and you will find out honestly how far it carries.
 
 # %%
 import kicourse
@@ -41,7 +41,7 @@ torch.set_num_threads(1)  # batches this small gain little from a second core
 # %% [markdown]
 # ## What you will have at the end
 #
-# These are our results, on the machine on which this notebook was written (two cores, Python 3.11): the share of messages that were sorted rightly, learned from 1,000 messages. For LoRA it is the middle one of five runs that differ in chance alone, with a line from the worst to the best. Left, 400 messages from a generator whose verbs and phrases had been kept away from training; right, 72 messages that were written one by one. Look at both halves before you believe either.
+# These are our results, on the machine on which this notebook was written (two cores, Python 3.11): the share of messages that were sorted correctly, learned from 1,000 messages. For LoRA it is the middle one of five runs that differ only in their random numbers, with a line from the worst to the best. Left, 400 messages from a generator whose verbs and phrases had been kept away from training; right, 72 messages that were written one by one. Look at both halves before you believe either.
 
 # %% tags=["demo"]
 RESULTS = {"TF-IDF": (0.52, 0.50), "frozen": (0.53, 0.46), "LoRA": (0.72, 0.51)}
@@ -64,13 +64,13 @@ for column, (axes, title, guess) in enumerate(
     axes.axvline(guess, color=plots.INK, linewidth=1, linestyle=":", zorder=0.5)
     axes.set_xlim(0, 1)
     axes.set_title(title)
-    axes.set_xlabel(text("share sorted rightly (dotted: always the same label)"), fontsize=8.5)
+    axes.set_xlabel(text("share sorted correctly (dotted: always the same label)"), fontsize=8.5)
     axes.grid(visible=False)
 axes.invert_yaxis()  # of both: they share it
 plots.show(
     figure,
     alt=text(
-        "Two groups of bars, the share of messages sorted rightly. On unseen verbs and phrases: TF-IDF 0.52, frozen vectors 0.53, LoRA 0.72, in five runs from 0.55 to 0.74. On messages written by hand: TF-IDF 0.50, frozen vectors 0.46, LoRA 0.51, from 0.50 to 0.60, all below the 0.67 that always saying 'open' gets."
+        "Two groups of bars, the share of messages sorted correctly. On unseen verbs and phrases: TF-IDF 0.52, frozen vectors 0.53, LoRA 0.72, in five runs from 0.55 to 0.74. On messages written by hand: TF-IDF 0.50, frozen vectors 0.46, LoRA 0.51, from 0.50 to 0.60, all below the 0.67 that always saying 'open' gets."
     ),
 )
 
@@ -98,7 +98,7 @@ for name, messages in (("training", training), ("development", development), ("b
 #
 # Before anything is trained at length, two cheap baselines. **TF-IDF** counts words and pairs of neighbouring words, rare ones weighing more, and a logistic regression gives each word and each pair a weight. **Frozen vectors**: the model turns each message into the mean of its token vectors, nothing in it changes, and a logistic regression learns on those 384 numbers.
 #
-# **Predict:** which of the two does better on the development set, and how far is it from 0.5?
+# **Predict:** the figure at the top says that neither does much better than guessing on verbs that it was not trained on. Why? Look for one reason for TF-IDF and another for the vectors.
 
 # %% tags=["demo"]
 from kicourse.models import bert
@@ -141,7 +141,7 @@ print("TF-IDF", counting.score(texts_of(development), labels_of(development)))
 print("frozen", frozen.score(sentence_vectors(texts_of(development)), labels_of(development)))
 
 # %% [markdown]
-# Both guess: 0.54 and 0.55 when we ran it. TF-IDF has never seen these verbs. The vectors do know what they mean; why that does not help shows in a picture: the cosine similarity of six sentences, three with a fault and three that say the contrary, all with verbs that are held out.
+# Both guess on the development set as well: 0.54 and 0.55 when we ran it. TF-IDF has never seen these verbs. The vectors do know what they mean; why that does not help shows in a picture: the cosine similarity of six sentences, three with a fault and three that say the contrary, all with verbs that are held out.
 
 # %% tags=["demo"]
 SENTENCES = [
@@ -210,7 +210,7 @@ class Classifier(nn.Module):
 # %% [markdown]
 # ## LoRA: change little
 #
-# Full fine-tuning moves all 22.7 million weights. In training three more numbers come to each of them (its gradient, and two means that AdamW keeps), and every customer's model is a file of 90 MB. **LoRA** (*low-rank adaptation*, Hu and others, 2021) leaves a layer's matrix $W$ alone and learns a correction beside it, a product of two thin matrices:
+# Full fine-tuning moves all 22.7 million weights. During training each of them needs three more numbers (its gradient, and two means that AdamW keeps), and every customer's model is a file of 90 MB. **LoRA** (*low-rank adaptation*, Hu and others, 2021) leaves a layer's matrix $W$ alone and learns a correction beside it, a product of two thin matrices:
 #
 # $$y = W x + b + \frac{\alpha}{r}\, B A x \qquad A: r \times \text{inputs}, \quad B: \text{outputs} \times r$$
 #
@@ -288,7 +288,7 @@ for name, layer in encoder.named_modules():
         print(f"{name:45} {layer.in_features:5} -> {layer.out_features}")
 
 # %% [markdown]
-# One chooses layers by the end of their name, as the library `peft` does it: the **target** `query` fits every name that is `query` or ends with `.query`. `output.dense` fits two layers in each block; `dense` would fit three.
+# One chooses layers by the end of their name, as the library `peft` does: the **target** `query` fits every name that is `query` or ends with `.query`. `output.dense` fits two layers in each block; `dense` would fit three.
 #
 # To look up, and to replace, a module by its name: `model.get_submodule("encoder.layer.0.attention")` returns a module (and `model.get_submodule("")` the model itself), and `setattr(parent, "query", new)` puts another one in its place. `"a.b.c".rpartition(".")` is `("a.b", ".", "c")`.
 #
@@ -297,7 +297,7 @@ for name, layer in encoder.named_modules():
 # Write `add_lora`. `model` has an `encoder` and a `head`, as `Classifier` above; it is changed in place.
 #
 # * Everything in the model is frozen, except the head and what is added.
-# * In `model.encoder`, each `nn.Linear` whose name fits a target is replaced by `wrap(layer)`. Names count from `model.encoder`, and a target fits a name that equals it or ends with a dot and the target. Other kinds of modules are left alone, whatever they are called. No layer fits two targets.
+# * In `model.encoder`, each `nn.Linear` whose name fits a target is replaced by `wrap(layer)`. Names count from `model.encoder`, and a target fits a name that equals it or ends with a dot and the target. Other kinds of modules are left alone, whatever they are called. You may rely on it that no layer fits two targets.
 # * A target that fits no `nn.Linear` raises a `ValueError`.
 # * It returns the number of trainable numbers (not of tensors) in the whole model.
 #
@@ -329,7 +329,7 @@ def add_lora(model: nn.Module, targets: Collection[str], wrap: Callable[[nn.Line
 check.add_lora(add_lora)
 
 # %% [markdown]
-# Now for the real encoder. Its dropout is switched off for good, since so few numbers have little to learn by heart with; all targets of a block together make about one number in eighty trainable.
+# Now for the real encoder. Its dropout is switched off for good, since so few numbers can hardly memorise anything; all targets of a block together make about one number in eighty trainable.
 
 # %% tags=["demo"]
 TARGETS = ("query", "value", "intermediate.dense", "output.dense")
@@ -442,10 +442,10 @@ plots.show(
 # Now the loop. Its steps are those that you know; what is new is the bookkeeping, and there most mistakes are made. None of them raises an error. All of them give a number that looks fine.
 #
 # * **Three sets.** The training set teaches. The *development set* chooses: after each epoch it says how good the model is, and the best epoch is kept. The *test set* is looked at once, after the choice. Whoever chooses by the test set reports the number that came out best by chance.
-# * **Two modes.** Measure in `eval` mode and without gradients, and switch back to `train` before the next epoch.
+# * **Two modes.** Measure in `eval` mode and without gradients, and switch back to `train` before the next epoch. (Our encoder has no dropout left, so for it the modes are alike; the model of the check has dropout, as most models do.)
 # * **A copy.** `model.state_dict()` does not hold the weights of this moment but the model's own tensors, which go on changing. `copy.deepcopy` keeps the moment. `model.load_state_dict(kept)` brings it back.
 # * **All texts count alike.** Batches differ in size; so count right answers over all batches, and divide once.
-# * **An interval.** 180 of 200 right is 0.90, but another 200 messages would give another number. Wilson's interval says which accuracies are compatible with it at a level of 95 %:
+# * **An interval.** 180 of 200 right is 0.90, but another 200 messages would give another number. Wilson's interval says which accuracies are compatible with the 180 of 200 at a level of 95 %:
 
 
 # %%
@@ -475,7 +475,7 @@ for right, count in ((18, 20), (180, 200), (1_800, 2_000), (20, 20)):
 # %% [markdown]
 # ### Task: fine-tune (3 points)
 #
-# Write `fine_tune`. The optimizer comes ready, with its rates. `epochs` holds a list of batches for each epoch; `development` and `test` are lists of batches; none of them is empty.
+# Write `fine_tune`. The optimizer comes ready, with its rates. `epochs` holds a list of batches for each epoch; `development` and `test` are lists of batches. You may rely on none of these lists being empty.
 #
 # 1. For each batch, in the order given: the mean cross-entropy, cleared gradients, `backward`, one step. Of S steps in all (over all epochs), step s, counted from 0, is taken at 1 − s / S of the rate that the optimizer came with. `torch.optim.lr_scheduler.LambdaLR(optimizer, factor)` multiplies the rates by `factor(step)`; its `step()` comes after the optimizer's.
 # 2. If a loss is NaN or infinite, raise `FloatingPointError` at once, before the step.
@@ -536,7 +536,7 @@ check.fine_tune(fine_tune)
 # %% [markdown]
 # ## The real thing
 #
-# Two epochs of 1,000 messages, 126 steps. It takes a minute or two. **Predict** the accuracy on the test set, whose verbs and phrases the model has never been shown, and on the 72 messages written by hand. And which of the two epochs will be kept?
+# Two epochs of 1,000 messages, 126 steps. It takes a minute or two. You know our five runs from the figure at the top; yours has other random numbers. **Predict:** which of the two epochs will be kept? And which of the six sentences from above will part from the one that says the contrary, and which will not?
 
 # %% tags=["demo"]
 generator = torch.Generator().manual_seed(0)
@@ -562,7 +562,7 @@ right = sum(answer == label for answer, label in zip(answers, labels_of(by_hand)
 print("by hand", right / len(by_hand), wilson(right, len(by_hand)))
 
 # %% [markdown]
-# And this is what has become of the similarities. Compare with the first table: which sentences have parted from the one that says the contrary?
+# And this is what has become of the similarities. Compare with the first table and with your guess.
 
 
 # %% tags=["demo"]
@@ -586,9 +586,9 @@ draw_similarities(
 # %% [markdown]
 # Of our five runs, which differ only in chance (the first numbers of head and A, the order of the batches), the best got 0.74 on the test set, the middle one 0.72 and the worst 0.55; the frozen vectors have 0.53. Twice the first epoch was kept and three times the second; with you it may be either. **Wilson's interval knows the chance of the test texts alone; the chance of training comes on top.** Here it is larger: the intervals of the best and the worst run do not overlap. So one run proves little; but four of five at 0.70 and more do say that the model learns something about denial that it can use on verbs that it was never shown. Not on every way to deny: in our table "is not spilling oil now" has parted from "spills oil", and "nobody can say that the pump fails" lies beside "fails" as before.
 #
-# And 0.50 to 0.60 by hand, less than the 0.67 that somebody gets who always says "open". Free writing says "False alarm, someone had closed the tap", and nothing in our grammar is like that. **A fine-tuned model is as narrow as its data.** This one must not send vans.
+# And 0.50 to 0.60 by hand, less than the 0.67 that somebody gets who always says "open". A person writes "False alarm, someone had closed the tap", and nothing in our grammar is like that. **A fine-tuned model is as narrow as its data.** This one must not send vans.
 #
-# How many messages does it take? The learning curve, measured on the test set, one run for each point. With 250 messages LoRA guesses like the others. How much of the rest is chance, you can judge from the five runs.
+# How many messages does it take? The learning curve, measured on the test set, one run for each point, none of them among the five above. With 250 messages LoRA guesses like the others. How much of the rest is chance, you can judge from the five runs.
 
 # %% tags=["demo"]
 MESSAGES = [250, 500, 1_000]
@@ -618,7 +618,7 @@ plots.show(
 # %% [markdown]
 # ## All that we measured
 #
-# Before this unit was written we tried several data sets, and it would be cherry-picking to show only the one on which fine-tuning wins. So here are all of them: the accuracy with 800 texts to learn from (353 in the second row, where there are no more), one run each, on one core; LoRA and full fine-tuning with two epochs. (*Docstring*: from which library, or which part of scikit-learn, does a piece of documentation come? *Tickets* are messages that one of six teams has to answer. *Three states* are standstill, limping and solved. The last two rows are the messages of this unit, with 1,000 to learn from and five runs of LoRA. A first version of them, in one run each, gave frozen, LoRA and full 0.49, 0.71 and 0.70, and by hand 0.65, 0.56 and 0.53.)
+# Before this unit was written we tried several data sets, and it would be cherry-picking to show only the one on which fine-tuning wins. So here are all of them: the accuracy with 800 texts to learn from (353 in the second row, where there are no more), one run each, on one core; LoRA and full fine-tuning with two epochs. (*Docstring*: from which library, or which part of scikit-learn, does a piece of documentation come? *Tickets* are messages that one of six teams has to answer. *Three states* are standstill, limping and solved. The last two rows are the messages of this unit, with 1,000 to learn from and five runs of LoRA; the two above them are a first version of these messages.)
 #
 # | data | labels | test texts | most frequent label | TF-IDF | frozen | LoRA | full |
 # | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -628,10 +628,12 @@ plots.show(
 # | ticket: which team? (by hand) | 6 | 150 | 0.17 | 0.42 | 0.81 | 0.80 | |
 # | three states (unseen phrases) | 3 | 480 | | 0.29 | 0.51 | 0.53 | |
 # | three states (by hand) | 3 | 72 | 0.33 | 0.47 | 0.49 | 0.61 | |
+# | open or solved, first version (unseen verbs and phrases) | 2 | 480 | 0.50 | 0.53 | 0.49 | 0.71 | 0.70 |
+# | open or solved, first version (by hand) | 2 | 72 | 0.67 | 0.49 | 0.65 | 0.56 | 0.53 |
 # | open or solved (unseen verbs and phrases) | 2 | 400 | 0.50 | 0.52 | 0.53 | 0.55 to 0.74 | |
 # | open or solved (by hand) | 2 | 72 | 0.67 | 0.50 | 0.46 | 0.50 to 0.60 | |
 #
-# Empty cells were not measured. Read it row by row. Where the label is a *topic* (library, team), frozen vectors and a logistic regression, which take half a minute at most, are as good as anything. Where the label lies *across* the topic, it depends. For open or solved, LoRA is ahead on unseen verbs and phrases, mostly by far. For three states and by hand it leads by less than chance can do, and with the first version it trailed by hand: 72 texts are few, and Wilson's intervals overlap. Between LoRA and full fine-tuning no difference can be seen. LoRA took 39 s of computing and full fine-tuning 80 s; the file that you publish has 1.2 MB in place of 90.
+# Empty cells were not measured. Read it row by row. Where the label is a *topic* (library, team), frozen vectors and a logistic regression, which take half a minute at most, are as good as anything. Where the label lies *across* the topic, it depends. For open or solved, LoRA is ahead on unseen verbs and phrases, mostly by far. In both rows of three states, and in the last row, it leads by less than chance can explain, and on the first version by hand it trailed: 72 texts are few, and Wilson's intervals overlap. In the three rows where we measured LoRA and full fine-tuning, one run each, we see no difference between them. With 800 texts LoRA took 39 s of computing and full fine-tuning 80 s; the file that you publish has 1.2 MB in place of 90.
 #
 # > **Change it.** `from kicourse.data import tickets` has the messages for six teams: `tickets.generate(rng, 1_000, held_out=False)` and `tickets.written()`, each with `text` and `team`; in `labels_of`, `encode`, `fresh_classifier` and `sort_messages` put `.team` for `.label` and `tickets.TEAMS` for `service_messages.LABELS`. Or set `RANK` to 1. Write down your guess first.
 
@@ -727,20 +729,21 @@ with local_hub.running() as endpoint, tempfile.TemporaryDirectory() as cache:
     reloaded = fresh_classifier()
     wrap = lambda layer: LoRALinear(layer, rank=config["rank"], alpha=config["alpha"])  # noqa: E731
     add_lora(reloaded, config["targets"], wrap)
-    reloaded.load_state_dict(load_file(paths["adapter.safetensors"]), strict=False)
+    loaded = reloaded.load_state_dict(load_file(paths["adapter.safetensors"]), strict=False)
 
 print({name: f"{len(content) / 1e6:.2f} MB" for name, content in files.items()})
+print("weights that fit nowhere:", loaded.unexpected_keys)
 print("the same answers:", sort_messages(reloaded, texts_of(by_hand)) == answers)
 
 # %% [markdown]
-# `strict=False` says that the file does not hold all weights of the model; the others come from the base model. For work without LoRA in the way you would replace every layer by its `merged()`.
+# `strict=False` says that the file does not hold all weights of the model; the others come from the base model. It also passes over weights that fit nowhere, so look at `unexpected_keys`: with other targets in the config the LoRA layers would stay untrained, in silence. To use the model without LoRA layers, replace each of them by its `merged()`.
 
 # %% [markdown]
 # ## Where you stand now
 #
 # You can now
 #
-# * say when fine-tuning is worth trying: when the difference that matters to you is none to the pretrained model;
+# * say when fine-tuning is worth trying: when the difference that matters to you makes no difference to the pretrained model;
 # * write LoRA by hand, choose its layers, count what it trains, and merge it;
 # * train without wasting computing on padding, choose an epoch without fooling yourself, and report with an interval;
 # * publish a model so that others can load and judge it.
@@ -750,7 +753,7 @@ print("the same answers:", sort_messages(reloaded, texts_of(by_hand)) == answers
 # * **The training data are the model.** Ours come from a grammar. The cheapest improvement is not a better optimizer but 300 real messages with labels.
 # * **Forgetting.** What the encoder was good at before may suffer. Do not use the tuned vectors for search without measuring again.
 # * **The world moves on.** A new product, a new phrase: measure on fresh messages every month, with somebody who labels fifty of them.
-# * **Licences and people.** The base model's licence goes on applying. And what customers wrote may stand, word for word, in a model that you publish.
+# * **Licences and people.** The base model's licence goes on applying. And what customers wrote may be stored, word for word, in a model that you publish.
 #
 # ## What to read next
 #

@@ -36,12 +36,11 @@ lora_linear = Check(
     hints=(
         _("The layer that is wrapped stays what it is. What is added beside it has to be nothing at first, and must "
           "still be able to learn."),
-        _("`A` is random and `B` is zero: then B·A is zero, and the gradient of `B` is not. Freeze the base with "
-          "`requires_grad_(False)`, and keep the scale too: `self.scale = alpha / rank`. For rows x, the matrix W is "
-          "applied as x·Wᵀ, so B·A is applied as x·Aᵀ·Bᵀ."),
-        _("`forward`: `self.base(x) + self.scale * (x @ self.A.T @ self.B.T)`. `merged`: a new "
-          "`nn.Linear(base.in_features, base.out_features, bias=base.bias is not None)`; under `torch.no_grad()`, "
-          "`weight.copy_(base.weight + self.scale * self.B @ self.A)`, and the bias likewise."),
+        _("`A` is random and `B` is zero: then B·A is zero, and the gradient of `B` is not. For rows x, the matrix W "
+          "is applied as x·Wᵀ, so B·A is applied as x·Aᵀ·Bᵀ. What must `merged` leave as it is?"),
+        _("Freeze the base with `requires_grad_(False)`, and keep the scale: `self.scale = alpha / rank`. `merged` "
+          "makes a new `nn.Linear(base.in_features, base.out_features, bias=base.bias is not None)`, and with "
+          "`copy_` it gets the weight W plus the scale times `self.B @ self.A`, and the base's bias."),
     ),
 )  # fmt: skip
 
@@ -170,9 +169,8 @@ def begins_as_base(trial: Trial, answer: Handle) -> None:
 @lora_linear.criterion(
     _("learns, and leaves its base alone"),
     points=0.5,
-    why=_("Where A and B are both zero, the gradient of each is zero as well: nothing ever begins. And a base that "
-          "moves is full fine-tuning, with all its cost."),
-)  # fmt: skip
+    why=_("Only A and B are to learn: a base that moves is full fine-tuning, with all its cost."),
+)
 def learns(trial: Trial, answer: Handle) -> None:
     rate, steps = 0.01, 4
     for inputs, outputs, rank, _alpha, bias in _SHAPES:
@@ -187,7 +185,7 @@ def learns(trial: Trial, answer: Handle) -> None:
         trial.require(layer.is_unchanged(), _("After {steps} steps of training the base has changed."), steps=steps)
         trial.require(
             not torch.allclose(got, layer.outputs(fresh), rtol=0, atol=1e-6),
-            _("After {steps} steps of training nothing has moved."),
+            _("After {steps} steps of training nothing has moved. Are A and B both zero? Then so are their gradients."),
             steps=steps,
         )
         a, b = _descended(layer, a, b, x, target, rate, steps)
@@ -218,6 +216,8 @@ def merges(trial: Trial, answer: Handle) -> None:
         merged = layer.merge(trial)
         held = merged.probe("state_dict")
         wanted = ["weight"] if layer.bias is None else ["weight", "bias"]
+        extra = isinstance(held, dict) and layer.bias is None and "bias" in held
+        trial.require(not extra, _("The base has no bias, and the merged layer has one."))
         message = _("`merged` must return a plain `nn.Linear`, with these weights: {wanted}.")
         trial.require(isinstance(held, dict) and sorted(held) == sorted(wanted), message, wanted=", ".join(wanted))
         got = merged.probe("evaluate", x)
@@ -231,7 +231,8 @@ def merges(trial: Trial, answer: Handle) -> None:
     why=_("Whoever saves a model in the middle of training must get the same model to train on."),
 )
 def merges_again(trial: Trial, answer: Handle) -> None:
-    for shape in _SHAPES:
+    for inputs, outputs, rank, alpha, _bias in _SHAPES:
+        shape = inputs, outputs, rank, alpha, True  # whether a base without one gets a bias is asked for above
         layer = _Layer(trial, answer, shape)
         layer.draw_factors(trial)
         x = _normal(trial.rng, 2, shape[0])
@@ -258,6 +259,7 @@ def _lora(
     merged_scale: bool = True,
     copies: bool = False,
     shares_bias: bool = False,
+    always_bias: bool = False,
 ) -> Any:
     """Build a LoRA layer with faults on demand."""
     nn = torch.nn
@@ -280,7 +282,7 @@ def _lora(
             weight = base.weight + (self.scale if merged_scale else 1.0) * self.B @ self.A
             layer = base
             if not in_place:
-                layer = nn.Linear(base.in_features, base.out_features, bias=base.bias is not None)
+                layer = nn.Linear(base.in_features, base.out_features, bias=always_bias or base.bias is not None)
                 if shares_bias:
                     layer.bias = base.bias
                 elif base.bias is not None:
@@ -342,6 +344,11 @@ def base_copied() -> Any:
 @lora_linear.misconception(_("a merged layer that shares the bias of its base"), factory=True)
 def bias_shared() -> Any:
     return _lora(shares_bias=True)
+
+
+@lora_linear.misconception(_("a merged layer with a bias although its base has none"), factory=True)
+def bias_too_many() -> Any:
+    return _lora(always_bias=True)
 
 
 lora_linear.equivalent(
@@ -642,7 +649,9 @@ def _rows(batches: list[Batch]) -> list[tuple[int, ...]]:
 @make_batches.criterion(
     _("every text once, in batches of the right size"),
     points=0.25,
-    why=_("In an epoch the model reads all texts, and none of them twice."),
+    why=_(
+        "The training loop unpacks what it gets into tokens, mask and labels, and in an epoch it reads each text once."
+    ),
 )
 def holds_every_text(trial: Trial, answer: Handle) -> None:
     for count, size in ((4, 2), (8, 8), (30, 5), (0, 4)):
@@ -733,9 +742,8 @@ def _positions(texts: list[list[int]], size: int, reverse: bool) -> int:
 @make_batches.criterion(
     _("another order each time, and with equal generators the same"),
     points=0.25,
-    why=_("Batches from short to long teach the model length before anything else; and a run that cannot be repeated "
-          "cannot be explained."),
-)  # fmt: skip
+    why=_("Training needs chance, and chance that can be repeated: otherwise a result cannot be explained."),
+)
 def shuffles(trial: Trial, answer: Handle) -> None:
     texts, labels = _texts(trial.rng, 96)
     one, again, other = (_batches(trial, answer, texts, labels, 4, seed) for seed in (7, 7, 8))
@@ -743,7 +751,10 @@ def shuffles(trial: Trial, answer: Handle) -> None:
     trial.require(_rows(one) != _rows(other), _("Two runs with different generators gave the same batches."))
     lengths = [int(mask.sum(dim=1).max()) for _ids, mask, _labels in one]
     sorted_anyway = lengths in (sorted(lengths), sorted(lengths, reverse=True))
-    trial.require(not sorted_anyway, _("The batches come sorted by length; their order must be drawn."))
+    trial.require(
+        not sorted_anyway,
+        _("The batches come sorted by length, so the model would learn length first; draw their order."),
+    )
     together, apart = ({frozenset(_rows([batch])) for batch in batches} for batches in (one, other))
     trial.require(
         len(together & apart) < len(together) / 2,
@@ -761,6 +772,7 @@ def _bucketed(
     mixes: bool = True,
     shuffles: bool = True,
     uses_generator: bool = True,
+    mixes_freely: bool = False,
     drops_tail: bool = False,
     takes_labels: bool = True,
     pads_to: Callable[[list[int], int], int] = lambda lengths, _longest: max(lengths),
@@ -770,7 +782,8 @@ def _bucketed(
     if not uses_generator:
         generator = None
     count = len(texts)
-    order = torch.randperm(count, generator=generator).tolist() if mixes else list(range(count))
+    mixing = None if mixes_freely else generator
+    order = torch.randperm(count, generator=mixing).tolist() if mixes else list(range(count))
     if sorts:
         order.sort(key=lambda number: len(texts[number]))
     parts = [order[start : start + size] for start in range(0, count, size)]
@@ -826,6 +839,13 @@ def not_mixed() -> Any:
 @make_batches.misconception(_("an order that is drawn without the generator"), factory=True)
 def generator_ignored() -> Any:
     return partial(_bucketed, uses_generator=False)
+
+
+@make_batches.misconception(
+    _("the texts mixed without the generator, which draws the order of the batches alone"), factory=True
+)
+def texts_mixed_freely() -> Any:
+    return partial(_bucketed, mixes_freely=True)
 
 
 @make_batches.misconception(_("a mask of ones, padding included"), factory=True)
