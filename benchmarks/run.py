@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 FOLDER = Path(__file__).resolve().parent
-NAMES = ("import_time", "verdict_latency", "gpt_speed", "mini_gpt_quality", "grading")
+NAMES = ("import_time", "verdict_latency", "gpt_speed", "mini_gpt_quality", "grading", "grading_units")
 PACKAGES = ("kicourse", "torch", "transformers", "xllamacpp", "numpy", "scikit-learn")
 RESULTS = FOLDER / "RESULTS.md"
 HEAD = """# Benchmark results
@@ -24,23 +24,30 @@ COLUMNS = ("what", "measured", "beside it", "aim")
 
 
 def main(names: list[str]) -> None:
-    """Measure, print tables and write them; with names, only those benchmarks, and what is known of others stays."""
+    """Measure, print tables and write them; with names, only those benchmarks, and what is known of others stays.
+
+    Each row is written as soon as it is measured: a run that is interrupted keeps what it has.
+    """
     sys.path.insert(0, str(FOLDER.parent))
     console = Console()
     sections = _sections()
     for name in names or NAMES:
+        cells = []
         with console.status(f"measuring {name} ..."):
-            rows = importlib.import_module(f"benchmarks.{name}").measure()
-        cells = [(row.what, row.measured, row.beside, row.aim) for row in rows]
+            for row in importlib.import_module(f"benchmarks.{name}").measure():
+                cells.append((row.what, row.measured, row.beside, row.aim))
+                sections[name] = _section(name, cells)
+                _write(sections)
         table = Table(*COLUMNS, title=name)
-        for row in cells:
-            table.add_row(*row)
+        for cell in cells:
+            table.add_row(*cell)
         console.print(table)
-        sections[name] = _section(name, cells)
-        RESULTS.write_text(
-            "\n".join([HEAD, *(sections[known] for known in NAMES if known in sections)]), encoding="utf-8"
-        )
     console.print("Written to benchmarks/RESULTS.md")
+
+
+def _write(sections: dict[str, str]) -> None:
+    text = "\n".join([HEAD, *(sections[name] for name in NAMES if name in sections)])
+    RESULTS.write_text(text, encoding="utf-8")
 
 
 def _sections() -> dict[str, str]:
