@@ -135,7 +135,7 @@ def graded(folder: Path, *arguments: str) -> Run:
     while process.poll() is None:
         now = sum(1 for _ in folder.glob("feedback/*"))
         if now > pages:
-            pages, marks = now, [*marks[:1], (time.monotonic(), busy())]
+            pages, marks = now, [*marks[:1], (time.monotonic(), _busy())]
         with suppress(psutil.NoSuchProcess):
             memory = max(memory, process.memory_info().rss)
         time.sleep(0.1)  # more often, and looking would be a part of what is measured
@@ -151,6 +151,6 @@ def _seconds(command: list[str], folder: Path) -> float:
     return time.monotonic() - start
 
 
-def busy() -> float:
+def _busy() -> float:
     times = psutil.cpu_times()
     return float(times.user + times.system + times.nice)

@@ -45,7 +45,7 @@ def measure() -> Iterator[Row]:
 
 
 def _cost(folder: Path, unit: str) -> Row:
-    """With one worker, since a second one's start is no submission's."""
+    """Measure what a submission after the first costs one worker: a second one's start is no submission's."""
     own = _own_compute(unit)
     cost = graded(folder, "--workers", "1").cpu_between / (COUNT - 1)
     beside = f"own compute {own:.1f} CPU-s, overhead {cost - own:.2f} CPU-s"

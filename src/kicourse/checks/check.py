@@ -332,7 +332,9 @@ def _quiet_for_nbgrader() -> AbstractContextManager[Any]:
 
 
 _GIVEN_UP = _("You asked for the reference solution, so this task counts zero.")
-_NOT_ALL = _("This explains what fails first. What fails after it has another cause as well.")
+_NOT_ALL = _(
+    "This explains what fails first: mend that, and look again. What fails after it has another cause as well."
+)
 _CHANGED = _(
     "Your code changed its input {names}. This costs no points, but whoever called it may still need it: "
     "work on a copy."

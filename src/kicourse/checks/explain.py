@@ -15,6 +15,8 @@ def explain(error: Exception, transcript: list[Exchange], unit: str) -> dict[str
     last = _last_call(transcript)
     texts = {"tried": last.shown or show_call(last.call, *last.arguments) if last else ""}
     if isinstance(error, Failed):
+        if error.tried:
+            last, texts = None, {"tried": error.tried}
         got = error.got or _outcome(last)
         if got == error.expected:  # two arrays, say, that are shown by their shapes alone
             return texts | {"message": error.message}

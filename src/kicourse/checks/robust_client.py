@@ -7,7 +7,7 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -43,12 +43,6 @@ def _sent(trial: Trial, server: ScriptedServer, messages: list[dict[str, str]]) 
                 chats.said(wanted),
                 chats.said(seen),
             )
-
-
-def _number(trial: Trial, value: float) -> str:
-    """Write a number as the learner's language does."""
-    whole, _point, part = f"{value:.9g}".partition(".")
-    return trial.text(_("{whole}.{part}"), whole=whole, part=part) if part else whole
 
 
 def _requests(trial: Trial, count: int) -> str:
@@ -90,7 +84,7 @@ class _World:
     waits: list[tuple[float, float]] = field(default_factory=list)  # when a wait began, and when it ended
     client: Handle | None = None
     asked: set[str] = field(default_factory=set)  # which of clock and dice the answer has asked
-    exchanges: list[Any] = field(default_factory=list)  # of the call
+    shown: str = ""  # the call, as a verdict shows it
 
     def clock(self) -> float:
         self.asked.add("clock")
@@ -126,18 +120,12 @@ class _World:
         }
         numbers = _GENEROUS | told
         shown = ", ".join(f"{name}={value:g}" for name, value in numbers.items())
-        before = len(self.trial.session.transcript)
+        self.shown = f"with_retries(client, messages, {shown}, jitter=…, clock=…, sleep=…)"
         try:
-            with self.trial.trying(f"with_retries(client, messages, {shown}, jitter=…, clock=…, sleep=…)"):
+            with self.trial.trying(self.shown):
                 return answer(self.client, messages, **numbers, **about)
         except AnswerRaised as error:
             return error
-        finally:
-            self.exchanges = self.trial.session.transcript[before:]
-
-    def show_this(self) -> None:
-        """Let a verdict show this call, not the one that was tried last."""
-        self.trial.session.transcript.extend(self.exchanges)
 
     def require_sleep(self) -> None:
         """Fail if there was a second request and yet no wait: such an answer would really wait, for a long time."""
@@ -373,11 +361,10 @@ def keeps_deadline(trial: Trial, answer: Handle) -> None:
     for world, deadline in seen:
         too_late = [(start, end) for start, end in world.waits if end >= world.start + deadline]
         if too_late:
-            world.show_this()
-            start, end = (_number(trial, when - world.start) for when in too_late[0])
-            message = _("The deadline is {deadline} seconds after the start. At {start} seconds you begin to wait "
-                        "until {end}: raise the error at once instead.")  # fmt: skip
-            trial.require(False, message, deadline=_number(trial, deadline), start=start, end=end)
+            start, end = (when - world.start for when in too_late[0])
+            message = _("The deadline is {deadline:.9g} seconds after the start. At {start:.9g} seconds you begin to "
+                        "wait until {end:.9g}: raise the error at once instead.")  # fmt: skip
+            raise Failed(trial.text(message, deadline=deadline, start=start, end=end), tried=world.shown)
     world = _world(trial, [Failure(503), Failure(503), Completion("well")], request_seconds=4.0)
     got = world.run(answer, _chat(trial.rng), {"base": 0.5, "cap": 0.5, "deadline": 14.0})
     if isinstance(got, AnswerRaised):
@@ -1928,13 +1915,9 @@ class _Desk:
         got = self.made.attribute("restore")(text)
         self.trial.is_a(got, str)
         if got != wanted:
-            start = max(0, next(_differences(got, wanted)) - 40)  # a long text is shortened: show where it differs
-            raise Failed(self.trial.text(message), show(wanted[start:][:120]), show(got[start:][:120]))
-
-
-def _differences(one: str, other: str) -> Iterator[int]:
-    """Yield the places at which two texts differ."""
-    return (place for place, (a, b) in enumerate(zip_longest(one, other)) if a != b)
+            place = next(place for place, (a, b) in enumerate(zip_longest(got, wanted)) if a != b)
+            part = slice(max(0, place - 40), place + 80)  # a long text is shortened elsewhere: show where it differs
+            raise Failed(self.trial.text(message), show(wanted[part]), show(got[part]))
 
 
 def _secrets(rng: "np.random.Generator", names: Sequence[str]) -> list[tuple[str, str]]:

@@ -66,8 +66,7 @@ class HttpServer(ThreadingTCPServer):
         """Stop serving and close the port."""
         self._ended = True  # as it sees when somebody connects
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.server_address[1])):
-            pass
-        self._thread.join()
+            self._thread.join()
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -1269,7 +1269,7 @@ class _Bucket:
         self.start = self.clock.now
         self.bucket = answer.make(rate, capacity, unobserved(self.clock))
         self.told: list[str] = []
-        self.failures: list[tuple[Failed, str]] = []
+        self.failures: list[Failed] = []
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""
@@ -1278,34 +1278,33 @@ class _Bucket:
     def admit(self, client: str, message: str) -> None:
         """Let a client come who should get a token; note it if it is refused."""
         got = self._take(client)
-        self._note(got == 0, message, "0", got)
+        self._note(client, got == 0, message, "0", got)
 
     def refuse(self, client: str, message: str) -> None:
         """Let a client come who should be refused, with whatever waiting time; note it if it gets a token."""
         got = self._take(client)
-        self._note(got > 0, message, self.trial.text(_("more than 0")), got)
+        self._note(client, got > 0, message, self.trial.text(_("more than 0")), got)
 
     def wait_is(self, seconds: int, client: str, message: str) -> None:
         """Let a client come who should be told to wait so long; note it if it is told anything else."""
         got = self._take(client)
         if type(got) is float and got == seconds:
             message = _("The waiting time is right, but it has to be an `int`.")
-        self._note(type(got) is int and got == seconds, message, show(seconds), got)
+        self._note(client, type(got) is int and got == seconds, message, show(seconds), got)
 
     def _take(self, client: str) -> Any:
         got = self.bucket.attribute("take")(client)
         if type(got) is not float:
             self.trial.is_a(got, int)
-        self.last = f"TokenBucket.take({client!r})"
         self.told.append(f"{self.clock.now - self.start:g} s {client}: {got}")
         return got
 
-    def _note(self, ok: bool, message: str, wanted: str, got: Any) -> None:
+    def _note(self, client: str, ok: bool, message: str, wanted: str, got: Any) -> None:
         if not ok:
             history = _("Rate {rate} a second, capacity {capacity}; time, client, what `take` said: {said}")
             values = {"rate": self.rate, "capacity": self.capacity, "said": "; ".join(self.told[-8:])}
             text = f"{self.trial.text(message)} {self.trial.text(history, **values)}"
-            self.failures.append((Failed(text, wanted, show(got)), self.last))
+            self.failures.append(Failed(text, wanted, show(got), f"TokenBucket.take({client!r})"))
 
     def empty(self, client: str) -> None:
         """Let a client take all that is there."""
@@ -1315,8 +1314,7 @@ class _Bucket:
     def require(self) -> None:
         """Fail with the first thing that was noted. All is asked before, so that mistakes can be told apart."""
         if self.failures:
-            failed, self.trial.session.transcript[-1].shown = self.failures[0]
-            raise failed
+            raise self.failures[0]
 
 
 _FULL = _("A new client has a full bucket.")

@@ -218,37 +218,44 @@ def from_the_right(tokens: list[int], pair: Pair, new: int) -> list[int]:
     return merged(tokens[::-1], pair[::-1], new)[::-1]
 
 
-@merge_pair.misconception(_("a merge that stops at the last token but one, and so may lose the last"))
-def last_token_lost(tokens: list[int], pair: Pair, new: int) -> list[int]:
+def _is_pair(tokens: list[int], place: int, pair: Pair) -> bool:
+    return (tokens[place], tokens[place + 1]) == pair
+
+
+def _walking(
+    tokens: list[int],
+    pair: Pair,
+    new: int,
+    *,
+    left_out: int = 0,
+    found: Callable[[list[int], int, Pair], bool] = _is_pair,
+) -> list[int]:
+    """Go from place to place, without a thought for the last token."""
     result: list[int] = []
     place = 0
-    while place < len(tokens) - 1:
-        found = (tokens[place], tokens[place + 1]) == pair
-        result.append(new if found else tokens[place])
-        place += 2 if found else 1
+    while place < len(tokens) - left_out:
+        is_pair = found(tokens, place, pair)
+        result.append(new if is_pair else tokens[place])
+        place += 2 if is_pair else 1
     return result
+
+
+@merge_pair.misconception(_("a merge that stops at the last token but one, and so may lose the last"))
+def last_token_lost(tokens: list[int], pair: Pair, new: int) -> list[int]:
+    return _walking(tokens, pair, new, left_out=1)
 
 
 @merge_pair.misconception(_("a merge that asks the last token for its right neighbour, and it has none"))
 def past_the_end(tokens: list[int], pair: Pair, new: int) -> list[int]:
-    result: list[int] = []
-    place = 0
-    while place < len(tokens):
-        found = (tokens[place], tokens[place + 1]) == pair
-        result.append(new if found else tokens[place])
-        place += 2 if found else 1
-    return result
+    return _walking(tokens, pair, new)
 
 
 @merge_pair.misconception(_("a merge that asks the last token for its right neighbour, and it has none"))
 def past_the_end_after_half_a_pair(tokens: list[int], pair: Pair, new: int) -> list[int]:
-    result: list[int] = []
-    place = 0
-    while place < len(tokens):
-        found = tokens[place] == pair[0] and tokens[place + 1] == pair[1]
-        result.append(new if found else tokens[place])
-        place += 2 if found else 1
-    return result
+    def found(tokens: list[int], place: int, pair: Pair) -> bool:
+        return tokens[place] == pair[0] and tokens[place + 1] == pair[1]
+
+    return _walking(tokens, pair, new, found=found)
 
 
 @merge_pair.misconception(_("a merge of the first place only"))

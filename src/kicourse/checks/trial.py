@@ -20,11 +20,14 @@ T = TypeVar("T")
 
 
 class Failed(Exception):
-    """An expectation that was not met, in the learner's language; `expected` is the value that was wanted."""
+    """An expectation that was not met, in the learner's language; `expected` is the value that was wanted.
 
-    def __init__(self, message: str, expected: str = "", got: str = "") -> None:
+    `tried` is the call that failed, where that is not the last one.
+    """
+
+    def __init__(self, message: str, expected: str = "", got: str = "", tried: str = "") -> None:
         super().__init__(message)
-        self.message, self.expected, self.got = message, expected, got
+        self.message, self.expected, self.got, self.tried = message, expected, got, tried
 
 
 class Trial:
@@ -242,17 +245,18 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return value if len(value) <= 300 else value[:299] + "…"
     if isinstance(value, float):
-        return _InWords(f"{value:.4g}")
+        return _InWords(value)
     return value if isinstance(value, int) else show(value)
 
 
 class _InWords(float):
-    """A number that stands in a sentence, written as the reader's language does: 0.25 or 0,25."""
+    """A number in a sentence, written as the reader's language does (0.25 or 0,25), with four digits unless told."""
 
     def __format__(self, spec: str) -> str:
         from babel.numbers import get_decimal_symbol
 
-        return super().__format__(spec or ".10g").replace(".", get_decimal_symbol(language()))
+        text = format(float(self), spec) if spec else f"{float(f'{self:.4g}'):.10g}"
+        return text.replace(".", get_decimal_symbol(language()))
 
 
 def _telling_apart(found: float, wanted: float) -> dict[str, str]:
