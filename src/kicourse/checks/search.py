@@ -1284,9 +1284,14 @@ def _vectors(rng: "np.random.Generator", count: int, width: int = 4) -> Any:
 
 
 def _nearest(trial: Trial, answer: Handle, vectors: Any, query: Any, k: int) -> Any:
+    return _found(trial, answer.make(vectors), vectors, query, k)
+
+
+def _found(trial: Trial, index: Handle, vectors: Any, query: Any, k: int) -> Any:
+    """Search an index of these vectors, which a verdict shows with the call."""
     shown = show(vectors) if len(vectors) else f"np.zeros({vectors.shape})"
     with trial.trying(f"VectorIndex({shown}).search({show(query)}, {k})"):
-        return answer.make(vectors).attribute("search")(query, k)
+        return index.attribute("search")(query, k)
 
 
 def _require_nearest(
@@ -1332,8 +1337,9 @@ def nearest_first(trial: Trial, answer: Handle) -> None:
     message = _("The most similar passages come first; the numbers are those of the rows, from 0.")
     for count in (5, 15, 800):  # `argpartition` sorts a few hundred numbers by the way
         vectors, query = _vectors(trial.rng, count), _vectors(trial.rng, 1)[0]
+        index = answer.make(vectors)
         for k in (4, 1, count // 2):
-            got = _nearest(trial, answer, vectors, query, k)
+            got = _found(trial, index, vectors, query, k)
             _require_nearest(trial, got, _cosines(vectors, query), k, message, order_only=True)
 
 
