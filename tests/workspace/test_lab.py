@@ -90,6 +90,15 @@ def test_the_servers_address_is_for_its_user_only(lab: Lab) -> None:
     assert stat.S_IMODE(address.stat().st_mode) == 0o600
 
 
+def test_which_notebooks_are_open_is_kept_with_the_work(lab: Lab) -> None:
+    tabs = json.dumps({"data": {}, "metadata": {"id": "default"}}).encode()
+    request = lab.request("/lab/api/workspaces/default", tabs)
+    request.method = "PUT"
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert answer.status == 204
+    assert list((lab.folder / ".kicourse" / "tabs").iterdir())
+
+
 def test_a_second_lab_points_to_the_first(lab: Lab, tmp_path: Path) -> None:
     second = Lab(lab.folder, settings=tmp_path, **OWN_PROVIDER)
     assert second.process.wait(60) == 0

@@ -18,7 +18,7 @@ from kicourse.workspace.editions import Copy, News, Shelf, digest, write
 # What a fresh clone of a learner's own repository may hold.
 HARMLESS = ("readme", "license", ".")
 # The running server's token stays on this machine.
-GITIGNORE = b"lab.json\n*.lock\n"
+GITIGNORE = b"lab.json\n*.lock\ntabs/\n"
 LOCK_SECONDS = 60
 
 

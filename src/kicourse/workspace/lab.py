@@ -176,6 +176,8 @@ def _arguments(root: Path, port: int, open_browser: bool) -> list[str]:
         f"--ServerApp.open_browser={open_browser}",
         "--Application.log_level=ERROR",
         "--LabApp.default_url=/kicourse",
+        # Which notebooks are open is kept with the work; Jupyter would open those of the user's other folders.
+        f"--LabApp.workspaces_dir={root / '.kicourse' / 'tabs'}",
         f"--LabApp.extra_labextensions_path={JUPYTER_SETTINGS / 'labextensions'}",
         # What notebook and kernel say to each other is nobody else's on a shared machine.
         "--KernelManager.transport_encryption=auto",
