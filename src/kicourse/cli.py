@@ -10,6 +10,10 @@ import typer
 from kicourse import __version__
 from kicourse.errors import UserError
 
+# It compiles a grammar of international web addresses when jsonschema imports it, for a second and more of every start;
+# no schema of Jupyter's has such an address.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 app = typer.Typer(
     name="kicourse",
     no_args_is_help=True,
