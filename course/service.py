@@ -790,7 +790,7 @@ print(generate_latest(registry).decode())
 # * What is no HTTP request is passed on as it is.
 # * Each HTTP request is counted once, when it is over: `counter.labels(route, status).inc()`, both texts. `route` is the path of the route that was found, or `none`: for an unknown path, and for those who were refused. `status` is what was sent, as in `"200"`, even if the response broke off later; if no response had begun when the call ended, `"500"`.
 #
-# A middleware runs in the event loop, and nobody else gets a turn between two of its `await`s, so a plain `int` is enough to count who is inside.
+# A middleware runs in the event loop, and nobody else gets a turn between two of its `await`s, so a plain `int` is enough to count who is inside. Each gate counts for itself, on `self`: a process can have several.
 
 
 # %% task="gate"

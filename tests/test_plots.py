@@ -27,6 +27,21 @@ def test_an_image_is_sharp_on_high_resolution_screens() -> None:
     assert struct.unpack(">II", image[16:24]) == (5 * 96 * 2, 2 * 96 * 2)
 
 
+@pytest.mark.parametrize(("language", "half"), [("en", "0.5"), ("de", "0,5")])
+def test_numbers_are_written_in_the_readers_language(monkeypatch: pytest.MonkeyPatch, language: str, half: str) -> None:
+    monkeypatch.setenv("KICOURSE_LANG", language)
+    figure = plots.figure(width=5, height=2)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], label="T = 0.5")
+    legend = axes.legend()
+    axes.set_title("top_p=0.5 of version 0.5.1")
+    for _twice in range(2):
+        plots.png(figure)
+    assert half in [label.get_text() for label in axes.get_yticklabels()]
+    assert [label.get_text() for label in legend.get_texts()] == [f"T = {half}"]
+    assert axes.get_title(loc="left") == "top_p=0.5 of version 0.5.1"
+
+
 def test_show_carries_the_alternative_text(monkeypatch: pytest.MonkeyPatch) -> None:
     from IPython.core.interactiveshell import InteractiveShell
     from IPython.utils.capture import capture_output

@@ -9,9 +9,13 @@ A figure is drawn on a pale card of its own, so that it reads the same on a ligh
 """
 
 import html
+import re
 from base64 import b64encode
+from functools import partial
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from kicourse.language import SOURCE, language
 
 if TYPE_CHECKING:
     from IPython.display import DisplayHandle
@@ -33,6 +37,7 @@ CSS_PIXELS_PER_INCH = 96
 SHARPNESS = 2  # image pixels for a pixel of the page: sharp on high-resolution screens
 
 _GRID = "#dfddd6"
+_NUMBER = re.compile(r"(?<![\w.=])(\d+)\.(\d+)(?!\.?\w)")  # in prose: neither in `top_p=0.3` nor in 1.2.3
 
 
 def figure(width: float = 7.5, height: float = 3.6) -> "Figure":
@@ -71,7 +76,8 @@ class Live:
 
 
 def png(figure: "Figure") -> bytes:
-    """Return the figure as the PNG image that `show` shows."""
+    """Return the figure as the PNG image that `show` shows, its numbers as the reader's language writes them."""
+    _use_decimal_symbol(figure)
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=CSS_PIXELS_PER_INCH * SHARPNESS)
     return buffer.getvalue()
@@ -87,6 +93,32 @@ def _html(figure: "Figure", alt: str) -> str:
     width = round(figure.get_figwidth() * CSS_PIXELS_PER_INCH)
     style = "max-width: 100%; height: auto; border-radius: 8px"
     return f'<img src="data:image/png;base64,{source}" width="{width}" alt="{html.escape(alt)}" style="{style}">'
+
+
+def _use_decimal_symbol(figure: "Figure") -> None:
+    """Write numbers on the axes and in texts with the decimal symbol of the reader's language: 0,5 in German."""
+    code = language()
+    if code == SOURCE:
+        return
+    from babel.numbers import get_decimal_symbol
+    from matplotlib.text import Text
+    from matplotlib.ticker import ScalarFormatter
+
+    symbol = get_decimal_symbol(code)
+
+    def with_symbol(words: str) -> str:
+        return _NUMBER.sub(rf"\1{symbol}\2", words)
+
+    def format_ticks(formatter: ScalarFormatter, values: Any) -> list[str]:
+        return [with_symbol(label) for label in ScalarFormatter.format_ticks(formatter, values)]
+
+    for words in figure.findobj(Text):
+        words.set_text(with_symbol(words.get_text()))
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            formatter = axis.get_major_formatter()
+            if isinstance(formatter, ScalarFormatter):
+                formatter.format_ticks = partial(format_ticks, formatter)  # type: ignore[method-assign]
 
 
 def _use_house_style() -> None:

@@ -1588,13 +1588,15 @@ gate = Check(
 class _House:
     """An app with held routes behind the answer's gate: `/documents/{name}`, `/stream/{name}` and `/healthz`."""
 
-    def __init__(self, trial: Trial, answer: Handle, limit: int) -> None:
+    def __init__(self, trial: Trial, answer: Handle, limit: int, gates: int = 1) -> None:
         self.trial = trial
         self.backend = answer.build("web", "streamer", [])
         self.counter = answer.build("web", "counter")
         inner = answer.build("web", "held_routes", self.backend)
         _require_kind(trial, answer.make(inner, limit=limit, counter=self.counter), "middleware")
-        self.app = answer.build("web", "behind", inner, limit, self.counter)
+        self.app = inner
+        for _gate in range(gates):
+            self.app = answer.build("web", "behind", self.app, limit, self.counter)
 
     def play(self, *steps: Step) -> _Play:
         """Let clients come and go, and return what happened before everybody was sent home."""
@@ -1665,6 +1667,10 @@ def refuses_at_once(trial: Trial, answer: Handle) -> None:
     message = _("The refusal needs the header `Retry-After: 1`. Yours: {found}")
     trial.require(found == "1", message, expected="Retry-After: 1", found=found)
     _require_let_in(trial, play, "next", _("One has left, so there is room again; the next one was refused."))
+    play = _House(trial, answer, limit=1, gates=2).play(_document("first", _name(trial.rng)), ["go"])
+    message = _("Two gates stand one behind the other, each with room for one. Nobody is inside, and yet the request "
+                "is refused. Each gate counts for itself: on `self`, not on the class.")  # fmt: skip
+    _require_let_in(trial, play, "first", message)
 
 
 def _require_refusal(trial: Trial, replies: list[_Reply], limit: int) -> list[_Reply]:
@@ -1912,6 +1918,21 @@ class NoLimit(_RightGate):
 class OneTooMany(_RightGate):
     def is_full(self) -> bool:
         return self.inside > self.limit
+
+
+@gate.misconception(_("a count of the places on the class: all gates of the process share it"))
+class SharedCount(_RightGate):
+    places = 0
+
+    def is_full(self) -> bool:
+        return SharedCount.places >= self.limit
+
+    async def let_in(self, scope: Any, receive: Any, send: Any) -> None:
+        SharedCount.places += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            SharedCount.places -= 1
 
 
 @gate.misconception(
