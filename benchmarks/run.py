@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 FOLDER = Path(__file__).resolve().parent
-NAMES = ("import_time", "verdict_latency", "gpt_speed", "mini_gpt_quality", "grading", "grading_units")
+NAMES = ("import_time", "unit_time", "verdict_latency", "gpt_speed", "mini_gpt_quality", "grading", "grading_units")
 PACKAGES = ("kicourse", "torch", "transformers", "xllamacpp", "numpy", "scikit-learn")
 RESULTS = FOLDER / "RESULTS.md"
 HEAD = """# Benchmark results

@@ -1,4 +1,8 @@
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -6,6 +10,19 @@ import openai
 import pytest
 
 from kicourse.checks.scripted_server import Broken, Completion, Failure, ScriptedServer, ToolCall
+
+WAITS = """
+import threading
+from kicourse.checks.scripted_server import ScriptedServer
+with ScriptedServer([], patience=1.0) as server:
+    waiting = threading.Thread(target=server.wait_for_release)
+    waiting.start()
+    input("waiting\\n")
+    server.release()
+    waiting.join()
+    print(server.overdue)
+"""
+"""A process with a server that waits for a release, until it is given a line."""
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
@@ -184,3 +201,16 @@ def test_there_is_nothing_else_to_ask_for() -> None:
     with ScriptedServer([Completion("never")]) as server:
         assert httpx.get(f"{server.url}/models").status_code == 404
         assert httpx.post(f"{server.url}/release", json={}).status_code == 404
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot stop a process and let it go on")
+def test_an_answer_is_not_late_because_the_machine_stood_still() -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", WAITS], **pipes) as process:  # type: ignore[call-overload]
+        assert process.stdout.readline() == "waiting\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.5)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.read() == "False\n"

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from typing import Any
 
+_TURNS = 100
+
 
 class Jobs:
     """One job for each number in `turns`.
@@ -38,9 +40,11 @@ class Jobs:
 
     async def until_begun(self, count: int) -> None:
         """Wait until so many jobs have begun, or until there is no more patience."""
-        start = time.monotonic()
-        while self.begun < count and time.monotonic() < start + self.patience:
+        start, turns = time.monotonic(), 0
+        # Turns are counted too: when the whole machine stood still, the others have had none.
+        while self.begun < count and (turns < _TURNS or time.monotonic() < start + self.patience):
             await asyncio.sleep(0)
+            turns += 1
 
     def _job(self, number: int) -> Callable[[], Awaitable[Any]]:
         async def job() -> Any:
@@ -79,7 +83,7 @@ def cancel(
             await asyncio.sleep(0)
         cancelling()
         task.cancel()
-        for _turn in range(100):
+        for _turn in range(_TURNS):
             await asyncio.sleep(0)
         jobs.patience = 0
         done, _pending = await asyncio.wait({task}, timeout=patience)
