@@ -20,6 +20,7 @@ from kicourse.language import SOURCE, language
 if TYPE_CHECKING:
     from IPython.display import DisplayHandle
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Formatter
 
 PAPER = "#fbfaf7"
 INK = "#2b2f36"
@@ -102,23 +103,21 @@ def _use_decimal_symbol(figure: "Figure") -> None:
         return
     from babel.numbers import get_decimal_symbol
     from matplotlib.text import Text
-    from matplotlib.ticker import ScalarFormatter
 
     symbol = get_decimal_symbol(code)
 
     def with_symbol(words: str) -> str:
         return _NUMBER.sub(rf"\1{symbol}\2", words)
 
-    def format_ticks(formatter: ScalarFormatter, values: Any) -> list[str]:
-        return [with_symbol(label) for label in ScalarFormatter.format_ticks(formatter, values)]
+    def format_ticks(formatter: "Formatter", values: Any) -> list[str]:
+        return [with_symbol(label) for label in type(formatter).format_ticks(formatter, values)]
 
     for words in figure.findobj(Text):
         words.set_text(with_symbol(words.get_text()))
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             formatter = axis.get_major_formatter()
-            if isinstance(formatter, ScalarFormatter):
-                formatter.format_ticks = partial(format_ticks, formatter)  # type: ignore[method-assign]
+            formatter.format_ticks = partial(format_ticks, formatter)  # type: ignore[method-assign]
 
 
 def _use_house_style() -> None:
