@@ -22,7 +22,7 @@ import sys, time, importlib
 from kicourse import checks
 from kicourse.syllabus import course
 unit = course().unit(sys.argv[1])
-for module in unit.preload:
+for module in (*unit.preload, *unit.player_preload):
     importlib.import_module(module)
 import matplotlib.figure
 checks.load(unit.slug)

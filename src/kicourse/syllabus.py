@@ -44,6 +44,7 @@ class Unit:
     finished: bool = False
     limits: Limits = Limits()
     preload: tuple[str, ...] = ()
+    player_preload: tuple[str, ...] = ()
 
     @property
     def source(self) -> Path:
@@ -146,7 +147,7 @@ def _part(table: dict[str, Any]) -> Part:
 
 def _unit(table: dict[str, Any], part: str) -> Unit:
     known: dict[str, Any] = dict(table)
-    for name in ("prerequisites", "roles", "preload"):
+    for name in ("prerequisites", "roles", "preload", "player_preload"):
         known[name] = tuple(table.get(name, ()))
     known["limits"] = Limits(**table.get("limits", {}))
     return Unit(part=part, **known)

@@ -40,7 +40,7 @@ class Rehearsal:
         os.environ.update(_ONE_THREAD)
         if "torch" in sys.modules:
             sys.modules["torch"].set_num_threads(1)
-        for module in source.unit.preload:
+        for module in (*source.unit.preload, *source.unit.player_preload):
             # Once here, instead of once in each fork.
             importlib.import_module(module)
         self.source, self.checks, self.workers = source, checks, workers

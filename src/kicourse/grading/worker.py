@@ -40,7 +40,6 @@ _ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "LANG": "C.UTF-8",
 }
-_OF_PLAYERS = ("torch._dynamo",)  # comes with an optimizer's first step, and a judge trains nothing
 _PRELOAD = ("IPython", "matplotlib.figure", "matplotlib_inline.backend_inline", "kicourse.plots", "kicourse.models.gpt")
 
 
@@ -75,8 +74,7 @@ class ForkServer:
             process = _spawn(_command("judge"), theirs, environment, scratch)
         server = cls(process, process.pid, control, stopped)
         with server._closed_if_it_fails():
-            libraries = [module for module in unit.preload if module not in _OF_PLAYERS]
-            server.import_([*libraries, "kicourse.grading.judge", f"kicourse.checks.{unit.slug}"])
+            server.import_([*unit.preload, "kicourse.grading.judge", f"kicourse.checks.{unit.slug}"])
         return server
 
     @classmethod
@@ -103,7 +101,7 @@ class ForkServer:
         server.line = line
         with server._closed_if_it_fails():
             server.pid = int(_exchange(line, request, [], _START_SECONDS, stopped)["pid"])
-            server.import_([*_PRELOAD, *unit.preload, "sandlock", "kicourse.grading.player"])
+            server.import_([*_PRELOAD, *unit.preload, *unit.player_preload, "sandlock", "kicourse.grading.player"])
         return server
 
     line: socket.socket | None = None
