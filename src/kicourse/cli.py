@@ -1,5 +1,7 @@
 """The `kicourse` command. Each subcommand is a few lines that call a room of the package."""
 
+import atexit
+import gc
 import os
 import sys
 from pathlib import Path
@@ -9,10 +11,6 @@ import typer
 
 from kicourse import __version__
 from kicourse.errors import UserError
-
-# It compiles a grammar of international web addresses when jsonschema imports it, for a second and more of every start;
-# no schema of Jupyter's has such an address.
-sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 app = typer.Typer(
     name="kicourse",
@@ -178,6 +176,8 @@ def main() -> None:
     """Run the command line; errors meant for users are one line on stderr."""
     # For a format that nothing here uses, jsonschema would import a grammar that takes more than a second to build.
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    # Python looks through everything for garbage as it ends, which takes half a second; it all goes with the process.
+    atexit.register(gc.freeze)
     try:
         app()
     except UserError as error:

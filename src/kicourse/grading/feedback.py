@@ -13,7 +13,6 @@ from nbconvert.filters.highlight import Highlight2HTML
 from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
 from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
 from nbformat import NotebookNode
-from nbformat.v4 import new_notebook
 from nbgrader import utils
 from nbgrader.api import Assignment, BaseCell, Comment, Grade, Notebook, SubmittedAssignment, SubmittedNotebook
 from nbgrader.converters import GenerateFeedback
@@ -43,14 +42,18 @@ class FeedbackWriter:
         self._config = config or Config()
 
     def __enter__(self) -> Self:
-        # The first page takes a second more than the others: better now, while the first worker starts.
-        self._render(new_notebook(), "", "", _Marks({}, {}, None))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._engine.dispose()
+
+    def prepare(self, release: NotebookNode) -> None:
+        """Render what all students have, while there is nothing else to do: the first page takes a second more."""
+        cells = [cell | {"metadata": {}} for cell in release.cells]  # without marks, which it has none of
+        plain = nbformat.from_dict(release | {"cells": cells})
+        self._render(plain, "", "", _Marks({}, {}, None))
 
     def page(self, student: str, unit: str, notebook: bytes) -> str:
         """Return the feedback page of a graded notebook, whose marks must be in the gradebook already."""

@@ -55,10 +55,13 @@ def grade(folder: Path, settings: Settings) -> int:
         raise UsageError(f"{settings.json} cannot be written: its folder does not exist. Make the folder first.")
     with _alone(opened), ExitStack() as stack:
         console = Console()
-        pool = stack.enter_context(_pool(opened, settings))
+        first = _first_release(opened, settings)
+        pool = stack.enter_context(_pool(opened, settings, first))
         from kicourse.grading.writing import Writer  # with nbgrader, while the first worker starts
 
         writer = stack.enter_context(Writer(opened))
+        if first:
+            writer.prepare(first.node)
         progress = stack.enter_context(Progress(_count(opened, settings), console))
         run = _Run(opened, settings, writer, progress)
         for outcome in pool.run(run.jobs()):
@@ -184,7 +187,7 @@ def _alone(opened: OpenClass) -> Iterator[None]:
 
 
 @contextmanager
-def _pool(opened: OpenClass, settings: Settings) -> Iterator[Pool]:
+def _pool(opened: OpenClass, settings: Settings, first: Release | None) -> Iterator[Pool]:
     """Yield where the jobs are graded, with the embedded GPT for the units that have one."""
     if settings.scheduler is not None:
         from kicourse.grading.cluster import ClusterPool
@@ -202,8 +205,8 @@ def _pool(opened: OpenClass, settings: Settings) -> Iterator[Pool]:
         expected = None if settings.workers else _count(opened, settings)
         local = LocalPool(settings.workers or _cores(), environment, expected)
         pool = stack.enter_context(local)
-        if release := _first_release(opened, settings):
-            pool.prepare(release.unit, release.limits, settings.sandboxed)
+        if first:
+            pool.prepare(first.unit, first.limits, settings.sandboxed)
         yield pool
 
 
