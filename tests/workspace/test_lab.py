@@ -125,6 +125,24 @@ def test_ctrl_c_ends_everything_and_a_taken_port_is_no_problem(tmp_path: Path) -
     assert "Traceback" not in lab.output
 
 
+SWALLOWED = """
+import os, signal, sys
+from contextlib import suppress
+from pathlib import Path
+from kicourse.workspace import lab
+listen = lab._listen
+def press_ctrl_c_and_listen(server):
+    with suppress(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+    listen(server)
+lab._listen = press_ctrl_c_and_listen
+try:
+    lab.run(Path(sys.argv[1]), open_browser=False)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+"""Opens a workspace; while it starts Ctrl-C is pressed, of which nothing is heard."""
+
 TAKEN = """
 import socket, sys
 from pathlib import Path
@@ -180,6 +198,12 @@ def test_ctrl_c_while_it_starts(tmp_path: Path) -> None:
     lab.end()
     assert "Traceback" not in lab.output
     assert not (tmp_path / "work" / ".kicourse" / "lab.json").exists()
+
+
+def test_ctrl_c_that_a_library_swallows_while_it_starts(tmp_path: Path) -> None:
+    own = {"JUPYTER_CONFIG_DIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path)} | OWN_PROVIDER
+    command = [sys.executable, "-c", SWALLOWED, str(tmp_path / "work")]
+    assert subprocess.run(command, env=os.environ | own, check=False, timeout=120).returncode == 130
 
 
 def start_kernel(lab: Lab) -> None:

@@ -60,8 +60,6 @@ def grade(folder: Path, settings: Settings) -> int:
         from kicourse.grading.writing import Writer  # with nbgrader, while the first worker starts
 
         writer = stack.enter_context(Writer(opened))
-        if first:
-            writer.prepare(first.node)
         progress = stack.enter_context(Progress(_count(opened, settings), console))
         run = _Run(opened, settings, writer, progress)
         for outcome in pool.run(run.jobs()):
@@ -97,6 +95,7 @@ class _Run:
             self._under_way[place] = prepared.key, submission.without_content()
             if earlier is None:
                 yield prepared.job
+                self.writer.prepare(submission.unit)  # while the job is under way
             else:
                 self.take(earlier)
 

@@ -40,7 +40,8 @@ _ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "LANG": "C.UTF-8",
 }
-_PRELOAD = ("IPython", "matplotlib.figure", "matplotlib_inline.backend_inline", "kicourse.plots", "kicourse.models.gpt")
+# No matplotlib: figures are demonstrations, which are skipped, and a learner's own one is worth its second.
+_PRELOAD = ("IPython", "kicourse.plots", "kicourse.models.gpt")
 
 
 @dataclass

@@ -4,8 +4,6 @@ import json
 from contextlib import ExitStack
 from types import TracebackType
 
-from nbformat import NotebookNode
-
 from kicourse.grading.feedback import FeedbackWriter
 from kicourse.grading.gradebook import GradebookWriter
 from kicourse.grading.job import Outcome
@@ -21,6 +19,7 @@ class Writer:
 
     def __init__(self, opened: OpenClass) -> None:
         self.opened = opened
+        self._prepared: set[str] = set()
 
     def __enter__(self) -> "Writer":
         """Open the gradebook."""
@@ -36,9 +35,11 @@ class Writer:
         """Close the gradebook."""
         self._stack.close()
 
-    def prepare(self, release: NotebookNode) -> None:
-        """Do now what the first submission of this unit would wait for."""
-        self._feedback.prepare(release)
+    def prepare(self, unit: str) -> None:
+        """Do what the unit's first page would wait for, unless it is done."""
+        if unit not in self._prepared:
+            self._prepared.add(unit)
+            self._feedback.prepare(self.opened.releases[unit].node)
 
     def write(self, outcome: Outcome, timestamp: str | None) -> None:
         """Write marks, graded notebook and feedback of one submission; a second time gives the same."""

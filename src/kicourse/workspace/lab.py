@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import signal
+import threading
 import time
 import webbrowser
 from pathlib import Path
@@ -123,6 +124,7 @@ def _server(root: Path, port: int, open_browser: bool) -> Any:
     os.environ["JUPYTER_CONFIG_PATH"] = os.pathsep.join(path for path in paths if path)
     # Notebooks run in the Python that kicourse is installed in, whatever kernels the user has elsewhere.
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    pressed = _notice_interrupts()
     from jupyterlab.labapp import LabApp  # type: ignore[import-untyped]
 
     server = LabApp.initialize_server(_arguments(root, port, open_browser))
@@ -136,7 +138,21 @@ def _server(root: Path, port: int, open_browser: bool) -> Any:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), stop)
+    if pressed.is_set():
+        raise KeyboardInterrupt
     return server
+
+
+def _notice_interrupts() -> threading.Event:
+    """Return what Ctrl-C sets from now on, as it interrupts: among so many imports, the exception may be swallowed."""
+    pressed = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        pressed.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    return pressed
 
 
 def _listen(server: Any) -> None:
@@ -174,6 +190,7 @@ def _arguments(root: Path, port: int, open_browser: bool) -> list[str]:
         f"--ServerApp.port={port}",
         f"--ServerApp.port_retries={PORTS_TO_TRY}",
         f"--ServerApp.open_browser={open_browser}",
+        "--ServerApp.answer_yes=True",  # Ctrl-C ends it without a question
         "--Application.log_level=ERROR",
         "--LabApp.default_url=/kicourse",
         # Which notebooks are open is kept with the work; Jupyter would open those of the user's other folders.
