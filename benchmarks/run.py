@@ -53,7 +53,7 @@ def _write(sections: dict[str, str]) -> None:
 def _sections() -> dict[str, str]:
     """What RESULTS.md says of each benchmark, with its heading."""
     parts = re.split(r"^(?=## )", RESULTS.read_text(encoding="utf-8"), flags=re.MULTILINE) if RESULTS.exists() else []
-    return {part.splitlines()[0].removeprefix("## "): part for part in parts[1:]}
+    return {part.splitlines()[0].removeprefix("## "): part.rstrip() + "\n" for part in parts[1:]}
 
 
 def _section(name: str, cells: list[tuple[str, str, str, str]]) -> str:
