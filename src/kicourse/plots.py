@@ -117,6 +117,7 @@ def _use_decimal_symbol(figure: "Figure") -> None:
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             formatter = axis.get_major_formatter()
+            # On this one formatter, which keeps its settings; its class has the original, so twice does no harm.
             formatter.format_ticks = partial(format_ticks, formatter)  # type: ignore[method-assign]
 
 

@@ -205,8 +205,10 @@ def test_there_is_nothing_else_to_ask_for() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot stop a process and let it go on")
 def test_an_answer_is_not_late_because_the_machine_stood_still() -> None:
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen([sys.executable, "-c", WAITS], **pipes) as process:  # type: ignore[call-overload]
+    command = [sys.executable, "-c", WAITS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(signal.SIGSTOP)
         time.sleep(1.5)

@@ -22,7 +22,8 @@ def graded(tmp_path_factory: pytest.TempPathFactory) -> Stock:
 def test_pages_are_nbgraders_own(graded: Stock) -> None:
     before = dump(graded.second)
     with FeedbackWriter(url(graded.second), configuration(graded.folder)) as writer:
-        # The second turn finds everything in its caches.
+        # What is prepared beforehand changes nothing, and the second turn finds everything in its caches.
+        writer.prepare(nbformat.reads(graded.second_round["ada"].decode(), as_version=4))
         for student in [*ANSWERS, *ANSWERS]:
             page = writer.page(student, UNIT, graded.second_round[student])
             stock_page = graded.folder / "feedback" / student / UNIT / f"{UNIT}.html"

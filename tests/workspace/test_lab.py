@@ -200,10 +200,19 @@ def test_ctrl_c_while_it_starts(tmp_path: Path) -> None:
     assert not (tmp_path / "work" / ".kicourse" / "lab.json").exists()
 
 
-def test_ctrl_c_that_a_library_swallows_while_it_starts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("terminal", [True, False])
+def test_ctrl_c_that_a_library_swallows_while_it_starts(tmp_path: Path, terminal: bool) -> None:
+    """In a terminal, Jupyter would ask first, and go on when nobody answers."""
     own = {"JUPYTER_CONFIG_DIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path)} | OWN_PROVIDER
     command = [sys.executable, "-c", SWALLOWED, str(tmp_path / "work")]
-    assert subprocess.run(command, env=os.environ | own, check=False, timeout=120).returncode == 130
+    ours, theirs = os.openpty()
+    stdin = theirs if terminal else subprocess.DEVNULL
+    try:
+        done = subprocess.run(command, env=os.environ | own, stdin=stdin, check=False, timeout=120)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == (0 if terminal else 130)
 
 
 def start_kernel(lab: Lab) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 from typing import Any
 
-_TURNS = 100
+_TURNS = 100  # of the event loop, in which whatever need not wait happens
 
 
 class Jobs:

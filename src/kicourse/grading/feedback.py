@@ -51,7 +51,7 @@ class FeedbackWriter:
 
     def prepare(self, release: NotebookNode) -> None:
         """Render what all students have, while there is nothing else to do: the first page takes a second more."""
-        cells = [cell | {"metadata": {}} for cell in release.cells]  # without marks, which it has none of
+        cells = [cell | {"metadata": {}} for cell in release.cells]  # the gradebook has no marks for a release's cells
         plain = nbformat.from_dict(release | {"cells": cells})
         self._render(plain, "", "", _Marks({}, {}, None))
 

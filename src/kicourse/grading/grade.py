@@ -55,8 +55,7 @@ def grade(folder: Path, settings: Settings) -> int:
         raise UsageError(f"{settings.json} cannot be written: its folder does not exist. Make the folder first.")
     with _alone(opened), ExitStack() as stack:
         console = Console()
-        first = _first_release(opened, settings)
-        pool = stack.enter_context(_pool(opened, settings, first))
+        pool = stack.enter_context(_pool(opened, settings))
         from kicourse.grading.writing import Writer  # with nbgrader, while the first worker starts
 
         writer = stack.enter_context(Writer(opened))
@@ -186,7 +185,7 @@ def _alone(opened: OpenClass) -> Iterator[None]:
 
 
 @contextmanager
-def _pool(opened: OpenClass, settings: Settings, first: Release | None) -> Iterator[Pool]:
+def _pool(opened: OpenClass, settings: Settings) -> Iterator[Pool]:
     """Yield where the jobs are graded, with the embedded GPT for the units that have one."""
     if settings.scheduler is not None:
         from kicourse.grading.cluster import ClusterPool
@@ -204,8 +203,8 @@ def _pool(opened: OpenClass, settings: Settings, first: Release | None) -> Itera
         expected = None if settings.workers else _count(opened, settings)
         local = LocalPool(settings.workers or _cores(), environment, expected)
         pool = stack.enter_context(local)
-        if first:
-            pool.prepare(first.unit, first.limits, settings.sandboxed)
+        if release := _first_release(opened, settings):
+            pool.prepare(release.unit, release.limits, settings.sandboxed)
         yield pool
 
 

@@ -40,7 +40,7 @@ _ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "LANG": "C.UTF-8",
 }
-# No matplotlib: figures are demonstrations, which are skipped, and a learner's own one is worth its second.
+# Not matplotlib, which takes a second of each start: figures are demonstrations, and those are skipped.
 _PRELOAD = ("IPython", "kicourse.plots", "kicourse.models.gpt")
 
 
