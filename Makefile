@@ -4,6 +4,8 @@ SET_UP = tools/python tools/set_up.py
 BIN = .venv/bin
 
 .DEFAULT_GOAL := help
+# Tests and benchmarks start hundreds of processes, each of which would compile all of kicourse anew.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help setup lab test test-attacks test-long lint bench build audit pins dev
 
 help: ## list the targets

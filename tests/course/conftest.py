@@ -17,6 +17,7 @@ from kicourse.syllabus import course
 SLUGS = [unit.slug for unit in course().finished]
 
 
+@pytest.hookimpl(tryfirst=True)  # before the groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a unit's tests on one worker (`--dist loadgroup`), so that its code runs once."""
     for item in items:

@@ -12,6 +12,9 @@ from kicourse.grading.feedback import FeedbackWriter
 from kicourse.grading.gradebook import GradebookWriter
 from tests.grading.stock import ANSWERS, UNIT, Stock, configuration, dump, outcome, stock, url
 
+# What `stock` makes takes seconds: once for all files that look at it.
+pytestmark = pytest.mark.xdist_group("stock")
+
 
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory: pytest.TempPathFactory) -> Stock:

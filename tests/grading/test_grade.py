@@ -45,12 +45,15 @@ from tests.grading.class_room import (
 
 LIMITS = f"[{UNIT}]\nseconds = 10\n"
 CRASH = "import os\nos._exit(3)"
+ENDLESS = "def cost(usage, prices):\n    import time\n    while True:\n        time.sleep(1)"
 OWN_CELLS = (
     ("setup", "import asyncio\nawait asyncio.sleep(0)\nprint('awaited', 6 * 7)"),
     ("setup", "!echo said $((40 + 2)) by the shell"),
     ("setup", "%matplotlib inline\nimport matplotlib.pyplot as plt\nplt.plot([1, 2, 3])\nplt.show()"),
     ("setup", "import pandas as pd\npd.DataFrame({'pump': ['Bertha'], 'bar': [4.25]})"),
-)
+    ("setup", "from openai import OpenAI\nhello = [{'role': 'user', 'content': 'Hello'}]\n"
+     "OpenAI().chat.completions.create(model='any', messages=hello, max_tokens=4).usage.completion_tokens"),
+)  # fmt: skip
 REFERENCE = ("setup", "try:\n    check.ask.reference()\nexcept Exception as error:\n    print('no:', error)")
 LONG = "x" * 200
 NAMED = "Jürgen Müller-Lüdenscheidt"
@@ -94,7 +97,7 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     hand_in(folder, "eve", {"cost": solved()["cost"]}, OWN_CELLS)
     hand_in(folder, "fay", solved() | {"cost": CRASH})
     hand_in(folder, "gus", solved(), [("stream-check", CRASH)])
-    hand_in(folder, "hal", solved() | {"cost": "def cost(usage, prices):\n    while True:\n        pass"})
+    hand_in(folder, "hal", solved() | {"cost": ENDLESS})
     hand_in(folder, "ida", solved(), [("cost-check", "import threading\nthreading.Event().wait()")])
     hand_in(folder, "jon", solved(), [REFERENCE])
     hand_in(folder, "kim").write_text('{"cells": [')
@@ -192,12 +195,13 @@ def test_feedback_names_what_ended_or_hung(first_run: tuple[Path, Any, Any], stu
 
 def test_what_own_cells_show_is_in_the_graded_notebook(first_run: tuple[Path, Any, Any]) -> None:
     cells = {cell.source: cell.outputs for cell in graded(first_run[0], "eve").cells if cell.cell_type == "code"}
-    awaited, shell, figure, frame = (cells[source] for _place, source in OWN_CELLS)
+    awaited, shell, figure, frame, reply = (cells[source] for _place, source in OWN_CELLS)
     assert awaited[0].text == "awaited 42\n"
     assert shell[0].get("text", shell[0]).strip() == "said 42 by the shell"
     assert any("image/png" in output.get("data", {}) for output in figure), figure
     assert "Bertha" in frame[0].data["text/plain"]
     assert "4.25" in frame[0].data["text/plain"]
+    assert reply[0].data["text/plain"] == "4", "the embedded GPT answers"
     assert {kind for outputs in (awaited, shell, figure, frame) for one in outputs for kind in one.get("data", {})} <= {
         "text/plain",
         "image/png",

@@ -36,6 +36,9 @@ from tests.grading.stock import (
 )
 from tests.grading.test_class_folder import nbgrader
 
+# What `stock` makes takes seconds: once for all files that look at it.
+pytestmark = pytest.mark.xdist_group("stock")
+
 
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory: pytest.TempPathFactory) -> Stock:

@@ -28,7 +28,7 @@ SECONDS = 5.0
 DEMONSTRATED = "demonstrated = 'stages' in globals() or 'reply' in globals()"
 """Looks for names that only demonstrations define."""
 STUBBORN = (
-    "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    try:\n        while True: pass\n"
+    "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True:\n    try:\n        time.sleep(60)\n"
 )
 STUBBORN += "    except BaseException: pass"
 

@@ -8,14 +8,14 @@ import json
 import select
 import subprocess
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import closing, suppress
 from dataclasses import asdict
 from typing import Any
 
 from kicourse.grading.job import Job, Outcome
 from kicourse.grading.pool import Desks
 from kicourse.grading.report import read_task
-from kicourse.syllabus import Limits, course
+from kicourse.syllabus import Limits
 
 _PATIENCE = 5.0  # seconds: from one submission to the next it takes nbgrader a fraction of one
 
@@ -67,17 +67,10 @@ def _unpacked(content: dict[str, Any]) -> dict[str, Any]:
 
 def main() -> None:
     """Grade until the standard input ends, or nothing has come for a while."""
-    environment: dict[str, str] = {}
-    with ExitStack() as stack:
-        desks = Desks(environment)
-        stack.callback(desks.close)
+    with closing(Desks()) as desks:
         while select.select([sys.stdin], [], [], _PATIENCE)[0] and (line := sys.stdin.readline()):
             content = _unpacked(json.loads(line))
             job = Job(**content | {"limits": Limits(**content["limits"])})
-            if course().unit(job.unit).gpt and not environment:
-                from kicourse.models import gpt
-
-                environment.update(stack.enter_context(gpt.apart()))
             print(json.dumps(_packed(asdict(desks.grade(job)))), flush=True)
 
 

@@ -12,7 +12,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from time import monotonic
 from types import TracebackType
@@ -25,7 +25,6 @@ from kicourse.grading.assembling import ungraded
 from kicourse.grading.job import Job, Outcome
 from kicourse.grading.pool import Desks
 from kicourse.grading.store import software as software_here
-from kicourse.syllabus import course
 
 AHEAD = 4
 """Jobs a thread of the cluster that are under way: what waits takes memory."""
@@ -251,22 +250,17 @@ def _release(about: Mapping[str, Any]) -> str:
 
 
 class _Run:
-    """What one run of the grader keeps in this process: its desks, and the embedded GPT once a unit asks for it."""
+    """What one run of the grader keeps in this process: its desks."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._busy = 0
         self._ended = False
         self._timer = threading.Timer(0, self._rest)
-        self._start()
-
-    def _start(self) -> None:
-        self._stack = ExitStack()
-        self._desks = Desks({})
-        self._stack.callback(self._desks.close)
+        self._desks = Desks()
 
     @contextmanager
-    def desks(self, job: Job) -> Iterator[Desks]:
+    def desks(self) -> Iterator[Desks]:
         """Yield the desks to grade a job at, in this thread."""
         with self._lock:
             self._timer.cancel()
@@ -274,11 +268,6 @@ class _Run:
             if self._ended:
                 self._desks.stop()
         try:
-            with self._lock:
-                if course().unit(job.unit).gpt and not self._desks.environment and not self._ended:
-                    from kicourse.models import gpt
-
-                    self._desks.environment = self._stack.enter_context(gpt.apart())
             yield self._desks
         finally:
             with self._lock:
@@ -306,8 +295,8 @@ class _Run:
         """End the desks' processes and the GPT, unless somebody is at a desk: then that one does it."""
         with self._lock:
             if not self._busy:
-                self._stack.close()
-                self._start()
+                self._desks.close()
+                self._desks = Desks()
 
 
 _runs: dict[str, _Run] = {}
@@ -329,7 +318,7 @@ def grade_here(run: str, sandboxed: bool, software: Mapping[str, str], job: Job)
     if reason := unfit(sandboxed or job.sandboxed, software):
         raise UserError(f"A worker on {platform.node()} {reason}")
     try:
-        with _run_of(run).desks(job) as desks:
+        with _run_of(run).desks() as desks:
             return desks.grade(job)
     except Exception as error:
         what = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"

@@ -21,6 +21,8 @@ from kicourse.grading.seeds import seed_for
 from kicourse.grading.store import Store, key_of
 from kicourse.grading.submitted import UnreadableSubmissionError
 from kicourse.grading.summary import Progress, as_json, show
+from kicourse.models import weights
+from kicourse.models.embedded import GPT
 from kicourse.syllabus import course
 
 if TYPE_CHECKING:
@@ -186,37 +188,32 @@ def _alone(opened: OpenClass) -> Iterator[None]:
 
 @contextmanager
 def _pool(opened: OpenClass, settings: Settings) -> Iterator[Pool]:
-    """Yield where the jobs are graded, with the embedded GPT for the units that have one."""
+    """Yield where the jobs are graded."""
     if settings.scheduler is not None:
         from kicourse.grading.cluster import ClusterPool
 
         with ClusterPool(settings.scheduler, settings.sandboxed) as cluster:
             yield cluster
         return
-    environment: dict[str, str] = {}
-    with ExitStack() as stack:
-        if any(course().unit(release.unit).gpt for release in opened.chosen(settings.units)):
-            from kicourse.models import gpt
-
-            environment = stack.enter_context(gpt.apart())
-        # Who asks for so many workers gets them; otherwise, no more start than the class is worth.
-        expected = None if settings.workers else _count(opened, settings)
-        local = LocalPool(settings.workers or _cores(), environment, expected)
-        pool = stack.enter_context(local)
+    if any(course().unit(release.unit).gpt for release in opened.chosen(settings.units)):
+        weights.folder(GPT)  # raises UserError now, and not when the first submission needs it
+    # Who asks for so many workers gets them; otherwise, no more start than the class is worth.
+    expected = None if settings.workers else _count(opened, settings)
+    with LocalPool(settings.workers or _cores(), expected=expected) as pool:
         if release := _first_release(opened, settings):
             pool.prepare(release.unit, release.limits, settings.sandboxed)
         yield pool
 
 
 def _first_release(opened: OpenClass, settings: Settings) -> Release | None:
-    """Return the first unit with a submission that surely needs grading: a worker can start before it is read."""
-    store, folder = Store(opened.place), opened.root / "submitted"
+    """Return the first unit with a submission that surely needs grading: a worker can start before it is rebuilt."""
+    store = Store(opened.place)
     for release in opened.chosen(settings.units):
         for student in settings.students or opened.students():
-            if os.path.lexists(folder / student / release.unit) and (
-                settings.force or not store.knows(student, release.unit)
-            ):
-                return release
+            if settings.force or not store.knows(student, release.unit):
+                content = opened.submission(student, release.unit).content
+                if content.lstrip().startswith(b"{"):
+                    return release
     return None
 
 

@@ -32,7 +32,7 @@ class Pool(Protocol):
 
 
 class LocalPool:
-    """Grades on this machine with so many workers. `environment` leads submissions to the embedded GPT.
+    """Grades on this machine with so many workers. `environment` leads submissions to a GPT, as with `Desks`.
 
     A worker takes seconds to start. If it is known how many jobs to expect, there is one at first, and others come when
     the work that is left is worth their start: for a few submissions, a second one would be ready when all is done.
@@ -110,10 +110,14 @@ class LocalPool:
 
 
 class Desks:
-    """A worker for each thread that grades; another one when the next job is of another unit."""
+    """A worker for each thread that grades; another one when the next job is of another unit.
+
+    `environment` leads submissions to a GPT. Without one, the embedded GPT is served once a unit asks for it.
+    """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        self.environment = environment
+        self._environment = environment
+        self._served, self._serving = ExitStack(), threading.Lock()
         self._own = threading.local()
         self._all: list[tuple[Worker, ExitStack]] = []
         self._stopped = False
@@ -130,7 +134,8 @@ class Desks:
             try:
                 return self._worker(job.unit, job.limits, job.sandboxed).grade(job)
             except Exception as error:  # a fault of ours costs nobody but this submission anything
-                message = str(error) if isinstance(error, WorkerLostError) else f"{type(error).__name__}: {error}"
+                is_ours = isinstance(error, WorkerLostError | UserError)
+                message = str(error) if is_ours else f"{type(error).__name__}: {error}"
                 self._leave()
         return ungraded(job, "error", f"This submission could not be graded: {message or 'grading was stopped'}.")
 
@@ -146,9 +151,10 @@ class Desks:
             worker.stopped.set()
 
     def close(self) -> None:
-        """End every worker."""
+        """End every worker, and the GPT."""
         while self._all:
             self._all.pop()[1].close()
+        self._served.close()
 
     def _worker(self, slug: str, limits: Limits, sandboxed: bool) -> Worker:
         kept: tuple[Unit, bool, Worker] | None = getattr(self._own, "kept", None)
@@ -156,7 +162,7 @@ class Desks:
         if kept is None or kept[:2] != (unit, sandboxed):
             self._leave()
             stack = ExitStack()
-            worker = stack.enter_context(Worker(unit, sandboxed, self.environment if unit.gpt else None))
+            worker = stack.enter_context(Worker(unit, sandboxed, self._gpt() if unit.gpt else None))
             self._own.kept = kept = (unit, sandboxed, worker)
             self._own.entry = (worker, stack)
             self._all.append(self._own.entry)
@@ -169,6 +175,15 @@ class Desks:
                     self.ready = time.monotonic()
                     self.start_seconds = max(1.0, self.ready - begun)
         return kept[2]
+
+    def _gpt(self) -> Mapping[str, str]:
+        """Return what leads a submission to a GPT."""
+        with self._serving:
+            if self._environment is None:
+                from kicourse.models import gpt
+
+                self._environment = self._served.enter_context(gpt.apart())
+            return self._environment
 
     def _leave(self) -> None:
         if getattr(self._own, "kept", None) is not None:

@@ -1,7 +1,6 @@
 """Running notebooks headless: what `kicourse check` does."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -16,6 +15,8 @@ from kicourse.grading.pool import LocalPool
 from kicourse.grading.rebuild import rebuild
 from kicourse.grading.report import NotebookReport, as_json, as_junit, show
 from kicourse.grading.submitted import UnreadableSubmissionError
+from kicourse.models import weights
+from kicourse.models.embedded import GPT
 
 AT_ONCE = 2
 _SEED = 0
@@ -50,11 +51,12 @@ def run(paths: Sequence[Path]) -> list[NotebookReport]:
     """Run notebooks, several at once, and return how each went, in their order."""
     opened = [_open(path) for path in paths]
     jobs = {str(number): _job(str(number), one) for number, one in enumerate(opened)}
-    with _language_model(opened) as environment:
-        # By unit, so that a worker seldom has to start anew.
-        waiting = sorted((job for job in jobs.values() if isinstance(job, Job)), key=lambda job: job.unit)
-        with LocalPool(AT_ONCE, environment, len(waiting)) as pool:
-            outcomes = {outcome.student: outcome for outcome in pool.run(iter(waiting))}
+    if any(isinstance(one, OpenNotebook) and one.unit.gpt for one in opened):
+        weights.folder(GPT)  # raises UserError now, and not when the first notebook needs it
+    # By unit, so that a worker seldom has to start anew.
+    waiting = sorted((job for job in jobs.values() if isinstance(job, Job)), key=lambda job: job.unit)
+    with LocalPool(AT_ONCE, expected=len(waiting)) as pool:
+        outcomes = {outcome.student: outcome for outcome in pool.run(iter(waiting))}
     return [_report(str(path), jobs[name], outcomes.get(name)) for name, path in zip(jobs, paths, strict=True)]
 
 
@@ -99,15 +101,3 @@ def _report(name: str, job: Job | UserError, outcome: Outcome | None) -> Noteboo
         return NotebookReport(name, "", error=str(job))
     error = outcome.message if outcome.status == "error" else ""
     return NotebookReport(name, outcome.unit, () if error else outcome.tasks, error, outcome.seconds)
-
-
-@contextmanager
-def _language_model(opened: Sequence[OpenNotebook | UsageError]) -> Iterator[Mapping[str, str]]:
-    """Have the embedded GPT answer while a unit needs it, once for all notebooks."""
-    if not any(isinstance(one, OpenNotebook) and one.unit.gpt for one in opened):
-        yield {}
-        return
-    from kicourse.models import gpt
-
-    with gpt.apart() as environment:
-        yield environment
