@@ -14,6 +14,12 @@ sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 atexit.register(gc.freeze)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Find no GPT that others serve, a test beside this one say: it may end at any moment. Nor do they find ours."""
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
+
+
 @pytest.fixture(autouse=True)
 def _environment_stays() -> Iterator[None]:
     """Undo what a test's code sets in the environment: a notebook's first cell, say, leads OpenAI() somewhere."""
