@@ -66,6 +66,18 @@ def warm_up(modules: list[str]) -> None:
     if torch := sys.modules.get("torch"):
         # After an operation with two threads in this process, its forks would hang for good.
         torch.set_num_threads(1)
+    if "sklearn" in sys.modules:
+        _show_data_to_sklearn()
+
+
+def _show_data_to_sklearn() -> None:
+    """Let scikit-learn find out what is a DataFrame: it asks every installed package about that, once a process."""
+    import pandas as pd
+    from sklearn.preprocessing import StandardScaler
+
+    frame = pd.DataFrame({"vibration": [0.0, 1.0]})
+    for data in (frame, frame.to_numpy()):
+        StandardScaler().fit(data)
 
 
 def _next_request(control: socket.socket) -> tuple[dict[str, Any], list[int]] | None:

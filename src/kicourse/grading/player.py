@@ -22,16 +22,6 @@ def before_forks() -> None:
     """Make once what every player needs."""
     read_catalogues()
     Shell.instance().show_an_error()
-    if "sklearn" in sys.modules:
-        _show_a_frame_to_sklearn()
-
-
-def _show_a_frame_to_sklearn() -> None:
-    """Let scikit-learn find out what a DataFrame is: it asks every installed package about that, once a process."""
-    import pandas as pd
-    from sklearn.preprocessing import StandardScaler
-
-    StandardScaler().fit(pd.DataFrame({"vibration": [0.0, 1.0]}))
 
 
 class Player:
