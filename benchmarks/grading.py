@@ -76,7 +76,10 @@ def _first_mark(place: Path) -> Iterator[Row]:
     """How long an instructor waits for the first mark."""
     for unit in course().finished:
         folder = make_class(place / unit.slug, unit.slug, [_untouched(unit.slug)] * 2)
-        yield Row(f"from the start to the first mark of {unit.slug}", f"{graded(folder).first:.1f} s")
+        run = graded(folder)
+        yield Row(
+            f"from the start to the first mark of {unit.slug}", f"{run.first:.1f} s", f"{run.cpu_first:.0f} CPU-s"
+        )
 
 
 def make_class(place: Path, unit: str, submissions: list[Any]) -> Path:
@@ -112,13 +115,14 @@ def _light(unit: str) -> Any:
 class Run:
     """One run of `kicourse grade`: its seconds, its own most memory in bytes, and what its marks were like.
 
-    `first` is when the first one was there; `between` and `cpu_between` are seconds, and the machine's CPU seconds,
-    from the first to the last.
+    `first` and `cpu_first` are seconds, and the machine's CPU seconds, until the first one was there; `between` and
+    `cpu_between` those from the first to the last.
     """
 
     seconds: float
     memory: int
     first: float
+    cpu_first: float
     between: float
     cpu_between: float
 
@@ -126,7 +130,7 @@ class Run:
 def graded(folder: Path, *arguments: str) -> Run:
     """Grade a class, and watch its pages of feedback come in."""
     shutil.rmtree(folder / "feedback", ignore_errors=True)
-    start, memory = time.monotonic(), 0
+    start, busy, memory = time.monotonic(), _busy(), 0
     process = psutil.Popen(
         [str(BIN / "kicourse"), "grade", "--force", *arguments, str(folder)], stdout=subprocess.DEVNULL
     )
@@ -142,7 +146,7 @@ def graded(folder: Path, *arguments: str) -> Run:
     if process.returncode or not marks:
         raise RuntimeError(f"{folder} was not graded")
     (first, before), (last, after) = marks[0], marks[-1]
-    return Run(time.monotonic() - start, memory, first - start, last - first, after - before)
+    return Run(time.monotonic() - start, memory, first - start, before - busy, last - first, after - before)
 
 
 def _seconds(command: list[str], folder: Path) -> float:
