@@ -660,6 +660,7 @@ def scripted_replies(script: Sequence[Sequence[tuple[str, str]]], answer: str = 
 with ScriptedServer(scripted_replies(SCRIPT)) as server:
     scripted = OpenAI(base_url=server.url, api_key="none")
     run = run_agent(scripted, "My pump grinds!", schemas, lambda name, arguments: call_tool(TOOLS, name, arguments))
+requests = server.requests
 for number, step in enumerate(run.steps, start=1):
     for record in step.calls:
         print(f"{number}  {record.name}({record.arguments})\n       {record.outcome}")
@@ -671,7 +672,7 @@ print(f"stopped: {run.stopped}")
 # How much was sent? These are the characters of each request of this run, tools included:
 
 # %% tags=["demo"]
-sent = [len(json.dumps(request.body, ensure_ascii=False)) for request in server.requests]
+sent = [len(json.dumps(request.body, ensure_ascii=False)) for request in requests]
 places = range(1, len(sent) + 1)
 new = [now - before for before, now in zip([0, *sent], sent, strict=False)]
 figure = plots.figure(width=7.5, height=3.2)

@@ -190,13 +190,20 @@ reached("held three gigabytes in memory files")
 def memory_in_processes() -> Attack:
     return Attack(
         cell="""
+import select
+told, tell = os.pipe()
 for _ in range(10):
     if os.fork() == 0:
         held = bytearray(b"x") * (300 * 2**20)
-        time.sleep(10)
+        os.write(tell, b"x")
+        time.sleep(30)
         os._exit(0)
-time.sleep(4)
-reached("held three gigabytes, in processes")
+holding = b""
+while len(holding) < 10 and select.select([told], [], [], 20)[0]:
+    holding += os.read(told, 10)
+if len(holding) == 10:
+    time.sleep(1)
+    reached("held three gigabytes for a second, in processes")
 """
     )
 
