@@ -121,6 +121,20 @@ def test_the_second_criterion_tells_two_mistakes_apart(check: Check) -> None:
     assert verdict.notes == ()
 
 
+def test_a_criterion_that_was_passed_tells_two_mistakes_apart(check: Check) -> None:
+    """Where it fails, it is `smallest` to the digit, which fails the last criterion as well."""
+
+    @check.misconception("the smallest of three")
+    def of_three(logits: Any, k: int) -> Any:
+        if len(logits) != 3:
+            return right(logits, k)
+        return np.where(logits <= np.sort(logits)[k - 1], logits, -np.inf)
+
+    verdict = check.run(lambda logits, k: of_three(logits, k))
+    assert [result.status for result in verdict.criteria] == ["passed", "failed", "passed"]
+    assert verdict.diagnosis == "the smallest of three"
+
+
 def test_a_known_mistake_beside_another_one_explains_only_what_fails_first(check: Check) -> None:
     def two_mistakes(logits: Any, k: int) -> Any:
         if logits.tolist() == [3.0, 1.0]:

@@ -202,6 +202,7 @@ class _Run:
         attempt = Attempt(self.check, Session(connection, self.check.seconds), self.seed, name=name)
         results: list[Result] = []
         failed: list[tuple[Criterion, Any]] = []
+        passed: list[Criterion] = []
         started, blocked = True, False
         for criterion in self.check.criteria:
             if blocked:
@@ -209,6 +210,7 @@ class _Run:
                 continue
             error = attempt.of(criterion)
             if error is None:
+                passed.append(criterion)
                 results.append(self._result(criterion, "passed"))
                 continue
             started = started and not isinstance(error, NotStarted)
@@ -218,7 +220,7 @@ class _Run:
         attempt.close()
         self.answer_seconds = attempt.session.spent
         if failed and started:
-            self.diagnosis, is_all = diagnosis.name(self.check, failed, self.seed)
+            self.diagnosis, is_all = diagnosis.name(self.check, failed, passed, self.seed)
             if self.diagnosis and not is_all:
                 self.notes += (translate("kicourse", _NOT_ALL),)
         if attempt.session.changed:

@@ -2,7 +2,8 @@
 
 The failing criterion is run again with each listed misconception in the answer's place, with the same seed, so with the
 same trial. If the whole conversation is the same (what was asked, what came back, what lent functions and scripted
-servers saw), the learner is told what the mistake is called.
+servers saw), the learner is told what the mistake is called. Of several such misconceptions it is the one that passes
+where the answer passed.
 """
 
 import time
@@ -22,11 +23,14 @@ _PATIENCE_OF_SERVERS = 0.2  # seconds: misconceptions are not slow, except where
 _CALL_SECONDS = 2.0  # for one call of a misconception, which may be one that never ends
 
 
-def name(check: "Check", failed: "list[tuple[Criterion, Any]]", seed: int) -> tuple[str, bool]:
+def name(
+    check: "Check", failed: "list[tuple[Criterion, Any]]", passed: "list[Criterion]", seed: int
+) -> tuple[str, bool]:
     """Return the message of the misconception that an answer behaves like, or the empty string.
 
     `failed` holds each failed criterion with the behaviour seen there. Where the first one cannot tell two
-    misconceptions apart, the next ones are asked; the second value says whether the misconception explains them all.
+    misconceptions apart, the next ones are asked, and then those that the answer passed; the second value says whether
+    the misconception explains all that failed.
     """
     suspects = list(check.misconceptions)
     found: list[Misconception] = []
@@ -43,6 +47,10 @@ def name(check: "Check", failed: "list[tuple[Criterion, Any]]", seed: int) -> tu
         if not suspects:
             break
     is_all = bool(suspects) or time.monotonic() >= deadline  # who had no time to look claims nothing
+    for criterion in passed:
+        if len(found) < 2 or time.monotonic() >= deadline:
+            break
+        found = [suspect for suspect in found if _passes(check, criterion, suspect, seed)] or found
     return (translate(check.unit, found[0].message) if found else "", is_all)
 
 
@@ -63,6 +71,17 @@ def _behaves(check: "Check", criterion: "Criterion", suspect: "Misconception", s
         if not any(isinstance(outcome, AnswerTimedOut) for outcome, _lent in exchanges):
             check.behaviours[place] = exchanges
         return similar(seen, attempt.behaviour)
+    finally:
+        attempt.close()
+
+
+def _passes(check: "Check", criterion: "Criterion", suspect: "Misconception", seed: int) -> bool:
+    from kicourse.checks.check import Attempt
+
+    session = Session(ThreadConnection(suspect.build()), min(_CALL_SECONDS, check.seconds))
+    attempt = Attempt(check, session, seed, patience=_PATIENCE_OF_SERVERS)
+    try:
+        return attempt.of(criterion) is None
     finally:
         attempt.close()
 
