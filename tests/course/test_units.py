@@ -53,7 +53,7 @@ def test_the_untouched_exercise_is_not_started_and_scores_nothing(slug: str, exe
         assert (verdict.status, verdict.points) == ("not_started", 0), verdict
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(11, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (11, 12, 13))])
 def test_every_misconception_fails_and_is_named(slug: str, seed: int) -> None:
     for check in load(slug).values():
         for misconception in check.misconceptions:
