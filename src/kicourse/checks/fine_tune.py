@@ -997,9 +997,8 @@ def _half_swayed(rng: Any, model: Any, size: int) -> Batch | None:
     swayed = usual.argmax(dim=1) != trained.argmax(dim=1)
     half = (size + 1) // 2
     clear = _is_clear(usual) & _is_clear(trained)
-    kept = torch.cat(
-        ((clear & swayed).nonzero().flatten()[:half], (clear & ~swayed).nonzero().flatten()[: size - half])
-    )
+    parts = (clear & swayed).nonzero()[:half], (clear & ~swayed).nonzero()[: size - half]
+    kept = torch.cat(parts).flatten()
     labels = torch.where(swayed, usual.argmax(dim=1), labels)
     return (ids[kept], mask[kept], labels[kept]) if len(kept) == size else None
 
