@@ -1,17 +1,9 @@
 """What holds for every test."""
 
-import atexit
-import gc
 import os
-import sys
 from collections.abc import Iterator
 
 import pytest
-
-# As in kicourse's own command line: a grammar that nothing here uses takes more than a second to build, and so does
-# the last look for garbage, in each of the processes that run the tests.
-sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
-atexit.register(gc.freeze)
 
 
 @pytest.fixture(scope="session", autouse=True)
