@@ -9,6 +9,8 @@ from kicourse.checks.show import show, show_call
 from kicourse.checks.trial import Failed
 from kicourse.language import _, translate
 
+OWN_FAULT = _("Your answer led this check into a fault of its own ({detail}). Please report it.")
+
 
 def explain(error: Exception, transcript: list[Exchange], unit: str) -> dict[str, str]:
     """Return the texts of a failed criterion: message, tried, got, expected, where."""
@@ -71,8 +73,7 @@ def _where(place: Location | None) -> str:
 def _bug(error: Exception) -> str:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     detail = f"{type(error).__name__}: {error} ({frame.filename.rsplit('/', 1)[-1]}:{frame.lineno})"
-    text = _words(_("Your answer led this check into a fault of its own ({detail}). Please report it."))
-    return text.format(detail=detail[:300])
+    return _words(OWN_FAULT).format(detail=detail[:300])
 
 
 def _words(message: str) -> str:

@@ -255,7 +255,8 @@ class _InWords(float):
     def __format__(self, spec: str) -> str:
         from babel.numbers import get_decimal_symbol
 
-        text = format(float(self), spec) if spec else f"{float(f'{self:.4g}'):.10g}"
+        number = float(self)  # `self` would be written with the language's comma here already
+        text = format(number, spec) if spec else f"{float(f'{number:.4g}'):.10g}"
         return text.replace(".", get_decimal_symbol(language()))
 
 
