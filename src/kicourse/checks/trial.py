@@ -262,7 +262,7 @@ class _InWords(float):
 
 def _telling_apart(found: float, wanted: float) -> dict[str, str]:
     """Write two different numbers with as few digits as show the difference."""
-    texts = [(f"{found:.{digits}g}", f"{wanted:.{digits}g}") for digits in (4, 8, 17)]
+    texts = [(f"{_InWords(found):.{digits}g}", f"{_InWords(wanted):.{digits}g}") for digits in (4, 8, 17)]
     shown = next(pair for pair in texts if pair[0] != pair[1] or pair is texts[-1])
     return {"found": shown[0], "wanted": shown[1]}
 
