@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ import pytest
 
 from kicourse import checks
 from kicourse.errors import UsageError
-from kicourse.grading import opening, runner
+from kicourse.grading import opening, processes, runner, sandbox
 from kicourse.grading.opening import OpenNotebook
 from kicourse.language import VARIABLE
 from tests.grading.class_room import BIN, DEADLINE, POINTS, UNIT, environment, solved
@@ -109,6 +110,12 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     for name, (content, _) in BAD.items():
         paths.append(folder / f"{name}.ipynb")
         paths[-1].write_text(content)
+    return checked(paths)
+
+
+def checked(paths: list[Path]) -> Ran:
+    """Check notebooks that lie in one folder."""
+    folder = paths[0].parent
     before = files(folder)
     results, junit = folder.parent / "results.json", folder.parent / "junit.xml"
     shown = io.StringIO()
@@ -280,6 +287,43 @@ def test_a_notebook_that_dies_twice_loses_two_tasks(ran: Ran) -> None:
 def test_a_cell_over_its_time_costs_its_own_task_only(ran: Ran, name: str) -> None:
     assert ran.statuses(name) == ALL_BUT_COST | {"cost": "error"}
     assert "The cell took longer than" in ran.reason(name, "cost")
+
+
+WITHOUT_FORKS = """import os, resource, select, socket
+for module, names in (
+    (os, ("fork", "forkpty", "setsid", "killpg")),
+    (select, ("poll", "epoll")),
+    (socket, ("send_fds", "recv_fds")),
+    (resource, ("getrlimit", "setrlimit")),
+):
+    for name in names:
+        delattr(module, name)
+from kicourse.cli import main
+if __name__ == "__main__":
+    main()
+"""
+"""The command line without what Windows lacks; run as a script, since each new process runs it again up to `main`."""
+
+
+def test_where_no_process_can_fork_the_marks_are_the_same(ran: Ran, tmp_path: Path) -> None:
+    script, results = tmp_path / "without_forks.py", tmp_path / "results.json"
+    script.write_text(WITHOUT_FORKS)
+    names = ("fine", "wrong", "dying_twice", "raised", "silent")
+    paths = [str(ran.folder / f"{name}.ipynb") for name in names]
+    command = [sys.executable, str(script), "check", *paths, "--json", str(results)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=DEADLINE)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert not done.stderr
+    assert json.loads(results.read_text(encoding="utf-8")) == [ran.results[name] for name in names]
+
+
+def test_where_no_process_can_fork_time_is_limited_too(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "can_fork", lambda: False)
+    monkeypatch.setattr(sandbox, "unavailable", lambda: "no forks")
+    apart = write(tmp_path / "apart" / "hurried_stubborn.ipynb", notebooks()["hurried_stubborn"])
+    assert checked([apart]).statuses("hurried_stubborn") == ran.statuses("hurried_stubborn")
 
 
 @pytest.mark.parametrize("name", BAD)

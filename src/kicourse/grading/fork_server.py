@@ -12,7 +12,6 @@ import importlib
 import json
 import os
 import random
-import resource
 import select
 import signal
 import socket
@@ -101,16 +100,7 @@ def _run(role: str, request: dict[str, Any], descriptors: list[int]) -> None:
         os.setsid()
         kept = _only(descriptors)
         _limit(request)
-        os.environ.update(request.get("environment", {}))
-        os.chdir(request["folder"])
-        tempfile.tempdir = None  # this process's own choice, made before the fork had a folder
-        _seed(request["seed"])
-        if role == "player":
-            _play(request, kept)
-        else:
-            from kicourse.grading.judge import judge
-
-            judge(*(socket.socket(fileno=descriptor) for descriptor in kept))
+        work(role, request, [socket.socket(fileno=descriptor) for descriptor in kept])
         status = 0
     except BaseException:
         with suppress(Exception):
@@ -119,18 +109,34 @@ def _run(role: str, request: dict[str, Any], descriptors: list[int]) -> None:
         os._exit(status)
 
 
-def _play(request: dict[str, Any], descriptors: list[int]) -> None:
+def work(role: str, request: dict[str, Any], sockets: list[socket.socket]) -> None:
+    """Play or judge one submission in this process, which is there for nothing else."""
+    os.environ.update(request.get("environment", {}))
+    os.chdir(request["folder"])
+    tempfile.tempdir = None  # this process's own choice, made before it had a folder
+    _seed(request["seed"])
+    if role == "player":
+        _play(request, *sockets)
+    else:
+        from kicourse.grading.judge import judge
+
+        judge(*sockets)
+
+
+def _play(request: dict[str, Any], judge: socket.socket) -> None:
     from kicourse.grading.player import Player
 
     if request["confined"]:
         from kicourse.grading.sandbox import confine
 
         confine(request["folder"])
-    Player(socket.socket(fileno=descriptors[0]), request["characters"]).serve()
+    Player(judge, request["characters"]).serve()
 
 
 def _only(descriptors: list[int]) -> list[int]:
     """Close every descriptor but the standard ones and these, which get the numbers from 3 on."""
+    import resource
+
     high = [os.dup2(descriptor, 200 + place, inheritable=False) for place, descriptor in enumerate(descriptors)]
     os.closerange(3, 200)
     low = [os.dup2(descriptor, 3 + place, inheritable=False) for place, descriptor in enumerate(high)]
@@ -140,6 +146,8 @@ def _only(descriptors: list[int]) -> list[int]:
 
 def _limit(request: dict[str, Any]) -> None:
     """Bound what this process may use, and let it end with its parent."""
+    import resource
+
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for what, most in (
         (resource.RLIMIT_DATA, request["data_bytes"]),

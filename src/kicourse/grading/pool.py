@@ -14,7 +14,8 @@ from typing import Protocol
 from kicourse.errors import UserError
 from kicourse.grading.assembling import ungraded
 from kicourse.grading.job import Job, Outcome
-from kicourse.grading.worker import Worker, WorkerLostError
+from kicourse.grading.servers import WorkerLostError
+from kicourse.grading.worker import Worker
 from kicourse.syllabus import Limits, Unit, course
 
 _TRIES = 3
@@ -37,12 +38,10 @@ class LocalPool:
     A worker takes seconds to start. If it is known how many jobs to expect, there is one at first, and others come when
     the work that is left is worth their start: for a few submissions, a second one would be ready when all is done.
 
-    Use it as a context manager. Raises UserError on Windows, where no process can fork itself.
+    Use it as a context manager.
     """
 
     def __init__(self, workers: int, environment: Mapping[str, str] | None = None, expected: int | None = None) -> None:
-        if os.name == "nt":
-            raise UserError("Notebooks are judged on Linux and macOS. On Windows, run this command in WSL.")
         self.workers, self.expected = workers, expected
         self._finished, self._seconds = 0, 0.0
         self._desks = Desks(environment)
@@ -137,7 +136,8 @@ class Desks:
                 is_ours = isinstance(error, WorkerLostError | UserError)
                 message = str(error) if is_ours else f"{type(error).__name__}: {error}"
                 self._leave()
-        return ungraded(job, "error", f"This submission could not be graded: {message or 'grading was stopped'}.")
+        reason = message.rstrip(".") or "grading was stopped"
+        return ungraded(job, "error", f"This submission could not be graded: {reason}.")
 
     def prepare(self, unit: str, limits: Limits, sandboxed: bool) -> None:
         """Have a worker ready in this thread; if that fails, the first job will find out why."""

@@ -1,12 +1,18 @@
 """Looking at processes from outside: what has come from one, what it uses, and an end to all of it."""
 
 import os
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
+
+def can_fork() -> bool:
+    """Whether a process can go on as two: not on Windows; on macOS, not safely once certain libraries are there."""
+    return hasattr(os, "fork") and sys.platform != "darwin"
 
 
 def descendants(pid: int) -> list[psutil.Process]:
@@ -41,8 +47,13 @@ def end(pid: int) -> None:
 
 def used(pid: int) -> tuple[int, int]:
     """Return how many bytes of memory of their own the descendants of a process use, and how many threads."""
+    return used_by(descendants(pid))
+
+
+def used_by(several: Iterable[psutil.Process]) -> tuple[int, int]:
+    """Return how many bytes of memory of their own processes use, and how many threads."""
     memory = threads = 0
-    for process in descendants(pid):
+    for process in several:
         with suppress(psutil.Error):
             info = process.memory_info()
             memory += info.rss - getattr(info, "shared", 0)

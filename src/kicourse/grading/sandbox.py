@@ -53,7 +53,7 @@ _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 @cache
 def unavailable() -> str:
     """Say why there can be no sandbox on this machine; the empty string if there can."""
-    if sys.platform != "linux":
+    if sys.platform != "linux" or not hasattr(os, "fork"):
         return "the sandbox needs Linux"
     if not seccomp.known():
         return f"the sandbox does not know this processor ({platform.machine()})"

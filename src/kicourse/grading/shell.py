@@ -177,6 +177,8 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         self._readers: list[int] = []
         self._reading = threading.Lock()
         sys.stdout, sys.stderr = (_Stream(self.outputs, name, d) for name, d in (("stdout", 1), ("stderr", 2)))
+        if os.name == "nt":  # where nobody can wait for a pipe; what programs write there is not collected
+            return
         for name, descriptor in (("stdout", 1), ("stderr", 2)):
             reader, writer = os.pipe()
             os.dup2(writer, descriptor)

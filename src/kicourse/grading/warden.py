@@ -17,6 +17,7 @@ from typing import Any
 
 from kicourse.grading import folders, processes, sandbox
 from kicourse.grading.fork_server import adopt_orphans
+from kicourse.models import hub_cache
 
 _LARGEST_REQUEST = 256 * 1024
 
@@ -43,7 +44,7 @@ def _start(request: dict[str, Any]) -> Any:
             request["command"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=environment | {"PATH": os.environ.get("PATH", "")},
+            env=environment | {"PATH": os.environ.get("PATH", ""), "HF_HOME": str(hub_cache.home())},
             cwd=scratch,
         )
     from sandlock import StdioMode

@@ -1,47 +1,29 @@
-"""A worker: the judge's fork server and the sandboxed player's, for one unit, one submission at a time."""
+"""A worker: the judge's server and the sandboxed player's, for one unit, one submission at a time."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import psutil
-
 from kicourse import checks
 from kicourse.answers.wire import STAGE, Wire, WireError
+from kicourse.errors import UserError
 from kicourse.grading import folders, ports, processes
 from kicourse.grading.assembling import assemble, code_cells
 from kicourse.grading.job import Job, Outcome
+from kicourse.grading.servers import START_SECONDS, WATCH_SECONDS, ForkServer, Server, WorkerLostError, folders_of
+from kicourse.grading.spawning import Spawner
 from kicourse.language import SOURCE
-from kicourse.syllabus import Limits, Unit
+from kicourse.syllabus import Unit
 
-_START_SECONDS = 120
-_WATCH_SECONDS = 0.2
 _JUDGE_SLACK = 60.0  # seconds for the judge's own work, in all
-_ENVIRONMENT = {
-    # After an operation with two threads, forks would hang for good.
-    **dict.fromkeys(("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-    "TOKENIZERS_PARALLELISM": "false",
-    "JOBLIB_MULTIPROCESSING": "0",
-    "HF_HUB_OFFLINE": "1",
-    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "PYTHONHASHSEED": "0",
-    "LANG": "C.UTF-8",
-}
-# Not matplotlib, which takes a second of each start: figures are demonstrations, and those are skipped.
-_PRELOAD = ("IPython", "kicourse.plots", "kicourse.models.gpt")
 
 
 @dataclass
@@ -54,145 +36,6 @@ class Progress:
     given_up: set[str] = field(default_factory=set)
     current: int = -1
     ended: bool = False
-
-
-class ForkServer:
-    """One of the two: a process of its own that forks on request."""
-
-    def __init__(
-        self, process: "subprocess.Popen[bytes]", pid: int, control: socket.socket, stopped: threading.Event
-    ) -> None:
-        self.process, self.pid, self.control, self.stopped = process, pid, control, stopped
-        self.data_bytes = _data_bytes(pid)
-
-    @classmethod
-    def of_judges(cls, unit: Unit, scratch: Path, trial_ports: Sequence[int], stopped: threading.Event) -> "ForkServer":
-        """Start the judge's, which is trusted."""
-        environment = os.environ | _ENVIRONMENT | _folders(scratch)
-        environment |= {"KICOURSE_TRIAL_PORTS": ",".join(map(str, trial_ports))}
-        control, theirs = socket.socketpair()
-        with theirs:
-            process = _spawn(_command("judge"), theirs, environment, scratch)
-        server = cls(process, process.pid, control, stopped)
-        with server._closed_if_it_fails():
-            server.import_([*unit.preload, "kicourse.grading.judge", f"kicourse.checks.{unit.slug}"])
-        return server
-
-    @classmethod
-    def of_players(
-        cls, unit: Unit, scratch: Path, sandboxed: bool, environment: Mapping[str, str], stopped: threading.Event
-    ) -> "ForkServer":
-        """Start the player's, in a sandbox that a warden keeps."""
-        request = {
-            "command": _command("player"),
-            "scratch": str(scratch / "sandbox"),
-            "remove": str(scratch),
-            "sandboxed": sandboxed,
-            "processes": unit.limits.processes,
-            "ports": [*ports.reserved(), *ports.of_gpt(environment)],
-            "environment": _ENVIRONMENT | dict(environment) | _folders(scratch / "sandbox"),
-        }
-        (scratch / "sandbox").mkdir(exist_ok=True)
-        control, theirs = socket.socketpair()
-        line, wardens = socket.socketpair()
-        with theirs, wardens:
-            command = [sys.executable, "-m", "kicourse.grading.warden", str(wardens.fileno())]
-            process = _spawn(command, theirs, dict(os.environ), scratch, pass_fds=(wardens.fileno(),))
-        server = cls(process, process.pid, control, stopped)  # the warden's, until there is more
-        server.line = line
-        with server._closed_if_it_fails():
-            server.pid = int(_exchange(line, request, [], _START_SECONDS, stopped)["pid"])
-            server.import_([*_PRELOAD, *unit.preload, *unit.player_preload, "sandlock", "kicourse.grading.player"])
-        return server
-
-    line: socket.socket | None = None
-
-    @contextmanager
-    def _closed_if_it_fails(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            self.close()
-            raise
-
-    def fork(self, descriptors: list[socket.socket], folder: Path, limits: Limits, **settings: Any) -> int:
-        """Fork, hand these sockets over, and return the fork's process number."""
-        request = {
-            "folder": str(folder),
-            "data_bytes": self.data_bytes + limits.mebibytes * 2**20,
-            "file_bytes": limits.disk_mebibytes * 2**20,
-            **settings,
-        }
-        return int(self._ask(request, [one.fileno() for one in descriptors], 30)["pid"])
-
-    def _ask(self, request: dict[str, Any], descriptors: list[int], seconds: float) -> dict[str, Any]:
-        return _exchange(self.control, request, descriptors, seconds, self.stopped)
-
-    def import_(self, modules: Sequence[str]) -> None:
-        """Import modules once, instead of in each fork."""
-        if modules:
-            self._ask({"import": list(modules)}, [], _START_SECONDS)
-            self.data_bytes = _data_bytes(self.pid)
-
-    def clear(self) -> bool:
-        """Kill every fork and whatever it started; return whether nothing is left."""
-        return processes.clear(self.pid)
-
-    def close(self) -> None:
-        """End the process and everything that came from it."""
-        processes.end(self.pid)
-        self.control.close()
-        if self.line is not None:
-            self.line.close()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            processes.end(self.process.pid)
-            self.process.wait()
-
-
-def _command(role: str) -> list[str]:
-    return [sys.executable, "-m", "kicourse.grading.fork_server", role]
-
-
-def _spawn(
-    command: list[str], control: socket.socket, environment: dict[str, str], folder: Path, pass_fds: Sequence[int] = ()
-) -> "subprocess.Popen[bytes]":
-    """Start a process with the control socket as its standard input, out of reach of Ctrl-C."""
-    return subprocess.Popen(
-        command,
-        stdin=control.fileno(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-        cwd=folder,
-        start_new_session=True,
-        pass_fds=pass_fds,
-    )
-
-
-def _exchange(
-    connection: socket.socket,
-    request: dict[str, Any],
-    descriptors: list[int],
-    seconds: float,
-    stopped: threading.Event,
-) -> dict[str, Any]:
-    """Send a request and return the answer. Raises WorkerLostError if there is none, or grading is stopped."""
-    deadline = time.monotonic() + seconds
-    try:
-        connection.settimeout(_WATCH_SECONDS)
-        socket.send_fds(connection, [json.dumps(request).encode()], descriptors)
-        while not stopped.is_set() and time.monotonic() < deadline:
-            with suppress(TimeoutError):
-                return dict(json.loads(connection.recv(4096)))
-        raise TimeoutError
-    except (OSError, ValueError) as error:
-        raise WorkerLostError(f"a process of the grader does not answer ({type(error).__name__})") from error
-
-
-class WorkerLostError(Exception):
-    """A fork server has gone: a new worker is needed."""
 
 
 class Worker:
@@ -209,8 +52,9 @@ class Worker:
     def __enter__(self) -> "Worker":
         """Start nothing yet."""
         self.scratch = Path(tempfile.mkdtemp(prefix="kicourse-grading-")).resolve()
-        self._judges: ForkServer | None = None
-        self._players: ForkServer | None = None
+        (self.scratch / "sandbox").mkdir()
+        self._judges: Server | None = None
+        self._players: Server | None = None
         return self
 
     def __exit__(
@@ -245,8 +89,10 @@ class Worker:
         judge_end, player_end = socket.socketpair()
         try:
             settings = {"confined": self.sandboxed, "characters": job.limits.characters}
-            players.fork([player_end], folder, job.limits, environment=_folders(folder), seed=0, **settings)
+            players.fork([player_end], folder, job.limits, environment=folders_of(folder), seed=0, **settings)
             judges.fork([judge_end, theirs], self.scratch, job.limits, environment={}, seed=0)
+            players.await_fork()
+            judges.await_fork()
             for one in (theirs, judge_end, player_end):
                 one.close()
             self._follow(job, progress, Wire(ours, 2**26), folder, deadline, rehearsal)
@@ -282,7 +128,7 @@ class Worker:
             if self.stopped.is_set():
                 raise WorkerLostError("grading was stopped")
             try:
-                report = json.loads(reports.receive(_WATCH_SECONDS)[1])
+                report = json.loads(reports.receive(WATCH_SECONDS)[1])
             except TimeoutError:
                 if why := self._excess(job, folder):
                     break
@@ -324,7 +170,7 @@ class Worker:
 
     def _excess(self, job: Job, folder: Path) -> str:
         """Say what the submission uses too much of; the empty string if nothing."""
-        memory, threads = processes.used(self._players.pid) if self._players else (0, 0)
+        memory, threads = self._players.used() if self._players else (0, 0)
         limits = job.limits
         if memory > limits.mebibytes * 2**20:
             return f"it used more than {limits.mebibytes} MiB of memory"
@@ -335,9 +181,15 @@ class Worker:
             return f"it wrote more than {limits.disk_mebibytes} MiB or {limits.files} files"
         return ""
 
-    def _servers(self) -> tuple[ForkServer, ForkServer]:
+    def _servers(self) -> tuple[Server, Server]:
         if self._players is None or self._judges is None:
             self._end()
+            if not processes.can_fork():
+                if self.sandboxed:
+                    raise UserError("Without forks there is no sandbox: grade on Linux, or with --no-sandbox.")
+                self._players = Spawner.of_players(self.unit, self.environment, self.stopped)
+                self._judges = Spawner.of_judges(self.unit, self.stopped)
+                return self._players, self._judges
             with ThreadPoolExecutor(1) as beside:
                 judges = beside.submit(ForkServer.of_judges, self.unit, self.scratch, ports.reserved(), self.stopped)
                 try:
@@ -354,14 +206,14 @@ class Worker:
         notebook = self.unit.exercise(SOURCE).read_bytes()
         seeds = dict.fromkeys(checks.load(self.unit.slug), 0)
         job = Job("rehearsal", self.unit.slug, SOURCE, notebook, seeds, self.unit.limits, self.sandboxed)
-        self._run(job, Progress(), time.monotonic() + _START_SECONDS, rehearsal=True)
+        self._run(job, Progress(), time.monotonic() + START_SECONDS, rehearsal=True)
 
     def _require_servers(self) -> None:
         """Raise WorkerLostError if a fork server has died: then the loss was no fault of the submission's."""
         for server in (self._players, self._judges):
-            if server is None or not processes.is_alive(server.pid):
+            if server is None or not server.is_alive():
                 self._end()
-                raise WorkerLostError("a fork server has died")
+                raise WorkerLostError("a server of processes has died")
 
     def _end(self) -> None:
         for server in (self._players, self._judges):
@@ -375,14 +227,3 @@ def _lose(job: Job, progress: Progress, why: str) -> None:
     if progress.current < 0:
         progress.ended = True
     progress.skipped[progress.current] = why
-
-
-def _folders(folder: Path) -> dict[str, str]:
-    """The folders that programs write to, all of them private."""
-    names = ("HOME", "TMPDIR", "MPLCONFIGDIR", "XDG_CACHE_HOME", "IPYTHONDIR", "JUPYTER_CONFIG_DIR", "XDG_CONFIG_HOME")
-    return dict.fromkeys(names, str(folder))
-
-
-def _data_bytes(pid: int) -> int:
-    info = psutil.Process(pid).memory_info()
-    return int(getattr(info, "data", info.vms))
