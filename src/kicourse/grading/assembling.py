@@ -77,7 +77,7 @@ def ungraded(job: Job, status: Status, message: str) -> Outcome:
             cell["outputs"] = [_result(without_verdict(known[task], "error", message), None)]
     tasks = tuple(without_verdict(check, "error", message) for check in known.values())
     content = json.dumps(notebook, ensure_ascii=False, indent=1).encode()
-    return Outcome(job.student, job.unit, status, tasks, content, message=message)
+    return Outcome(job.student, job.unit, status, tasks, content, message=message, given_up=job.given_up)
 
 
 def _unjudged(check: Check, skipped: Mapping[int, str], number: int) -> TaskReport:

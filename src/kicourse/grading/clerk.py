@@ -12,9 +12,8 @@ from contextlib import closing, suppress
 from dataclasses import asdict
 from typing import Any
 
-from kicourse.grading.job import Job, Outcome
+from kicourse.grading.job import Job, Outcome, read_outcome
 from kicourse.grading.pool import Desks
-from kicourse.grading.report import read_task
 from kicourse.syllabus import Limits
 
 _PATIENCE = 5.0  # seconds: from one submission to the next it takes nbgrader a fraction of one
@@ -31,8 +30,7 @@ class Clerk:
         line = self._ask(job) or self._ask(job)  # the first one may have ended just then
         if not line:
             raise RuntimeError("the grading process ended")
-        content = _unpacked(json.loads(line))
-        return Outcome(**content | {"tasks": tuple(read_task(task) for task in content["tasks"])})
+        return read_outcome(_unpacked(json.loads(line)))
 
     def _ask(self, job: Job) -> str:
         """Return the process's answer, or the empty string if it has ended."""
@@ -70,7 +68,7 @@ def main() -> None:
     with closing(Desks()) as desks:
         while select.select([sys.stdin], [], [], _PATIENCE)[0] and (line := sys.stdin.readline()):
             content = _unpacked(json.loads(line))
-            job = Job(**content | {"limits": Limits(**content["limits"])})
+            job = Job(**content | {"limits": Limits(**content["limits"]), "given_up": tuple(content["given_up"])})
             print(json.dumps(_packed(asdict(desks.grade(job)))), flush=True)
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,7 +80,7 @@ class _Run:
         self.store = Store(opened.place)
         self.outcomes: list[Outcome] = []
         self.skipped: list[Outcome] = []
-        self._under_way: dict[tuple[str, str], tuple[str, Submission]] = {}
+        self._under_way: dict[tuple[str, str], tuple[Prepared, Submission]] = {}
 
     def jobs(self) -> Iterator[Job]:
         """Yield what must be graded; what is known already, or cannot be read, is written at once."""
@@ -93,7 +93,7 @@ class _Run:
                 self.skipped.append(earlier.without_notebook())
                 self.progress.advance()
                 continue
-            self._under_way[place] = prepared.key, submission.without_content()
+            self._under_way[place] = prepared, submission.without_content()
             if earlier is None:
                 yield prepared.job
                 self.writer.prepare(submission.unit)  # while the job is under way
@@ -103,9 +103,8 @@ class _Run:
     def take(self, outcome: Outcome) -> None:
         """Keep an outcome and write it where it belongs; one that failed is tried again by the next run."""
         place = outcome.student, outcome.unit
-        key, submission = self._under_way.pop(place)
-        if outcome.status != "error":
-            self.store.keep(key, outcome)
+        prepared, submission = self._under_way.pop(place)
+        key = keep(self.store, prepared, outcome)
         self.writer.write(outcome, submission.timestamp)
         if outcome.status != "error":
             self.store.note_written(*place, key, self.writer.written(*place))
@@ -125,11 +124,16 @@ def _count(opened: OpenClass, settings: Settings) -> int:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A submission ready to be graded, and the key of its outcome; with a reason if it cannot be read."""
+    """A submission ready to be graded, and the release it is of; with a reason if it cannot be read."""
 
     job: Job
-    key: str
+    release: bytes
     unreadable: str
+
+    @property
+    def key(self) -> str:
+        """The key of its outcome."""
+        return key_of(self.job, self.release + self.unreadable.encode())
 
 
 def prepare(opened: OpenClass, submission: Submission, settings: Settings) -> Prepared:
@@ -155,8 +159,9 @@ def prepare(opened: OpenClass, submission: Submission, settings: Settings) -> Pr
         limits=release.limits,
         sandboxed=settings.sandboxed,
         references=os.environ.get("KICOURSE_REFERENCE") == "on",
+        given_up=Store(opened.place).given_up(submission.student, release.unit),
     )
-    return Prepared(job, key_of(job, release.content + reason.encode()), reason)
+    return Prepared(job, release.content, reason)
 
 
 def known_outcome(store: Store | None, prepared: Prepared) -> Outcome | None:
@@ -164,6 +169,15 @@ def known_outcome(store: Store | None, prepared: Prepared) -> Outcome | None:
     if prepared.unreadable:
         return ungraded(prepared.job, "unreadable", prepared.unreadable)
     return store.find(prepared.key) if store else None
+
+
+def keep(store: Store, prepared: Prepared, outcome: Outcome) -> str:
+    """Keep an outcome, unless grading failed, and return its key: that of the next time, given what was given up."""
+    if outcome.status != "error":
+        store.note_given_up(outcome.student, outcome.unit, outcome.given_up)
+        prepared = replace(prepared, job=replace(prepared.job, given_up=outcome.given_up))
+        store.keep(prepared.key, outcome)
+    return prepared.key
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """What is asked of a worker and what it answers: plain data, so that both may travel to another machine."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
-from kicourse.grading.report import TaskReport
+from kicourse.grading.report import TaskReport, read_task
 from kicourse.syllabus import Limits
 
 Status = Literal["graded", "unreadable", "error"]
@@ -14,6 +15,7 @@ class Job:
     """One rebuilt submission to be graded.
 
     `notebook` is the rebuilt notebook as JSON; `seeds` holds a derived seed for each task, never the class's secret.
+    With `references` the judge gives solutions away; what was `given_up` for one, here or earlier, counts zero.
     """
 
     student: str
@@ -24,6 +26,7 @@ class Job:
     limits: Limits
     sandboxed: bool = True
     references: bool = False
+    given_up: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Outcome:
     """How one submission went.
 
     `notebook` is the graded notebook as JSON: the rebuilt cells, the learner's outputs made harmless, and each check
-    cell's verdict written by the judge. `message` says why a submission is unreadable, or what went wrong.
+    cell's verdict written by the judge. `message` says why a submission is unreadable, or what went wrong. `given_up`
+    are the job's tasks of that kind, and those that were given up on the way.
     """
 
     student: str
@@ -41,6 +45,7 @@ class Outcome:
     notebook: bytes
     seconds: float = 0.0
     message: str = ""
+    given_up: tuple[str, ...] = ()
 
     def without_notebook(self) -> "Outcome":
         """Return the same, without what takes memory."""
@@ -55,3 +60,9 @@ class Outcome:
     def max_score(self) -> float:
         """The points that can be earned."""
         return sum(task.max_points for task in self.tasks)
+
+
+def read_outcome(content: Mapping[str, Any]) -> Outcome:
+    """Return an outcome from its fields as JSON has them, but for the notebook's bytes."""
+    tasks, given_up = tuple(read_task(task) for task in content["tasks"]), tuple(content["given_up"])
+    return Outcome(**{**content, "tasks": tasks, "given_up": given_up})

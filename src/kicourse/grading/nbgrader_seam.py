@@ -14,7 +14,7 @@ from nbgrader.coursedir import CourseDirectory
 
 from kicourse.grading import sandbox
 from kicourse.grading.clerk import Clerk
-from kicourse.grading.grade import Settings, known_outcome, prepare
+from kicourse.grading.grade import Settings, keep, known_outcome, prepare
 from kicourse.grading.open_class import OpenClass, Submission, open_class
 from kicourse.grading.store import Store
 
@@ -48,7 +48,7 @@ class JudgedNotebook(NotebookExporter):
             outcome = self._judge().grade(job)
             if outcome.status == "error":
                 raise RuntimeError(outcome.message)
-            store.keep(prepared.key, outcome)
+            keep(store, prepared, outcome)
         store.forget_written(job.student, job.unit)  # feedback is not written here
         _keep_timestamp(opened, submission)
         return nbformat.reads(outcome.notebook.decode(), as_version=4)

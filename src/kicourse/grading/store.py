@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
@@ -13,24 +13,22 @@ from typing import Any
 
 import kicourse
 from kicourse.errors import UserError
-from kicourse.grading.job import Job, Outcome
-from kicourse.grading.report import read_task
+from kicourse.grading.job import Job, Outcome, read_outcome
 
 _PACKAGES = ("numpy", "pandas", "scikit-learn", "tokenizers", "torch", "transformers", "openai", "pydantic")
 
 
 class Store:
-    """Outcomes in a folder, a file each; and for each student and unit, which of them was written out last."""
+    """Outcomes in a folder, a file each; for each student and unit, which is written out, and what was given up."""
 
     def __init__(self, folder: Path) -> None:
-        self.results, self.written = folder / "results", folder / "written"
+        self.results, self.written, self.taken = folder / "results", folder / "written", folder / "references"
 
     def find(self, key: str) -> Outcome | None:
         """Return the outcome that is kept under a key, or None; a damaged file counts as none."""
         try:
             content = json.loads(self._path(key).read_text(encoding="utf-8"))
-            tasks = tuple(read_task(task) for task in content.pop("tasks"))
-            return Outcome(**content | {"tasks": tasks, "notebook": content["notebook"].encode()})
+            return read_outcome(content | {"notebook": content["notebook"].encode()})
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
@@ -58,17 +56,33 @@ class Store:
         """Note that somebody else may have written what a student has for a unit."""
         self._mark(student, unit).unlink(missing_ok=True)
 
+    def given_up(self, student: str, unit: str) -> tuple[str, ...]:
+        """Return the tasks for which a student has taken the reference solution, whenever that was."""
+        with suppress(OSError):
+            return tuple(_place(self.taken, student, unit).read_text(encoding="utf-8").split())
+        return ()
+
+    def note_given_up(self, student: str, unit: str, tasks: Sequence[str]) -> None:
+        """Note that a student has taken the reference solutions of these tasks: that is for good."""
+        if set(tasks) - set(self.given_up(student, unit)):
+            _write(_place(self.taken, student, unit), "\n".join(tasks))
+
     def _path(self, key: str) -> Path:
         return self.results / key[:2] / f"{key[2:]}.json"
 
     def _mark(self, student: str, unit: str) -> Path:
-        return self.written / unit / hashlib.sha256(student.encode()).hexdigest()[:32]
+        return _place(self.written, student, unit)
+
+
+def _place(folder: Path, student: str, unit: str) -> Path:
+    return folder / unit / hashlib.sha256(student.encode()).hexdigest()[:32]
 
 
 def key_of(job: Job, release: bytes) -> str:
     """Return the key of a job's outcome: everything that it depends on."""
     parts: list[Any] = [
         [job.student, job.unit, job.language, job.sandboxed, job.references, asdict(job.limits), job.seeds],
+        job.given_up,
         hashlib.sha256(job.notebook).hexdigest(),
         hashlib.sha256(release).hexdigest(),
         software(),

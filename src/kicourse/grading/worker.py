@@ -71,7 +71,7 @@ class Worker:
     def grade(self, job: Job) -> Outcome:
         """Grade one submission. Raises WorkerLostError if that failed through no fault of the submission's."""
         start = time.monotonic()
-        progress = Progress()
+        progress = Progress(given_up=set(job.given_up))
         deadline = start + job.limits.seconds * 3 + _JUDGE_SLACK
         # A submission whose process is lost is played again, without the cell where that happened.
         for _ in range(1 + len(job.seeds)):
@@ -79,7 +79,8 @@ class Worker:
             if progress.ended or time.monotonic() > deadline:
                 break
         notebook, tasks = assemble(job, progress.judged, progress.outputs, progress.skipped)
-        return Outcome(job.student, job.unit, "graded", tasks, notebook, time.monotonic() - start)
+        seconds, given_up = time.monotonic() - start, tuple(sorted(progress.given_up))
+        return Outcome(job.student, job.unit, "graded", tasks, notebook, seconds, given_up=given_up)
 
     def _run(self, job: Job, progress: Progress, deadline: float, *, rehearsal: bool = False) -> None:
         """Play the notebook once, until its end or until its process is lost."""
