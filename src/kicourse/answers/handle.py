@@ -54,13 +54,17 @@ class Exchange:
 
 @dataclass
 class Session:
-    """One conversation with an answer's host: sends requests, serves lent functions, keeps the transcript."""
+    """One conversation with an answer's host: sends requests, serves lent functions, keeps the transcript.
+
+    `spent` is how many seconds all requests took, `longest` the longest of those that were answered.
+    """
 
     connection: Connection
     seconds: float = 10.0
     transcript: list[Exchange] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
     spent: float = 0.0
+    longest: float = 0.0
     lent: dict[int, Callable[..., Any]] = field(default_factory=dict)
     part: Callable[[Any], Any] | None = None
 
@@ -79,6 +83,7 @@ class Session:
             raise
         finally:
             self.spent += time.monotonic() - start
+        self.longest = max(self.longest, time.monotonic() - start)
         return self._outcome(reply, exchange)
 
     def _converse(self, frame: bytes, exchange: Exchange | None, bounds: Bounds, deadline: float) -> dict[str, Any]:

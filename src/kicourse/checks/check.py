@@ -220,7 +220,7 @@ class _Run:
         attempt.close()
         self.answer_seconds = attempt.session.spent
         if failed and started:
-            self.diagnosis, is_all = diagnosis.name(self.check, failed, passed, self.seed)
+            self.diagnosis, is_all = diagnosis.name(self.check, failed, passed, self.seed, attempt.session.longest)
             if self.diagnosis and not is_all:
                 self.notes += (translate("kicourse", _NOT_ALL),)
         if attempt.session.changed:

@@ -20,28 +20,32 @@ if TYPE_CHECKING:
 
 _PATIENCE = 10.0  # seconds for all misconceptions together
 _PATIENCE_OF_SERVERS = 0.2  # seconds: misconceptions are not slow, except where their fault is to wait for ever
-_CALL_SECONDS = 2.0  # for one call of a misconception, which may be one that never ends
+_CALL_SECONDS = 2.0  # for a call of a misconception where the answer's own did not end
+_SHORTEST_CALL_SECONDS = 1.0
+_SLOWER = 8  # times as long as the answer's slowest call may take what behaves like it
 
 
 def name(
-    check: "Check", failed: "list[tuple[Criterion, Any]]", passed: "list[Criterion]", seed: int
+    check: "Check", failed: "list[tuple[Criterion, Any]]", passed: "list[Criterion]", seed: int, longest: float
 ) -> tuple[str, bool]:
     """Return the message of the misconception that an answer behaves like, or the empty string.
 
     `failed` holds each failed criterion with the behaviour seen there. Where the first one cannot tell two
     misconceptions apart, the next ones are asked, and then those that the answer passed; the second value says whether
-    the misconception explains all that failed.
+    the misconception explains all that failed. `longest` is how many seconds the answer's slowest call took.
     """
     suspects = list(check.misconceptions)
     found: list[Misconception] = []
     deadline = time.monotonic() + _PATIENCE
+    usual = min(check.seconds, max(_SHORTEST_CALL_SECONDS, _SLOWER * longest))
     for criterion, seen in failed:
         if not seen[1]:
             continue  # nothing was asked of the answer here
+        seconds = min(check.seconds, _CALL_SECONDS) if _timed_out(seen[1]) else usual
         suspects = [
             suspect
             for suspect in suspects
-            if time.monotonic() < deadline and _behaves(check, criterion, suspect, seed, seen)
+            if time.monotonic() < deadline and _behaves(check, criterion, suspect, seed, seen, seconds)
         ]
         found = suspects or found
         if not suspects:
@@ -50,11 +54,13 @@ def name(
     for criterion in passed:
         if len(found) < 2 or time.monotonic() >= deadline:
             break
-        found = [suspect for suspect in found if _passes(check, criterion, suspect, seed)] or found
+        found = [suspect for suspect in found if _passes(check, criterion, suspect, seed, usual)] or found
     return (translate(check.unit, found[0].message) if found else "", is_all)
 
 
-def _behaves(check: "Check", criterion: "Criterion", suspect: "Misconception", seed: int, seen: list[Any]) -> bool:
+def _behaves(
+    check: "Check", criterion: "Criterion", suspect: "Misconception", seed: int, seen: list[Any], seconds: float
+) -> bool:
     """Whether a misconception does on a criterion what was seen there."""
     from kicourse.checks.check import Attempt
 
@@ -62,28 +68,32 @@ def _behaves(check: "Check", criterion: "Criterion", suspect: "Misconception", s
     known = check.behaviours.get(place, [])
     if not similar(seen[1][: len(known)], known):
         return False  # as an earlier repetition has shown: the same seed is the same trial
-    session = _Repetition(ThreadConnection(suspect.build()), min(_CALL_SECONDS, check.seconds), expected=seen[1])
+    session = _Repetition(ThreadConnection(suspect.build()), seconds, expected=seen[1])
     attempt = Attempt(check, session, seed, patience=_PATIENCE_OF_SERVERS)
     try:
         attempt.of(criterion)
         exchanges = attempt.behaviour[1]
         # Whether time was up depends on what else the machine does: it is not kept.
-        if not any(isinstance(outcome, AnswerTimedOut) for outcome, _lent in exchanges):
+        if not _timed_out(exchanges):
             check.behaviours[place] = exchanges
         return similar(seen, attempt.behaviour)
     finally:
         attempt.close()
 
 
-def _passes(check: "Check", criterion: "Criterion", suspect: "Misconception", seed: int) -> bool:
+def _passes(check: "Check", criterion: "Criterion", suspect: "Misconception", seed: int, seconds: float) -> bool:
     from kicourse.checks.check import Attempt
 
-    session = Session(ThreadConnection(suspect.build()), min(_CALL_SECONDS, check.seconds))
+    session = Session(ThreadConnection(suspect.build()), seconds)
     attempt = Attempt(check, session, seed, patience=_PATIENCE_OF_SERVERS)
     try:
         return attempt.of(criterion) is None
     finally:
         attempt.close()
+
+
+def _timed_out(exchanges: list[Any]) -> bool:
+    return any(isinstance(outcome, AnswerTimedOut) for outcome, _lent in exchanges)
 
 
 @dataclass
