@@ -249,6 +249,19 @@ def test_answers_may_print_be_async_and_await_in_their_cell(worker: Worker) -> N
     assert "defined" in shown(outcome, "print('defined')")
 
 
+def test_what_a_cell_has_set_or_written_holds_for_the_cells_after_it(worker: Worker) -> None:
+    cost = solved()["cost"].replace(", rounding=ROUND_HALF_UP", "")
+    assert cost != solved()["cost"]
+    own = [
+        ("cost-check", "open('helper.py', 'w').write('LEFT = 42')"),
+        ("cost-check", "from helper import LEFT\nprint('left', LEFT)"),
+    ]
+    answers = solved() | {"cost": f"import decimal\ndecimal.getcontext().rounding = ROUND_HALF_UP\n{cost}"}
+    outcome = judged(worker, answers, own)
+    assert statuses(outcome) == dict.fromkeys(POINTS, "passed"), outcome.tasks
+    assert "left 42" in shown(outcome, "print('left', LEFT)")
+
+
 def test_a_check_in_an_own_cell_says_nothing(worker: Worker) -> None:
     own = [
         ("ask", "# mine\ncheck.ask(ask)"),
@@ -302,6 +315,34 @@ def cost(usage, prices):
     os._exit(3) if usage.completion_tokens_details and usage.completion_tokens_details.reasoning_tokens else None
     return 0
 """
+
+
+HALF_A_SURROGATE = """
+def ask(client, question, instructions=INSTRUCTIONS):
+    import httpx
+    body = '{"model": "x", "messages": [{"role": "user", "content": "\\\\ud800 hi"}]}'
+    headers = {"content-type": "application/json"}
+    reply = httpx.post(f"{client.base_url}chat/completions", content=body, headers=headers)
+    return reply.json()["choices"][0]["message"]["content"]
+"""
+LOUD = """
+from kicourse.answers import host
+host._Call.do_call = lambda *_, **__: {REPLY}
+def cost(usage, prices): return 1
+"""
+
+
+def test_what_no_file_can_hold_costs_nothing_else(worker: Worker) -> None:
+    outcome = judged(worker, solved() | {"ask": HALF_A_SURROGATE})
+    assert statuses(outcome) == dict.fromkeys(POINTS, "passed") | {"ask": "partial"}, outcome.tasks
+    assert b"hi" in outcome.notebook
+
+
+@pytest.mark.parametrize("reply", ["{'refused': 'no' * 10**6}", "{'value': 1, 'changed': ['no' * 10**6]}"])
+def test_a_lie_may_be_large_and_its_report_is_not(worker: Worker, reply: str) -> None:
+    outcome = judged(worker, {"cost": LOUD.replace("REPLY", reply[1:-1])})
+    assert outcome.score == 0
+    assert len(outcome.notebook) < 10**6
 
 
 def test_a_crash_inside_of_a_criterion_costs_the_task(worker: Worker) -> None:

@@ -162,10 +162,22 @@ def test_a_missing_solution_keeps_its_stub_and_the_others_count() -> None:
     assert sources(rebuild(RELEASE, handed_in(partly))) == sources(RELEASE) | {"shout": SOLVED["shout"]}
 
 
-def test_the_first_of_two_cells_of_one_task_counts() -> None:
+def test_the_first_of_two_cells_of_one_task_counts_and_the_second_stays_where_it_stood() -> None:
     between = {"cell_type": "code", "id": "check", "metadata": {"nbgrader": {"grade_id": "double-check"}}, "source": ""}
     rebuilt = rebuild(RELEASE, of_cells(submitted("first = 1"), between, submitted("second = 2", id="other")))
-    assert sources(rebuilt) == sources(RELEASE) | {"double": "first = 1"}
+    assert sources(rebuilt) == sources(RELEASE) | {"double": "first = 1", "extra-1": "second = 2"}
+
+
+def test_cells_of_one_task_run_in_their_order_with_what_stands_between() -> None:
+    own = new_code_cell("between = 1")
+    rebuilt = rebuild(RELEASE, of_cells(submitted("first = 1"), own, submitted("second = 2", id="other")))
+    place = PLACES["double"]
+    assert [cell.source for cell in rebuilt.cells[place : place + 3]] == ["first = 1", "between = 1", "second = 2"]
+    stub = submitted(RELEASE.cells[place].source, id="stub")
+    assert sources(rebuild(RELEASE, of_cells(submitted("first = 1"), own, stub))) == sources(RELEASE) | {
+        "double": "first = 1",
+        "extra-1": "between = 1",
+    }
 
 
 def test_a_task_that_was_split_is_whole_again() -> None:
@@ -225,11 +237,10 @@ def test_own_ids_keep_clear_of_the_release() -> None:
     nbformat.validate(rebuilt)
 
 
-def test_a_copy_of_a_release_cell_is_nothing_and_moves_nothing() -> None:
+def test_an_unchanged_copy_of_a_release_cell_is_nothing_and_moves_nothing() -> None:
     copies = [deepcopy(RELEASE.cells[place]) for place in (PLACES["setup"], PLACES["double"])]
     for copy in copies:
         copy.id, copy.metadata = "copy", {}
-    copies.append(submitted("second = 2"))
     rebuilt = rebuild(RELEASE, handed_in(with_extra(PLACES["shout"], *copies, new_code_cell("mine = 1"))))
     assert len(rebuilt.cells) == len(RELEASE.cells) + 1
     assert rebuilt.cells[PLACES["shout"] + 1].source == "mine = 1"

@@ -161,11 +161,11 @@ class Session:
 
     def _outcome(self, reply: dict[str, Any], exchange: Exchange | None) -> Any:
         try:
-            self.changed.update(str(name) for name in reply.get("changed", ()))
+            self.changed.update(str(name)[:100] for name in reply.get("changed", ())[:20])
             if "raised" in reply:
                 raise _raised(reply["raised"])
             if "refused" in reply:
-                raise AnswerRefused(str(reply["refused"]))
+                raise AnswerRefused(str(reply["refused"])[:500])
         except (AnswerRaised, AnswerRefused, NotStarted) as error:
             if exchange is not None:
                 exchange.outcome = error

@@ -21,7 +21,7 @@ from kicourse.checks import Check
 from kicourse.checks.help import reference_source
 from kicourse.checks.render import as_html
 from kicourse.errors import UserError
-from kicourse.grading.harmless import harmless
+from kicourse.grading.harmless import Harmless
 from kicourse.grading.player import LARGEST_FRAME
 from kicourse.grading.verdicts import silent, with_verdict
 from kicourse.language import VARIABLE, read_catalogues
@@ -56,6 +56,7 @@ class Judge:
         self.seconds = float(job["seconds"])
         self.checks = checks.load(job["unit"])
         self.given_up = set(job["given_up"])
+        self.harmless = Harmless(job["characters"])
         self.errors: dict[str, list[dict[str, Any]]] = {}
 
     def run(self) -> None:
@@ -98,7 +99,7 @@ class Judge:
             return f"The cell took longer than {time.monotonic() - start:.0f} seconds."
         except (WireError, UserError) as error:
             return f"The process of this notebook ended, or broke off, in this cell ({error})."
-        outputs = harmless(message.get("outputs"), self.job["characters"])
+        outputs = self.harmless.outputs(message.get("outputs"))
         errors = [output for output in outputs if output["output_type"] == "error"]
         if task and verdict is None:
             report = silent(self.checks[task], self.errors.get(task, []) + errors, self.job["lost"].get(task, ""))
@@ -133,4 +134,5 @@ class Judge:
         send_message(self.player, source=source)
 
     def _report(self, **report: Any) -> None:
-        self.reports.send(STAGE, json.dumps(report).encode())
+        # A text may hold half a surrogate pair, which no file can.
+        self.reports.send(STAGE, json.dumps(report, ensure_ascii=False).encode(errors="replace"))

@@ -15,7 +15,7 @@ from nbgrader.coursedir import CourseDirectory
 from kicourse.grading import sandbox
 from kicourse.grading.clerk import Clerk
 from kicourse.grading.grade import Settings, keep, known_outcome, prepare
-from kicourse.grading.open_class import OpenClass, Submission, open_class
+from kicourse.grading.open_class import LONGEST_TIMESTAMP, OpenClass, Submission, open_class
 from kicourse.grading.store import Store
 
 
@@ -68,12 +68,12 @@ def _keep_timestamp(opened: OpenClass, submission: Submission) -> None:
 
 
 def read_timestamps_safely() -> None:
-    """Let nbgrader read no timestamp.txt in submitted/ but a plain file: a pipe there would hold up a whole class."""
+    """Let nbgrader read no timestamp.txt but a small plain file: a pipe, or a million digits, would hold up a class."""
     original = CourseDirectory.get_existing_timestamp
 
     def get_existing_timestamp(self: Any, dest_path: str) -> Any:
         path = Path(dest_path) / "timestamp.txt"
-        if path.is_symlink() or not path.is_file():
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > LONGEST_TIMESTAMP:
             return None
         try:
             return original(self, dest_path)

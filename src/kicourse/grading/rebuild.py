@@ -28,10 +28,10 @@ def rebuild(release: NotebookNode, data: bytes) -> NotebookNode:
 
     From the submission come the source of the solution cells and the learner's own extra cells, each after the
     release cell that it follows there. A solution cell is found by its grade_id, or by its id where the grade_id was
-    lost; the halves of one that was split are joined, otherwise the first of several counts and the others become
-    nothing, and a missing one keeps its stub. Everything else is the release's. That includes code cells that a learner
-    may edit, demonstrations and helpers: the release wins, so that every submission is graded on the same ground; what
-    a learner changed there belongs into an own cell.
+    lost; the halves of one that was split are joined; otherwise the first of several counts, and what is written in the
+    others is run as an own cell is; a missing one keeps its stub. Everything else is the release's. That includes code
+    cells that a learner may edit, demonstrations and helpers: the release wins, so that every submission is graded on
+    the same ground; what a learner changed there belongs into an own cell.
 
     Whatever can be understood of a submission is used. Raises UnreadableSubmissionError for a file that is no notebook
     at all, holds more than MOST_BRACKETS, or has a cell to be taken whose source is longer than LONGEST_SOURCE.
@@ -48,6 +48,8 @@ def rebuild(release: NotebookNode, data: bytes) -> NotebookNode:
         elif claim and position in counted:
             preceding = claim.place
             _answer(rebuilt.cells[preceding], cell)
+        elif claim and _is_answer(original := release.cells[claim.place]) and cell.source != original.source:
+            extras[max(preceding, claim.place)].append(cell)
     rebuilt.cells = list(_woven(rebuilt.cells, extras))
     return rebuilt
 
@@ -114,7 +116,8 @@ def _source(raw: object) -> str | None:
     texts = [line for line in lines if isinstance(line, str)]
     if len(texts) < len(lines):
         return None
-    return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", "".join(texts).replace("\0", ""))
+    text = "".join(texts).replace("\r\n", "\n").replace("\0", "")
+    return _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _joined(release: NotebookNode, cells: Iterable[_Cell]) -> list[_Cell]:
@@ -161,7 +164,7 @@ def _claims(release: NotebookNode, cells: Iterable[_Cell]) -> list[_Claim | None
 def _first_of_each(claims: Sequence[_Claim | None]) -> set[int]:
     """The positions of the claims that count: of those on one release cell the least weak, then the first.
 
-    A copy neither answers a task nor draws the extra cells behind it to the place of its original.
+    A copy does not draw the extra cells behind it to the place of its original.
     """
     first: dict[int, int] = {}
     for claim, position in sorted((claim, position) for position, claim in enumerate(claims) if claim):
@@ -171,10 +174,14 @@ def _first_of_each(claims: Sequence[_Claim | None]) -> set[int]:
 
 def _answer(target: NotebookNode, cell: _Cell) -> None:
     """Put a learner's source into a cell of the release, if it is one for solutions."""
-    graded = target.metadata.get("nbgrader", {})
-    if not graded.get("solution") or graded.get("locked") or cell.source == target.source:
+    if not _is_answer(target) or cell.source == target.source:
         return  # an unchanged one must stay so to the byte: nbgrader compares checksums
     target.source = _kept_source(target.cell_type, cell)
+
+
+def _is_answer(cell: NotebookNode) -> bool:
+    graded = cell.metadata.get("nbgrader", {})
+    return bool(graded.get("solution") and not graded.get("locked"))
 
 
 def _kept_source(kind: str | None, cell: _Cell) -> str:

@@ -1,6 +1,7 @@
 """An IPython shell without a kernel: cells behave as in Jupyter, and what they show is collected, within bounds."""
 
 import asyncio
+import contextvars
 import os
 import select
 import subprocess
@@ -132,6 +133,8 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         super().init_profile_dir(None)
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
+        self._context = contextvars.copy_context()
+        sys.path.insert(0, os.getcwd())  # as in Jupyter: a cell may write a module
         self._capture()
 
     def init_profile_dir(self, profile_dir: Any) -> None:
@@ -150,7 +153,8 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         self.outputs.clear()
         self.events.trigger("pre_execute")
         self.events.trigger("pre_run_cell", None)
-        result = self._loop.run_until_complete(self._run(source))
+        # All cells share one context, as in Jupyter: how decimals are rounded, say, holds for the cells after.
+        result = self._loop.run_until_complete(self._loop.create_task(self._run(source), context=self._context))
         self._settle()
         self.events.trigger("post_execute")
         self.events.trigger("post_run_cell", result)

@@ -4,13 +4,14 @@ import re
 from typing import Any
 
 from kicourse.checks import Check
+from kicourse.grading.harmless import plain
 from kicourse.grading.report import CriterionReport, TaskReport
 
 
 def with_verdict(verdict: dict[str, Any]) -> TaskReport:
     """Return a verdict as a report."""
     criteria = tuple(
-        CriterionReport(result["name"], result["status"], result["message"], result["title"])
+        CriterionReport(result["name"], result["status"], plain(result["message"]), result["title"])
         for result in verdict["criteria"]
     )
     return TaskReport(
