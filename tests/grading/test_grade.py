@@ -10,16 +10,21 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from nbgrader.apps import NbGraderAPI
 from nbgrader.coursedir import CourseDirectory
 from traitlets.config import PyFileConfigLoader
 
 from kicourse import cli
+from kicourse.grading.job import Outcome, read_outcome
 from kicourse.grading.seeds import secret_of, seed_for
+from kicourse.grading.writing import LEFT_OUT
+from kicourse.grading.writing_process import WritingProcess
 from tests.grading.class_room import (
     BIN,
     DEADLINE,
@@ -271,6 +276,55 @@ def test_force_grades_everybody_and_a_persons_grade_stays(class_copy: Path) -> N
     assert "1 graded before" not in grade(class_copy, "--student", "jon")
     assert marks(class_copy)["jon"] == all_but("ask"), "what was given up stays given up"
     require_single_rows(class_copy)
+
+
+SLOW_TO_COLOUR = "x = 1" + " \n" * 4_990 + "x = 2"
+"""Pygments takes seconds for it, and four times as many for one that is twice as long."""
+
+
+def kept_outcome(folder: Path, student: str) -> Outcome:
+    """What the store of a class keeps of a student."""
+    contents = (
+        json.loads(path.read_text(encoding="utf-8")) for path in (folder / ".kicourse" / "results").rglob("*.json")
+    )
+    content = next(content for content in contents if content["student"] == student)
+    return read_outcome(content | {"notebook": content["notebook"].encode()})
+
+
+def with_own_cells(outcome: Outcome, *sources: str) -> Outcome:
+    notebook = nbformat.reads(outcome.notebook.decode(), 4)
+    notebook.cells += [nbformat.v4.new_code_cell(source) for source in sources]
+    return replace(outcome, notebook=nbformat.writes(notebook).encode())
+
+
+def test_a_page_that_cannot_be_made_in_time_has_the_marks_all_the_same(class_copy: Path) -> None:
+    outcome = kept_outcome(class_copy, "ada")
+    slow = with_own_cells(outcome, *(f"{SLOW_TO_COLOUR}{number}" for number in range(20)))
+    before = feedback(class_copy, "ada")
+    with WritingProcess(class_copy, f"sqlite:///{class_copy / 'gradebook.db'}", seconds=2) as writer:
+        writer.written("ada", UNIT)  # it has started
+        writer.write(slow, None)
+        without = feedback(class_copy, "ada")
+        assert LEFT_OUT[:40] in without
+        assert "x = 2" not in without
+        assert f"{UNIT} (Score: 10.0 / 10.0)" in without
+        assert without.count("output_execute_result") == before.count("output_execute_result") > 0
+        assert slow.notebook == (class_copy / "autograded" / "ada" / UNIT / f"{UNIT}.ipynb").read_bytes()
+        assert writer._process
+        writer._process.kill()
+        writer.write(outcome, None)
+    assert feedback(class_copy, "ada") == before
+    assert marks(class_copy)["ada"] == EXPECTED["ada"]
+    require_single_rows(class_copy)
+
+
+def test_colours_have_an_end(class_copy: Path) -> None:
+    outcome = with_own_cells(kept_outcome(class_copy, "ada"), SLOW_TO_COLOUR * 100 + "<script>")
+    with WritingProcess(class_copy, f"sqlite:///{class_copy / 'gradebook.db'}") as writer:
+        writer.write(outcome, None)
+    page = feedback(class_copy, "ada")
+    assert LEFT_OUT[:40] not in page
+    assert "x = 2&lt;script&gt;" in page
 
 
 def test_one_student_is_graded_if_only_one_is_named(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

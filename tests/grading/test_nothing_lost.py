@@ -136,6 +136,8 @@ class Grader:
     def workers(self, role: str, *, forks: bool) -> list[psutil.Process]:
         """The fork servers of a role, or their forks."""
         found = []
+        if role == "writer":
+            return [one for one in self.process_children() if "spawn_main" in " ".join(one.cmdline())]
         for one in self.processes():
             with suppress(psutil.Error):
                 parent = one.parent()
@@ -143,6 +145,11 @@ class Grader:
                 if one.cmdline()[-2:] == [SERVER, role] and is_fork == forks:
                     found.append(one)
         return found
+
+    def process_children(self) -> list[psutil.Process]:
+        with suppress(psutil.Error):
+            return psutil.Process(self.process.pid).children()
+        return []
 
     def wait_for(self, condition: Callable[[], object], what: str) -> None:
         deadline = time.monotonic() + DEADLINE
@@ -192,12 +199,12 @@ def kill(process: psutil.Process) -> bool:
     return True
 
 
-VICTIMS = [("judge", True), ("player", True), ("judge", False), ("player", False)]
+VICTIMS = [("judge", True), ("player", True), ("judge", False), ("player", False), ("writer", False)]
 
 
 @pytest.mark.parametrize("seed", [1])
 def test_workers_are_killed(full_class: Path, undisturbed: Path, tmp_path: Path, seed: int) -> None:
-    """A judge, a player and both kinds of fork servers are killed from outside, as by a machine out of memory."""
+    """A judge, a player, their servers and who writes are killed from outside, as by a machine out of memory."""
     rng = random.Random(seed)
     folder = part(full_class, tmp_path / "class")
     planned = VICTIMS * 2

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from html import escape
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,6 +26,9 @@ from kicourse.errors import UserError
 from kicourse.grading.gradebook import database_errors, open_gradebook
 
 KEPT = 1_000  # cells of a kind whose HTML is kept for the next page
+# Beyond these, code is shown without colours: Pygments takes the square of the time for twice as much of some of it.
+LONGEST_COLOURED = 10_000  # characters of a cell
+MOST_COLOURED = 300_000  # of a notebook
 
 _MUTE_IMAGE = re.compile(r"<img(?![^>]*\salt=)")
 _NO_DESCRIPTION = "No description has been provided for this image"  # nbconvert's own words
@@ -183,6 +187,7 @@ class _QuickPages(HTMLExporter):
         self, nb: NotebookNode, resources: dict[str, Any] | None = None, **kw: Any
     ) -> tuple[str, dict[str, Any]]:
         """Return the page of a notebook."""
+        self._colours_left = MOST_COLOURED
         language = nb.metadata.get("language_info", {})
         lexer = language.get("pygments_lexer", language.get("name"))
         resources = self._init_resources(resources)  # type: ignore[no-untyped-call]
@@ -201,6 +206,9 @@ class _QuickPages(HTMLExporter):
         return str(self._rendered(source))
 
     def _code(self, lexer: str | None, source: str, language: str | None = None, metadata: Any = None) -> str:
+        self._colours_left -= len(source)
+        if len(source) > LONGEST_COLOURED or self._colours_left < 0:
+            return f'<div class="highlight"><pre>{escape(source)}</pre></div>'
         return self._highlighted(lexer, source, language, (metadata or {}).get("magics_language"))
 
     def _highlight(self, lexer: str | None, source: str, language: str | None, magics: str | None) -> str:

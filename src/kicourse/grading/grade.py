@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -21,12 +20,10 @@ from kicourse.grading.seeds import seed_for
 from kicourse.grading.store import Store, key_of
 from kicourse.grading.submitted import UnreadableSubmissionError
 from kicourse.grading.summary import Progress, as_json, show
+from kicourse.grading.writing_process import WritingProcess
 from kicourse.models import weights
 from kicourse.models.embedded import GPT
 from kicourse.syllabus import course
-
-if TYPE_CHECKING:
-    from kicourse.grading.writing import Writer
 
 
 @dataclass(frozen=True)
@@ -58,9 +55,7 @@ def grade(folder: Path, settings: Settings) -> int:
     with _alone(opened), ExitStack() as stack:
         console = Console()
         pool = stack.enter_context(_pool(opened, settings))
-        from kicourse.grading.writing import Writer  # with nbgrader, while the first worker starts
-
-        writer = stack.enter_context(Writer(opened))
+        writer = stack.enter_context(WritingProcess(opened.root, opened.db_url))
         progress = stack.enter_context(Progress(_count(opened, settings), console))
         run = _Run(opened, settings, writer, progress)
         for outcome in pool.run(run.jobs()):
@@ -75,7 +70,7 @@ def grade(folder: Path, settings: Settings) -> int:
 class _Run:
     """One run of the grader: which submissions need grading, and what becomes of the outcomes."""
 
-    def __init__(self, opened: OpenClass, settings: Settings, writer: "Writer", progress: Progress) -> None:
+    def __init__(self, opened: OpenClass, settings: Settings, writer: WritingProcess, progress: Progress) -> None:
         self.opened, self.settings, self.writer, self.progress = opened, settings, writer, progress
         self.store = Store(opened.place)
         self.outcomes: list[Outcome] = []

@@ -57,6 +57,7 @@ class Judge:
         self.checks = checks.load(job["unit"])
         self.given_up = set(job["given_up"])
         self.harmless = Harmless(job["characters"])
+        self.ended = False
         self.errors: dict[str, list[dict[str, Any]]] = {}
 
     def run(self) -> None:
@@ -65,7 +66,7 @@ class Judge:
             self._report(start=cell["number"])
             lost = self._play(cell)
             if lost:
-                self._report(lost=cell["number"], why=lost)
+                self._report(lost=cell["number"], why=lost, ended=self.ended)
                 return
         players = self._players_modules() if self.job["rehearsal"] else []
         self._report(end=True, modules=sorted(set(sys.modules) - self.before), players_modules=players)
@@ -98,6 +99,7 @@ class Judge:
         except TimeoutError:
             return f"The cell took longer than {time.monotonic() - start:.0f} seconds."
         except (WireError, UserError) as error:
+            self.ended = isinstance(error, WireError)
             return f"The process of this notebook ended, or broke off, in this cell ({error})."
         outputs = self.harmless.outputs(message.get("outputs"))
         errors = [output for output in outputs if output["output_type"] == "error"]

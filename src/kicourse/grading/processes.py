@@ -1,11 +1,16 @@
 """Looking at processes from outside: what has come from one, what it uses, and an end to all of it."""
 
+import multiprocessing
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import psutil
 
@@ -13,6 +18,31 @@ import psutil
 def can_fork() -> bool:
     """Whether a process can go on as two: not on Windows; on macOS, not safely once certain libraries are there."""
     return hasattr(os, "fork") and sys.platform != "darwin"
+
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def spawn(target: Callable[..., None], *args: Any) -> SpawnProcess:
+    """Start a process that calls a function of a module, as `multiprocessing` does, but for importing the main module.
+
+    Nothing that is called needs that, and the command line takes a third of a second to import.
+    """
+    process = SPAWN.Process(target=target, args=args, daemon=False)
+    with patch.object(sys.modules["__main__"], "__file__", None, create=True):
+        process.start()
+    return process
+
+
+def end_with_parent() -> None:
+    """End this process, which `multiprocessing` has started, when the one that did so has ended, however that was."""
+
+    def watch() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def descendants(pid: int) -> list[psutil.Process]:

@@ -3,7 +3,6 @@
 `multiprocessing` starts it and hands the sockets over, as it can on every system.
 """
 
-import multiprocessing
 import os
 import signal
 import socket
@@ -40,7 +39,6 @@ class Spawner:
         self, role: str, modules: Sequence[str], environment: Mapping[str, str], stopped: threading.Event
     ) -> None:
         self.role, self.modules, self.environment, self.stopped = role, modules, dict(environment), stopped
-        self._context = multiprocessing.get_context("spawn")
         self._process: SpawnProcess | None = None
 
     @classmethod
@@ -60,9 +58,8 @@ class Spawner:
         """Start a process, and hand these sockets over. What it may use is watched, and not limited beforehand."""
         request = settings | {"folder": str(folder), "modules": self.modules}
         request["environment"] = self.environment | ENVIRONMENT | folders_of(folder) | settings["environment"]
-        self._ready = self._context.Event()
-        self._process = self._context.Process(target=_work, args=(self.role, request, sockets, self._ready))
-        self._process.start()
+        self._ready = processes.SPAWN.Event()
+        self._process = processes.spawn(_work, self.role, request, sockets, self._ready)
 
     def await_fork(self) -> None:
         """Return when the process has imported everything. Raises WorkerLostError if that does not happen."""
@@ -108,7 +105,7 @@ class Spawner:
 def _work(role: str, request: dict[str, Any], sockets: list[socket.socket], ready: Event) -> None:
     """Be the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    processes.end_with_parent()
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
@@ -125,9 +122,3 @@ def _work(role: str, request: dict[str, Any], sockets: list[socket.socket], read
     warm_up(request["modules"])
     ready.set()
     work(role, request, sockets)
-
-
-def _end_with_parent() -> None:
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)

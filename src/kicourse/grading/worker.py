@@ -33,9 +33,22 @@ class Progress:
     judged: dict[str, dict[str, Any]] = field(default_factory=dict)
     outputs: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     skipped: dict[int, str] = field(default_factory=dict)
+    ended_once: set[int] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
     current: int = -1
     ended: bool = False
+
+    def lose(self, cell: int, why: str, *, ended: bool) -> None:
+        """Note that a process was lost in a cell, which is left out from now on.
+
+        One that has `ended` may have been killed by somebody else: then the cell gets a second try. After that nothing
+        is left to be played without a cell, before the first one.
+        """
+        if ended and cell not in self.ended_once:
+            self.ended_once.add(cell)
+            return
+        self.skipped[cell] = why
+        self.ended = cell < 0
 
 
 class Worker:
@@ -73,8 +86,8 @@ class Worker:
         start = time.monotonic()
         progress = Progress(given_up=set(job.given_up))
         deadline = start + job.limits.seconds * 3 + _JUDGE_SLACK
-        # A submission whose process is lost is played again, without the cell where that happened.
-        for _ in range(1 + len(job.seeds)):
+        # A submission whose process is lost is played again, at last without the cell where that happened.
+        for _ in range(2 * (1 + len(job.seeds))):
             self._run(job, progress, deadline)
             if progress.ended or time.monotonic() > deadline:
                 break
@@ -85,6 +98,7 @@ class Worker:
     def _run(self, job: Job, progress: Progress, deadline: float, *, rehearsal: bool = False) -> None:
         """Play the notebook once, until its end or until its process is lost."""
         players, judges = self._servers()
+        progress.current = -1
         folder = Path(tempfile.mkdtemp(dir=self.scratch / "sandbox", prefix="submission-"))
         ours, theirs = socket.socketpair()
         judge_end, player_end = socket.socketpair()
@@ -124,7 +138,7 @@ class Worker:
             "rehearsal": rehearsal,
         }
         reports.send(STAGE, json.dumps(request).encode())
-        why = "it took too long"
+        why, ended = "it took too long", False
         while time.monotonic() < deadline:
             if self.stopped.is_set():
                 raise WorkerLostError("grading was stopped")
@@ -137,11 +151,11 @@ class Worker:
                 continue
             except WireError:
                 self._require_servers()
-                why = "its judge ended"
+                why, ended = "its judge ended", True
                 break
             if self._take(report, progress):
                 return
-        _lose(job, progress, f"Grading was broken off in this cell: {why}.")
+        progress.lose(progress.current, f"Grading was broken off in this cell: {why}.", ended=ended)
 
     def _take(self, report: dict[str, Any], progress: Progress) -> bool:
         """Take in one report of the judge's; return whether it was the last."""
@@ -155,7 +169,7 @@ class Worker:
                 progress.judged[report["task"]] = report["verdict"]
         elif "lost" in report:
             self._require_servers()
-            progress.skipped[report["lost"]] = report["why"]
+            progress.lose(report["lost"], report["why"], ended=report["ended"])
             return True
         elif "end" in report:
             progress.ended = True
@@ -221,10 +235,3 @@ class Worker:
             if server is not None:
                 server.close()
         self._players = self._judges = None
-
-
-def _lose(job: Job, progress: Progress, why: str) -> None:
-    """Note that the process was lost in the current cell; without one, nothing is left to be played."""
-    if progress.current < 0:
-        progress.ended = True
-    progress.skipped[progress.current] = why

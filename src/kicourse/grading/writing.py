@@ -3,12 +3,15 @@
 import json
 from contextlib import ExitStack
 from types import TracebackType
+from typing import Any
 
 from kicourse.grading.feedback import FeedbackWriter
 from kicourse.grading.gradebook import GradebookWriter
 from kicourse.grading.job import Outcome
 from kicourse.grading.open_class import OpenClass, moment_of
 from kicourse.grading.placing import place_feedback, place_graded
+
+LEFT_OUT = "# With what stood here, this page could not be made. It is in the submission."
 
 
 class Writer:
@@ -41,12 +44,16 @@ class Writer:
             self._prepared.add(unit)
             self._feedback.prepare(self.opened.releases[unit].node)
 
-    def write(self, outcome: Outcome, timestamp: str | None) -> None:
-        """Write marks, graded notebook and feedback of one submission; a second time gives the same."""
+    def write(self, outcome: Outcome, timestamp: str | None, whole: bool = True) -> None:
+        """Write marks, graded notebook and feedback of one submission; a second time gives the same.
+
+        A page that is not `whole` shows nothing that the student has written.
+        """
         root, student, unit = self.opened.root, outcome.student, outcome.unit
         self._gradebook.write(outcome, moment_of(timestamp))
         place_graded(root, student, unit, outcome.notebook, timestamp)
-        page = self._feedback.page(student, unit, outcome.notebook)
+        shown = outcome.notebook if whole else _without_the_students(outcome.notebook, self.opened.releases[unit].node)
+        page = self._feedback.page(student, unit, shown)
         place_feedback(root, student, unit, page, timestamp)
 
     def written(self, student: str, unit: str) -> str:
@@ -55,3 +62,15 @@ class Writer:
         if all((self.opened.root / room / student / unit / f"{unit}.{end}").is_file() for room, end in places):
             return json.dumps(self._gradebook.marks(student, unit))
         return ""
+
+
+def _without_the_students(notebook: bytes, release: Any) -> bytes:
+    """Return a graded notebook with nothing in it but the release's own cells, and the judge's verdicts."""
+    content = json.loads(notebook)
+    released = {cell.id: cell.source for cell in release.cells}
+    for cell in content["cells"]:
+        if released.get(cell["id"]) != cell["source"]:
+            cell["source"] = LEFT_OUT
+        if cell["cell_type"] == "code":  # only the judge's own results are results
+            cell["outputs"] = [output for output in cell["outputs"] if output["output_type"] == "execute_result"]
+    return json.dumps(content).encode()

@@ -1,0 +1,127 @@
+"""The one that writes is a process that can be ended: whatever a submission holds, the class goes on."""
+
+import signal
+import sys
+from contextlib import suppress
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from kicourse.errors import UserError
+from kicourse.grading import processes
+from kicourse.grading.job import Outcome
+
+_START_SECONDS = 120.0
+_ENDED = "the process that writes has ended"
+
+
+class WritingProcess:
+    """Has outcomes written as `Writer` does, each within `seconds`. Use it as a context manager.
+
+    Where making a submission's page fails, or does not come to an end, the page has marks and verdicts, and a note
+    where the student's own cells would be. What `Writer` raises as UserError is raised here.
+    """
+
+    def __init__(self, root: Path, db_url: str, seconds: float = 30.0) -> None:
+        self.root, self.db_url, self.seconds = root, db_url, seconds
+        self._patience = _START_SECONDS
+        self._process: SpawnProcess | None = None
+
+    def __enter__(self) -> "WritingProcess":
+        """Start the process in the background: it takes a second until it is ready."""
+        self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it."""
+        self._end()
+
+    def prepare(self, unit: str) -> None:
+        """Do what the unit's first page would wait for; nobody waits for this."""
+        with suppress(OSError):
+            self._connection.send(("prepare", unit))
+
+    def write(self, outcome: Outcome, timestamp: str | None) -> None:
+        """Write marks, graded notebook and feedback of one submission."""
+        failure, _ = self._ask("write", outcome, timestamp)
+        if failure:
+            failure, _ = self._ask("write", outcome, timestamp, False)
+        if failure:
+            raise UserError(f"What '{outcome.student}' has for '{outcome.unit}' cannot be written: {failure}.")
+
+    def written(self, student: str, unit: str) -> str:
+        """Return what is written of a submission, as a text to compare; empty where gradebook or files lack it."""
+        failure, text = self._ask("written", student, unit)
+        if failure:
+            raise UserError(f"The gradebook cannot be read: {failure}.")
+        return str(text)
+
+    def _ask(self, *request: Any) -> tuple[str, Any]:
+        """Return why a request failed, or the empty string, and its result."""
+        failure, result = self._try(*request)
+        # The process may have ended for a reason that has nothing to do with this request.
+        return self._try(*request) if failure == _ENDED else (failure, result)
+
+    def _try(self, *request: Any) -> tuple[str, Any]:
+        try:
+            self._connection.send(request)
+            if self._connection.poll(self._patience):
+                refusal, failure, result = self._connection.recv()
+                self._patience = self.seconds
+                if refusal:
+                    raise UserError(refusal)
+                return failure, result
+            failure = f"it takes longer than {self._patience:g} seconds"
+        except (OSError, EOFError):
+            failure = _ENDED
+        self._end()
+        self._start()
+        return failure, None
+
+    def _start(self) -> None:
+        self._connection, theirs = processes.SPAWN.Pipe()
+        with theirs:
+            self._process = processes.spawn(_serve, theirs, self.root, self.db_url)
+        self._patience = _START_SECONDS
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._connection.close()
+            self._process = None
+
+
+def _serve(connection: Any, root: Path, db_url: str) -> None:
+    """Be the process: answer one request after the other until the other side is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
+    processes.end_with_parent()
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type] # as the command line does: a second less
+    from kicourse.grading.open_class import open_class
+    from kicourse.grading.writing import Writer
+
+    with suppress(EOFError, OSError):
+        try:
+            with Writer(open_class(root, db_url)) as writer:
+                while True:
+                    _answer(connection, writer, *connection.recv())
+        except UserError as error:  # a gradebook that cannot be used
+            while True:
+                if connection.recv()[0] != "prepare":
+                    connection.send((str(error), "", None))
+
+
+def _answer(connection: Any, writer: Any, method: str, *arguments: Any) -> None:
+    refusal = failure = ""
+    result = None
+    try:
+        result = getattr(writer, method)(*arguments)
+    except UserError as error:
+        refusal = str(error)
+    except Exception as error:  # whatever a submission makes the renderer stumble over
+        failure = f"{type(error).__name__}: {error}"[:500]
+    if method != "prepare":
+        connection.send((refusal, failure, result))
