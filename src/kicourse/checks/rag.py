@@ -861,6 +861,7 @@ def _hit(text: str, similarity: float, score: float) -> Hit:
     return {"text": text, "similarity": similarity, "score": score}
 
 
+_BEGINNING = 60  # characters by which a hit is known in a prompt
 _LOW = 0.001
 """A threshold that any score reaches: which one is compared is one criterion's matter."""
 
@@ -897,6 +898,11 @@ class _Service:
         """Return how many numbered sources the first request shows."""
         numbered = re.findall(r"^\[([0-9]+)\]", self.prompt(), flags=re.MULTILINE)
         return len(numbered)
+
+    def shown_hits(self) -> int:
+        """Return how many of the hits the model sees, or the beginning of."""
+        said = self.prompt()
+        return sum(hit["text"][:_BEGINNING] in said for hit in self.hits)
 
     def told(self, message: str) -> str:
         """Return a message with what was found and replied, which the call itself does not show."""
@@ -1061,7 +1067,7 @@ def no_source(trial: Trial, answer: Handle) -> None:
     threshold = float(trial.rng.uniform(0.4, 0.6))
     for hits in ([], _hits(trial.rng, threshold - 0.3, threshold - 0.02), [_huge(trial.rng)]):
         service = _serve(trial, answer, hits, _reply(trial.rng, "[1]"), threshold=threshold)
-        if service.shown():
+        if service.shown_hits():
             continue  # a hit that is too weak, or too long for the prompt: that is decided elsewhere
         service.require_requests(0, _("There is no source for this question. Requests sent by your code: {sent}."))
         service.require(NOT_FOUND, [], "not_found")
@@ -1088,7 +1094,7 @@ def unverified(trial: Trial, answer: Handle) -> None:
     # Three hits, of which the prompt has room for one, and the reply cites another.
     first, last = _hits(trial.rng, 0.8, 0.7)
     service = _serve(trial, answer, [first, _huge(trial.rng), last], _reply(trial.rng, "[2]"), threshold=_LOW)
-    if service.shown() == 1:  # otherwise that is the prompt's fault
+    if service.shown_hits() == 1:  # otherwise that is the prompt's fault
         service.require(NOT_FOUND, [], "unverified")
 
 
@@ -1112,7 +1118,7 @@ def server_error(trial: Trial, answer: Handle) -> None:
         if "ValueError" not in error.type_names:
             raise
         return
-    if not service.count:  # otherwise that is the prompt's fault
+    if service.question not in service.prompt("user"):  # otherwise that is the prompt's fault
         message = trial.text(_("The question is too long for any prompt; the `ValueError` must reach the caller."))
         raise Failed(message, "ValueError", show(service.got))
 
@@ -1182,6 +1188,19 @@ def asks_without_room(client: Any, question: str, retrieve: Retrieve, threshold:
     if not _similar_enough(retrieve(question), threshold):
         return _Answer(NOT_FOUND, [], "not_found")
     return _answering(client, question, retrieve, threshold, needs_source=False)
+
+
+@answer.misconception(_('a placeholder such as "[1] No source.", so that the model is asked all the same'))
+def placeholder_source(client: Any, question: str, retrieve: Retrieve, threshold: float) -> Any:
+    def keep(hits: list[Hit], threshold: float) -> list[Hit]:
+        return _similar_enough(hits, threshold) or [_hit("No source.", 1.0, 1.0)]
+
+    return _answering(client, question, retrieve, threshold, keep=keep)
+
+
+@answer.misconception(_("a long question cut to what fits: the customer gets the answer to another one"))
+def cuts_the_question(client: Any, question: str, retrieve: Retrieve, threshold: float) -> Any:
+    return _answering(client, question[:400], lambda _cut: retrieve(question), threshold)
 
 
 @answer.misconception(
