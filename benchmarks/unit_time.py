@@ -19,7 +19,7 @@ from kicourse.syllabus import course
 def measure() -> Iterator[Row]:
     """Run every finished unit, one after the other. Raises CalledProcessError if a cell fails."""
     program = Path(sys.executable).with_name("jupyter-execute")
-    with gpt.apart() as environment, tempfile.TemporaryDirectory() as folder:
+    with gpt.apart() as (environment, _pid), tempfile.TemporaryDirectory() as folder:
         for unit in course().finished:
             start = time.monotonic()
             subprocess.run(

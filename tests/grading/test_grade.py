@@ -278,6 +278,39 @@ def test_force_grades_everybody_and_a_persons_grade_stays(class_copy: Path) -> N
     require_single_rows(class_copy)
 
 
+def asks(grammar: str) -> tuple[str, str]:
+    """An own cell that asks the GPT's server for a reply in a grammar of its own, and goes on after a while."""
+    return (
+        "setup",
+        f"""import json, os, urllib.request
+content = json.dumps({{"prompt": "x", "n_predict": 3, "grammar": {grammar}}}).encode()
+headers = {{"Content-Type": "application/json", "Authorization": "Bearer " + os.environ["OPENAI_API_KEY"]}}
+url = os.environ["OPENAI_BASE_URL"].removesuffix("/v1") + "/completion"
+try:
+    urllib.request.urlopen(urllib.request.Request(url, content, headers), timeout=4)
+except OSError as error:
+    print("the server:", error)""",
+    )
+
+
+def test_what_a_submission_does_to_the_gpt_is_not_the_next_ones_affair(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = new_class(tmp_path_factory, tmp_path / "class")
+    polite = 'OpenAI(timeout=15, max_retries=0).chat.completions.create(model=MODEL, max_tokens=4, messages=[{"role": '
+    polite += '"user", "content": "Hello"}])\n'
+    hand_in(folder, "a-kills", {}, [asks("""'root ::= ' + '(' * 50_000 + '"a"' + ')' * 50_000""")])
+    hand_in(folder, "b-honest", solved() | {"ask": polite + solved()["ask"]})
+    hand_in(folder, "c-hogs", {}, [asks("""'root ::= ' + '("a"?)' * 3_000""")])
+    hand_in(folder, "d-honest", solved() | {"ask": polite + solved()["ask"]})
+    grade(folder, "--workers", "1")
+    said = [
+        str(cell.outputs) for name in ("a-kills", "c-hogs") for cell in graded(folder, name).cells if "outputs" in cell
+    ]
+    assert sum("the server:" in outputs for outputs in said) == 2, "both have done what they are here for"
+    assert marks(folder) == {"a-kills": NOTHING, "b-honest": POINTS, "c-hogs": NOTHING, "d-honest": POINTS}
+
+
 SLOW_TO_COLOUR = "x = 1" + " \n" * 4_990 + "x = 2"
 """Pygments takes seconds for it, and four times as many for one that is twice as long."""
 

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Protocol
 
 from kicourse.errors import UserError
+from kicourse.grading import processes
 from kicourse.grading.assembling import ungraded
 from kicourse.grading.job import Job, Outcome
 from kicourse.grading.servers import WorkerLostError
@@ -111,12 +112,12 @@ class LocalPool:
 class Desks:
     """A worker for each thread that grades; another one when the next job is of another unit.
 
-    `environment` leads submissions to a GPT. Without one, the embedded GPT is served once a unit asks for it.
+    `environment` leads submissions to a GPT. Without one, each worker whose unit asks for it has an embedded GPT of its
+    own: a submission may ask it for so much that others would wait in vain, or bring it down.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = environment
-        self._served, self._serving = ExitStack(), threading.Lock()
         self._own = threading.local()
         self._all: list[tuple[Worker, ExitStack]] = []
         self._stopped = False
@@ -131,7 +132,10 @@ class Desks:
             if self._stopped:
                 break
             try:
-                return self._worker(job.unit, job.limits, job.sandboxed).grade(job)
+                outcome = self._worker(job.unit, job.limits, job.sandboxed).grade(job)
+                if self._own.gpt and not processes.comes_to_rest(self._own.gpt):
+                    self._leave()  # what this one has done to the GPT must not become the next one's affair
+                return outcome
             except Exception as error:  # a fault of ours costs nobody but this submission anything
                 is_ours = isinstance(error, WorkerLostError | UserError)
                 message = str(error) if is_ours else f"{type(error).__name__}: {error}"
@@ -151,10 +155,9 @@ class Desks:
             worker.stopped.set()
 
     def close(self) -> None:
-        """End every worker, and the GPT."""
+        """End every worker."""
         while self._all:
             self._all.pop()[1].close()
-        self._served.close()
 
     def _worker(self, slug: str, limits: Limits, sandboxed: bool) -> Worker:
         kept: tuple[Unit, bool, Worker] | None = getattr(self._own, "kept", None)
@@ -162,7 +165,12 @@ class Desks:
         if kept is None or kept[:2] != (unit, sandboxed):
             self._leave()
             stack = ExitStack()
-            worker = stack.enter_context(Worker(unit, sandboxed, self._gpt() if unit.gpt else None))
+            environment, self._own.gpt = self._environment, 0
+            if unit.gpt and environment is None:
+                from kicourse.models import gpt
+
+                environment, self._own.gpt = stack.enter_context(gpt.apart())
+            worker = stack.enter_context(Worker(unit, sandboxed, environment if unit.gpt else None))
             self._own.kept = kept = (unit, sandboxed, worker)
             self._own.entry = (worker, stack)
             self._all.append(self._own.entry)
@@ -175,15 +183,6 @@ class Desks:
                     self.ready = time.monotonic()
                     self.start_seconds = max(1.0, self.ready - begun)
         return kept[2]
-
-    def _gpt(self) -> Mapping[str, str]:
-        """Return what leads a submission to a GPT."""
-        with self._serving:
-            if self._environment is None:
-                from kicourse.models import gpt
-
-                self._environment = self._served.enter_context(gpt.apart())
-            return self._environment
 
     def _leave(self) -> None:
         if getattr(self._own, "kept", None) is not None:

@@ -20,6 +20,7 @@ def can_fork() -> bool:
     return hasattr(os, "fork") and sys.platform != "darwin"
 
 
+_LOOK_SECONDS = 0.03
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -73,6 +74,20 @@ def end(pid: int) -> None:
     clear(pid)
     with suppress(psutil.Error):
         psutil.Process(pid).kill()
+
+
+def comes_to_rest(pid: int, seconds: float = 2.0) -> bool:
+    """Whether a process is there, and stops using the processor within so many seconds."""
+    deadline = time.monotonic() + seconds
+    with suppress(psutil.Error):
+        while is_alive(pid):
+            before = sum(psutil.Process(pid).cpu_times()[:2])
+            time.sleep(_LOOK_SECONDS)
+            if sum(psutil.Process(pid).cpu_times()[:2]) - before < _LOOK_SECONDS / 2:
+                return True
+            if time.monotonic() > deadline:
+                return False
+    return False
 
 
 def used(pid: int) -> tuple[int, int]:

@@ -78,14 +78,14 @@ def running(port: int | None = None, *, announced: bool = False) -> Iterator[str
 
 
 @contextmanager
-def apart() -> Iterator[dict[str, str]]:
-    """Serve the embedded GPT for others alone; yield what they need in their environment.
+def apart() -> Iterator[tuple[dict[str, str], int]]:
+    """Serve the embedded GPT for others alone; yield what they need in their environment, and the server's process.
 
     This process's own environment, with a provider's key perhaps, has nothing to do with it. Raises UserError as
     `running` does.
     """
-    with _served(0, announced=False) as (endpoint, _process):
-        yield {_URL: endpoint.url, _KEY: endpoint.key, _EMBEDDED: endpoint.url, "NO_PROXY": "127.0.0.1"}
+    with _served(0, announced=False) as (endpoint, process):
+        yield {_URL: endpoint.url, _KEY: endpoint.key, _EMBEDDED: endpoint.url, "NO_PROXY": "127.0.0.1"}, process.pid
 
 
 def serve(port: int | None = None) -> None:
