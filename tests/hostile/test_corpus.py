@@ -38,7 +38,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Afterwards:
 
 
 def test_the_corpus_is_large() -> None:
-    assert len(ATTACKS) >= 75
+    assert len(ATTACKS) >= 82
     assert all(entry.tries for entry in ATTACKS.values())
 
 
@@ -153,6 +153,17 @@ def test_feedback_shows_what_they_wrote_as_text(done: Afterwards) -> None:
             page = done.together.feedback(name, entry.unit)
             shown = "&lt;script&gt;" in page or "script</span>" in page or "&lt;&#47;script" in page
             assert shown or name in ("scripts_in_cells", "scripts_in_outputs"), name
+
+
+def test_what_is_written_stays_small(done: Afterwards) -> None:
+    large = {
+        name: size
+        for name, entry in ATTACKS.items()
+        for room, end in (("autograded", "ipynb"), ("feedback", "html"))
+        if (size := (done.together.folder / room / name / entry.unit / f"{entry.unit}.{end}").stat().st_size)
+        > 40 * 2**20
+    }
+    assert large == {}
 
 
 def test_graded_notebooks_carry_no_active_outputs_of_theirs(done: Afterwards) -> None:
