@@ -23,6 +23,7 @@ _TRIES = 3
 _STARTS = threading.Semaphore(max(1, (os.cpu_count() or 1) // 2))
 """Each start keeps two cores busy: more of them at once would only delay the first mark."""
 _LOOK_SECONDS = 1.0  # how often it is asked whether more workers are needed, while nothing is done
+_MOST_IDLE_WORK = 0.05  # seconds of the processor in which a GPT has answered nothing
 _AHEAD = 2  # jobs a worker that are read before they are needed: what waits takes memory
 
 
@@ -133,8 +134,7 @@ class Desks:
                 break
             try:
                 outcome = self._worker(job.unit, job.limits, job.sandboxed).grade(job)
-                if self._own.gpt and not processes.comes_to_rest(self._own.gpt):
-                    self._leave()  # what this one has done to the GPT must not become the next one's affair
+                self._leave_if_upset()
                 return outcome
             except Exception as error:  # a fault of ours costs nobody but this submission anything
                 is_ours = isinstance(error, WorkerLostError | UserError)
@@ -174,6 +174,7 @@ class Desks:
             self._own.kept = kept = (unit, sandboxed, worker)
             self._own.entry = (worker, stack)
             self._all.append(self._own.entry)
+            self._own.worked = 0.0
             with _STARTS:
                 if self._stopped:
                     worker.stopped.set()
@@ -183,6 +184,14 @@ class Desks:
                     self.ready = time.monotonic()
                     self.start_seconds = max(1.0, self.ready - begun)
         return kept[2]
+
+    def _leave_if_upset(self) -> None:
+        """Leave a worker whose GPT a submission has brought down, or keeps busy: that is not the next one's affair."""
+        gpt = self._own.gpt
+        if gpt and processes.worked(gpt) - self._own.worked > _MOST_IDLE_WORK:
+            if not processes.comes_to_rest(gpt):
+                self._leave()
+            self._own.worked = processes.worked(gpt)
 
     def _leave(self) -> None:
         if getattr(self._own, "kept", None) is not None:

@@ -1,5 +1,6 @@
 """Looking at processes from outside: what has come from one, what it uses, and an end to all of it."""
 
+import math
 import multiprocessing
 import os
 import sys
@@ -20,7 +21,8 @@ def can_fork() -> bool:
     return hasattr(os, "fork") and sys.platform != "darwin"
 
 
-_LOOK_SECONDS = 0.03
+_LOOK_SECONDS = 0.1
+_LEAST_WORK = 0.005  # seconds: half of what the system counts in
 SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -76,17 +78,25 @@ def end(pid: int) -> None:
         psutil.Process(pid).kill()
 
 
+def worked(pid: int) -> float:
+    """Return how many seconds a process has used the processor; infinitely many if it is not there any more."""
+    with suppress(psutil.Error):
+        if is_alive(pid):
+            times = psutil.Process(pid).cpu_times()
+            return float(times.user + times.system)
+    return math.inf
+
+
 def comes_to_rest(pid: int, seconds: float = 2.0) -> bool:
     """Whether a process is there, and stops using the processor within so many seconds."""
     deadline = time.monotonic() + seconds
-    with suppress(psutil.Error):
-        while is_alive(pid):
-            before = sum(psutil.Process(pid).cpu_times()[:2])
-            time.sleep(_LOOK_SECONDS)
-            if sum(psutil.Process(pid).cpu_times()[:2]) - before < _LOOK_SECONDS / 2:
-                return True
-            if time.monotonic() > deadline:
-                return False
+    while (before := worked(pid)) < math.inf:
+        time.sleep(_LOOK_SECONDS)
+        # On a busy machine, one that works gets a part of the time, and never none.
+        if worked(pid) - before < _LEAST_WORK:
+            return True
+        if time.monotonic() > deadline:
+            return False
     return False
 
 
