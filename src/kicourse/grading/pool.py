@@ -19,7 +19,7 @@ from kicourse.grading.servers import WorkerLostError
 from kicourse.grading.worker import Worker
 from kicourse.syllabus import Limits, Unit, course
 
-_TRIES = 3
+_TRIES = 5
 _STARTS = threading.Semaphore(max(1, (os.cpu_count() or 1) // 2))
 """Each start keeps two cores busy: more of them at once would only delay the first mark."""
 _LOOK_SECONDS = 1.0  # how often it is asked whether more workers are needed, while nothing is done
