@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -37,6 +38,10 @@ LIKE_FRESH = """def cost(usage, prices):
     return (total / 1_000_000).quantize(Decimal("0.0001"), rounding=ROUND_HALF_UP)"""
 """A cost that charges cached tokens like fresh ones: one criterion of five fails."""
 
+TERMINAL = """def cost(usage, prices):
+    raise ValueError("\\x1b]52;c;ZXZpbA==\\x07\\x1b[2J\\x1b]0;mine\\x07 all mine")"""
+"""Would write into the clipboard, clear the screen and name the window."""
+
 OLD: dict[str, Any] = {"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}
 ANONYMOUS: dict[str, Any] = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}
 STRANGER = ANONYMOUS | {"metadata": {"kicourse": {"unit": "mini_gtp", "lang": "en"}}}
@@ -66,6 +71,7 @@ def notebooks() -> dict[str, Any]:
         "syntax": exercise(solved() | {"cost": "def cost(usage, prices"}),
         "silent": exercise(solved() | {"cost": "", "ask": "ask"}),
         "raised": exercise(solved() | {"cost": "# mine\nraise ValueError('lost my head')"}),
+        "terminal": exercise(solved() | {"cost": TERMINAL}),
         "outside": exercise(solved() | {"cost": "# YOUR CODE HERE\nraise NotImplementedError()"}),
         "deleted": exercise(solved(), without=("cost-check", "setup")),
         "elsewhere": exercise({}, [("cost", solved()["cost"]), ("cost", "check.cost(cost)"), ("ask-check", right)]),
@@ -255,6 +261,15 @@ def test_a_task_without_a_verdict_says_why(ran: Ran) -> None:
     error = ran.suites["syntax"].find("testcase[@name='cost']/error")
     assert error is not None
     assert "SyntaxError" in (error.text or "")
+
+
+def test_a_message_commands_no_terminal(ran: Ran) -> None:
+    (message,) = {
+        criterion["message"] for criterion in ran.task("terminal", "cost")["criteria"] if criterion["message"]
+    }
+    assert "all mine" in message
+    assert "all mine" in ran.shown
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", message + ran.shown)
 
 
 def test_a_stub_outside_of_a_function_is_not_started(ran: Ran) -> None:

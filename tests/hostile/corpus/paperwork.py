@@ -8,7 +8,7 @@ from nbformat.v4 import new_code_cell
 from tests.hostile.corpus.attack import Attack, Target, attack
 
 
-@attack("print a colour that the pages' renderer fails at", fails=True, safe_for_stock=True)
+@attack("print a colour that the pages' renderer fails at", fails=True)
 def broken_colours() -> Attack:
     return Attack(cell='os.write(1, b"\\x1b[38m\\x1b[48m")\nprint("\\x1b[38m")\nraise ValueError("\\x1b[38;2m")')
 
