@@ -1,4 +1,4 @@
-"""Looking at processes from outside: what has come from one, what it uses, and an end to all of it."""
+"""Processes: starting one, looking at it from outside (what came from it, what it uses), and an end to all of it."""
 
 import math
 import multiprocessing
@@ -15,15 +15,14 @@ from unittest.mock import patch
 
 import psutil
 
+SPAWN = multiprocessing.get_context("spawn")
+_LOOK_SECONDS = 0.1
+_LEAST_WORK = 0.005  # seconds: half of what the system counts in
+
 
 def can_fork() -> bool:
     """Whether a process can go on as two: not on Windows; on macOS, not safely once certain libraries are there."""
     return hasattr(os, "fork") and sys.platform != "darwin"
-
-
-_LOOK_SECONDS = 0.1
-_LEAST_WORK = 0.005  # seconds: half of what the system counts in
-SPAWN = multiprocessing.get_context("spawn")
 
 
 def spawn(target: Callable[..., None], *args: Any) -> SpawnProcess:
