@@ -11,6 +11,7 @@ import typer
 
 from kicourse import __version__
 from kicourse.errors import UserError
+from kicourse.quick_imports import leave_grammar_out
 
 app = typer.Typer(
     name="kicourse",
@@ -174,8 +175,7 @@ def _language(code: str | None) -> Any:
 
 def main() -> None:
     """Run the command line; errors meant for users are one line on stderr."""
-    # For a format that nothing here uses, jsonschema would import a grammar that takes more than a second to build.
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    leave_grammar_out()
     # Python looks through everything for garbage as it ends, which takes half a second; it all goes with the process.
     atexit.register(gc.freeze)
     try:

@@ -135,7 +135,7 @@ def _play(request: dict[str, Any], judge: socket.socket) -> None:
 
 def _only(descriptors: list[int]) -> list[int]:
     """Close every descriptor but the standard ones and these, which get the numbers from 3 on."""
-    import resource
+    import resource  # which Windows lacks
 
     high = [os.dup2(descriptor, 200 + place, inheritable=False) for place, descriptor in enumerate(descriptors)]
     os.closerange(3, 200)
@@ -146,7 +146,7 @@ def _only(descriptors: list[int]) -> list[int]:
 
 def _limit(request: dict[str, Any]) -> None:
     """Bound what this process may use, and let it end with its parent."""
-    import resource
+    import resource  # which Windows lacks
 
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for what, most in (

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -99,15 +99,14 @@ def comes_to_rest(pid: int, seconds: float = 2.0) -> bool:
     return False
 
 
-def used(pid: int) -> tuple[int, int]:
-    """Return how many bytes of memory of their own the descendants of a process use, and how many threads."""
-    return used_by(descendants(pid))
+def used(pid: int, *, itself: bool = False) -> tuple[int, int]:
+    """Return how many bytes of memory of their own the descendants of a process use, and how many threads.
 
-
-def used_by(several: Iterable[psutil.Process]) -> tuple[int, int]:
-    """Return how many bytes of memory of their own processes use, and how many threads."""
+    With `itself`, what the process uses counts too.
+    """
     memory = threads = 0
-    for process in several:
+    own = [process] if itself and (process := _alive(pid)) else []
+    for process in [*own, *descendants(pid)]:
         with suppress(psutil.Error):
             info = process.memory_info()
             memory += info.rss - getattr(info, "shared", 0)

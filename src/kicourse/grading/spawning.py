@@ -9,13 +9,10 @@ import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from kicourse.grading import processes
 from kicourse.grading.servers import (
@@ -73,7 +70,9 @@ class Spawner:
 
     def used(self) -> tuple[int, int]:
         """Return what the process uses, with all it has started."""
-        return processes.used_by(self._all())
+        if self._process is None or not self._process.pid:
+            return 0, 0
+        return processes.used(self._process.pid, itself=True)
 
     def is_alive(self) -> bool:
         """Whether there can be another process: always."""
@@ -81,10 +80,8 @@ class Spawner:
 
     def clear(self) -> bool:
         """Kill the process and whatever it started."""
-        for process in self._all():
-            with suppress(psutil.Error):
-                process.kill()
         if self._process is not None:
+            processes.end(self._process.pid or 0)
             self._process.join()
             self._process.close()
             self._process = None
@@ -93,13 +90,6 @@ class Spawner:
     def close(self) -> None:
         """Leave nothing behind."""
         self.clear()
-
-    def _all(self) -> list[psutil.Process]:
-        with suppress(psutil.Error):
-            if self._process is not None and self._process.pid:
-                first = psutil.Process(self._process.pid)
-                return [first, *first.children(recursive=True)]
-        return []
 
 
 def _work(role: str, request: dict[str, Any], sockets: list[socket.socket], ready: Event) -> None:

@@ -1,7 +1,6 @@
 """The one that writes is a process that can be ended: whatever a submission holds, the class goes on."""
 
 import signal
-import sys
 from contextlib import suppress
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from kicourse.errors import UserError
 from kicourse.grading import processes
 from kicourse.grading.job import Outcome
+from kicourse.quick_imports import leave_grammar_out
 
 _START_SECONDS = 120.0
 _ENDED = "the process that writes has ended"
@@ -50,13 +50,16 @@ class WritingProcess:
         if failure:
             failure, _ = self._ask("write", outcome, timestamp, False)
         if failure:
-            raise UserError(f"What '{outcome.student}' has for '{outcome.unit}' cannot be written: {failure}.")
+            raise UserError(
+                f"What '{outcome.student}' has for '{outcome.unit}' cannot be written: {failure}. "
+                "Run the command again: what is graded is kept."
+            )
 
     def written(self, student: str, unit: str) -> str:
         """Return what is written of a submission, as a text to compare; empty where gradebook or files lack it."""
         failure, text = self._ask("written", student, unit)
         if failure:
-            raise UserError(f"The gradebook cannot be read: {failure}.")
+            raise UserError(f"The gradebook cannot be read: {failure}. Run the command again: what is graded is kept.")
         return str(text)
 
     def _ask(self, *request: Any) -> tuple[str, Any]:
@@ -99,7 +102,7 @@ def _serve(connection: Any, root: Path, db_url: str) -> None:
     """Be the process: answer one request after the other until the other side is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
     processes.end_with_parent()
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type] # as the command line does: a second less
+    leave_grammar_out()  # as in the command line, which this process does not run
     from kicourse.grading.open_class import open_class
     from kicourse.grading.writing import Writer
 
