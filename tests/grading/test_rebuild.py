@@ -173,11 +173,12 @@ def test_cells_of_one_task_run_in_their_order_with_what_stands_between() -> None
     rebuilt = rebuild(RELEASE, of_cells(submitted("first = 1"), own, submitted("second = 2", id="other")))
     place = PLACES["double"]
     assert [cell.source for cell in rebuilt.cells[place : place + 3]] == ["first = 1", "between = 1", "second = 2"]
-    stub = submitted(RELEASE.cells[place].source, id="stub")
-    assert sources(rebuild(RELEASE, of_cells(submitted("first = 1"), own, stub))) == sources(RELEASE) | {
-        "double": "first = 1",
-        "extra-1": "between = 1",
-    }
+    for copied in (place, PLACES["plain-3"]):
+        copy = submitted(RELEASE.cells[copied].source, id="copy")
+        assert sources(rebuild(RELEASE, of_cells(submitted("first = 1"), own, copy))) == sources(RELEASE) | {
+            "double": "first = 1",
+            "extra-1": "between = 1",
+        }
 
 
 def test_a_task_that_was_split_is_whole_again() -> None:

@@ -28,10 +28,10 @@ def rebuild(release: NotebookNode, data: bytes) -> NotebookNode:
 
     From the submission come the source of the solution cells and the learner's own extra cells, each after the
     release cell that it follows there. A solution cell is found by its grade_id, or by its id where the grade_id was
-    lost; the halves of one that was split are joined; otherwise the first of several counts, and what is written in the
-    others is run as an own cell is; a missing one keeps its stub. Everything else is the release's. That includes code
-    cells that a learner may edit, demonstrations and helpers: the release wins, so that every submission is graded on
-    the same ground; what a learner changed there belongs into an own cell.
+    lost; the halves of one that was split are joined; otherwise the first of several counts, and what a learner has
+    written in the others is run as an own cell is; a missing one keeps its stub. Everything else is the release's. That
+    includes code cells that a learner may edit, demonstrations and helpers: the release wins, so that every submission
+    is graded on the same ground; what a learner changed there belongs into an own cell.
 
     Whatever can be understood of a submission is used. Raises UnreadableSubmissionError for a file that is no notebook
     at all, holds more than MOST_BRACKETS, or has a cell to be taken whose source is longer than LONGEST_SOURCE.
@@ -40,15 +40,18 @@ def rebuild(release: NotebookNode, data: bytes) -> NotebookNode:
     cells = _joined(release, _submitted_cells(release, data))
     claims = _claims(release, cells)
     counted = _first_of_each(claims)
+    released = {cell.source for cell in release.cells}
     extras: dict[int, list[_Cell]] = defaultdict(list)
     preceding = -1
     for position, (cell, claim) in enumerate(zip(cells, claims, strict=True)):
-        if claim is None and cell.kind in _KINDS:
-            extras[preceding].append(cell)
-        elif claim and position in counted:
+        if claim and position in counted:
             preceding = claim.place
             _answer(rebuilt.cells[preceding], cell)
-        elif claim and _is_answer(original := release.cells[claim.place]) and cell.source != original.source:
+        elif cell.kind not in _KINDS:
+            continue
+        elif claim is None:
+            extras[preceding].append(cell)
+        elif _is_answer(release.cells[claim.place]) and cell.source not in released:
             extras[max(preceding, claim.place)].append(cell)
     rebuilt.cells = list(_woven(rebuilt.cells, extras))
     return rebuilt
