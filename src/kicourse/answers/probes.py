@@ -173,15 +173,15 @@ def training(_answer: Any, name: str, *args: Any, **kwargs: Any) -> Any:
 
 @probe
 def web(answer: Any, name: str, *args: Any, **kwargs: Any) -> Any:
-    """Do what answers/web.py offers: build apps and what stands behind them, drive an app, read a counter."""
+    """Do what answers/web.py offers: build apps and what stands behind them, read a counter."""
     from kicourse.answers import web as tools
 
     return getattr(tools, name)(answer, *args, **kwargs)
 
 
 @probe
-def play(app: Any, backend: Any, steps: list[list[Any]], report: Callable[..., None], patience: float = 5.0) -> None:
-    """Drive an app (see `web.Stage`) and hand what happened to `report`, so that the check says what of it counts."""
-    from kicourse.answers.web import play
+def serve(app: Any, backend: Any, exchange: Callable[..., Any], at_once: Callable[..., Any], patience: float) -> None:
+    """Serve an app to clients whom the check leads (see `web.Server`)."""
+    from kicourse.answers.web import serve
 
-    report(play(app, backend, steps, patience))
+    serve(app, backend, exchange, at_once, patience)

@@ -1,13 +1,14 @@
-"""How a trial drives a web app on the answer's side: in raw ASGI, in an exact order, without a network.
+"""How an app is served on the answer's side: in raw ASGI, in an exact order, without a network.
 
-A `Stage` plays steps: a client asks, a client leaves, what stands behind the app goes on. After each step the app may
-do all that it can do by itself; only then comes the next. So nothing depends on how fast a machine is. What happened is
-noted in order, as plain data.
+A `Server` decides nothing. It tells the trial what the app does and carries out what the trial orders: a client asks,
+a client leaves, what stands behind the app answers (checks/stage.py). Between two orders the app may do all that it can
+do by itself, so nothing depends on how fast a machine is.
 """
 
 import asyncio
 import contextlib
 import io
+import itertools
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -17,9 +18,12 @@ from typing import Any
 from kicourse.answers import location
 
 _TURNS = 40
-"""How often everybody gets a turn in the event loop after a step: far more than any app needs to do what it can do."""
+"""How often everybody gets a turn in the event loop after an order: far more than any app needs for what it can do."""
 _PARTING = 1.0
 """Seconds for an app to start at all, or to end."""
+
+Outcome = dict[str, Any]
+"""What the trial says to a call: an `error`; or `text` and `sources`; or a `piece`, unless the stream has ended."""
 
 
 @dataclass(frozen=True)
@@ -31,81 +35,66 @@ class Answer:
 
 
 class Backend:
-    """What stands behind an app: a blocking answerer, or a stream of pieces. One entry of `script` for each call.
+    """What stands behind an app. What comes of a call, the trial says when it is called, and not before."""
 
-    An entry may say `text` and `sources`, or `pieces`; `error`, with which it ends; and where it is `held` until the
-    stage lets it go on: True, or the number of the piece before which it waits.
-    """
+    def __init__(self) -> None:
+        self.server: Server | None = None
 
-    def __init__(self, script: list[dict[str, Any]]) -> None:
-        self.script = list(script)
-        self.stage: Stage | None = None
-
-    def on(self) -> "Stage":
-        """Return the stage on which the app plays."""
-        if self.stage is None:
+    def on(self) -> "Server":
+        """Return the server of the app that calls."""
+        if self.server is None:
             raise RuntimeError("nothing has been asked yet")
-        return self.stage
-
-    def next(self, question: Any) -> dict[str, Any]:
-        """Note a call and return the entry of the script that is meant for it."""
-        self.on().note("called", question if isinstance(question, str) else repr(question))
-        return self.script.pop(0) if self.script else {"text": "", "sources": [], "pieces": []}
+        return self.server
 
 
 class Answerer(Backend):
     """Answers a question, and blocks its thread meanwhile, as a call of `OpenAI` does."""
 
     def __call__(self, question: str) -> Answer:
-        """Return the next answer of the script, or raise its error."""
-        entry = self.next(question)
-        if entry.get("held"):
-            self.on().block()
-        if error := entry.get("error"):
-            raise RuntimeError(error)
-        return Answer(entry["text"], list(entry["sources"]))
+        """Return the trial's answer, or raise its error."""
+        server = self.on()
+        outcome = _good(server.block(server.call(question)))
+        return Answer(outcome["text"], list(outcome["sources"]))
 
 
 class Streamer(Backend):
     """Opens a stream of pieces for a question."""
 
     def __call__(self, question: str) -> "Stream":
-        """Return the next stream of the script."""
-        return Stream(self.on(), self.next(question))
+        """Return the stream."""
+        server = self.on()
+        return Stream(server, server.call(question))
 
 
 class Stream:
     """An asynchronous iterator over pieces of text; only `aclose()` ends it."""
 
-    def __init__(self, stage: "Stage", entry: dict[str, Any]) -> None:
-        self.stage, self.entry = stage, entry
-        self.given = 0
-        self.sent_before = 0
+    def __init__(self, server: "Server", call: int) -> None:
+        self.server, self.call = server, call
 
     def __aiter__(self) -> AsyncIterator[str]:
         return self
 
     async def __anext__(self) -> str:
-        """Return the next piece; note it if the last one was not sent before."""
-        if self.given and not await self.stage.sends_more_than(self.sent_before):
-            self.stage.note("early", self.given)
-        if self.entry.get("held") == self.given:
-            await self.stage.hold()
-        pieces = self.entry["pieces"]
-        if self.given == len(pieces):
-            if error := self.entry.get("error"):
-                raise RuntimeError(error)
+        """Return the next piece."""
+        outcome = _good(await self.server.wait(self.call))
+        if "piece" not in outcome:
             raise StopAsyncIteration
-        self.given += 1
-        self.sent_before = self.stage.sent
-        return str(pieces[self.given - 1])
+        return str(outcome["piece"])
 
     async def aclose(self) -> None:
         """Free what the stream holds. To tell the model takes a moment, in which the caller may be cancelled again."""
-        self.stage.note("closing")
+        self.server.tell("closing", self.call)
         for _turn in range(3):
             await asyncio.sleep(0)
-        self.stage.note("closed")
+        self.server.tell("closed", self.call)
+
+
+def _good(outcome: Outcome) -> Outcome:
+    """Return an outcome, or raise the error that the trial has planned."""
+    if "error" in outcome:
+        raise RuntimeError(outcome["error"])
+    return outcome
 
 
 @dataclass
@@ -121,95 +110,110 @@ class _Client:
     ended: bool = False
 
 
-class Stage:
-    """One app, some clients, and notes of what happens, in order.
+class Server:
+    """Serves one app to some clients.
 
-    The steps, each a list that begins with its name:
+    `exchange(happened)` tells the trial what has happened and returns what to do next, None at the end.
+    `at_once(happened, call)` returns the outcome of a call that holds up the event loop. What can be ordered:
     ask name method path headers body: a client sends a request;
     connect name path: a client opens a WebSocket;
     leave name: it closes its connection;
     cancel name: the server ends its handling;
-    go: what waits behind the app, the longest first, goes on;
-    fail text: it raises an error instead.
+    give call outcome: what was called goes on.
 
-    Where an app hands work to threads, the stage waits for them: `patience` seconds in all, for all steps.
+    Where an app hands work to threads, the server waits for them: `patience` seconds in all.
     """
 
-    def __init__(self, app: Any, backend: Backend | None, patience: float) -> None:
-        self.app, self.backend, self.patience = app, backend, patience
-        self.notes: list[list[Any]] = []
+    def __init__(
+        self,
+        app: Any,
+        exchange: Callable[[list[list[Any]]], list[list[Any]] | None],
+        at_once: Callable[[list[list[Any]], int], Outcome],
+        patience: float,
+    ) -> None:
+        self.app, self.exchange, self.at_once, self.patience = app, exchange, at_once, patience
+        self.happened: list[list[Any]] = []
+        self.printed = io.StringIO()
         self.clients: dict[str, _Client] = {}
-        self.waiting: list[Callable[[str], None]] = []
-        self.sent = 0
+        self.calls = itertools.count()
+        self.waiting: dict[int, Callable[[Outcome], None]] = {}
         self.thread = threading.get_ident()
         self.fault: BaseException | None = None
 
-    def note(self, kind: str, *details: Any) -> None:
-        """Note that something happened now."""
-        self.notes.append([kind, *details])
+    def tell(self, kind: str, *details: Any) -> None:
+        """Tell the trial, with the next exchange, that something happened now."""
+        self.happened.append([kind, *details])
 
-    async def play(self, steps: list[list[Any]]) -> None:
-        """Start the app, take the steps, and end what is left."""
-        self.changed = asyncio.Event()
+    async def serve(self) -> None:
+        """Start the app, do what the trial orders, and end what is left."""
+        self.changed, self.news = asyncio.Event(), asyncio.Event()
         self.loop = asyncio.get_running_loop()
-        if self.backend is not None:
-            self.backend.stage = self
         stop = await self._start()
         try:
-            for number, (do, *details) in enumerate(steps):
-                self.note("step", number)
-                getattr(self, f"_{do}")(*details)
+            while (orders := self.exchange(self._told())) is not None:
+                for do, *details in orders:
+                    getattr(self, f"_{do}")(*details)
                 await self._settle()
         finally:
             await self._finish(stop)
         if self.fault is not None:
             raise self.fault
 
-    # What the backend does
+    def _told(self) -> list[list[Any]]:
+        if text := self.printed.getvalue():
+            self.printed.seek(0)
+            self.printed.truncate()
+            self.tell("logged", 0, text[:4000])
+        count = len(self.happened)  # a thread may add to it meanwhile
+        told = self.happened[:count]
+        del self.happened[:count]
+        return told
 
-    def block(self) -> None:
-        """Block the calling thread until the stage lets it go on, unless nothing could go on then."""
+    # What stands behind the app
+
+    def call(self, question: Any) -> int:
+        """Tell the trial of a call, and return the number under which it goes on."""
+        number = next(self.calls)
+        self.tell("called", number, question if isinstance(question, str) else repr(question))
+        return number
+
+    def block(self, call: int) -> Outcome:
+        """Block the calling thread until the trial says what comes of a call."""
         if threading.get_ident() == self.thread:
-            self.note("blocks the loop")
-            return
-        event, errors = threading.Event(), []
+            return self.at_once(self._told(), call)
+        event, outcomes = threading.Event(), []
 
-        def go_on(error: str) -> None:
-            errors.extend([error] if error else [])
+        def go_on(outcome: Outcome) -> None:
+            outcomes.append(outcome)
             event.set()
 
-        self.waiting.append(go_on)
+        self._expect(call, go_on)
         self.loop.call_soon_threadsafe(self.changed.set)
-        event.wait(10)  # a stage that is left alone with it has gone long before
-        if errors:
-            raise RuntimeError(errors[0])
+        event.wait(10)  # a server that is left alone with it has gone long before
+        return outcomes[0] if outcomes else {"error": "nobody is there any more"}
 
-    async def hold(self) -> None:
-        """Wait until the stage lets the caller go on; being cancelled is an end too."""
-        future: asyncio.Future[None] = self.loop.create_future()
+    async def wait(self, call: int) -> Outcome:
+        """Wait until the trial says what comes of a call; being cancelled is an end too."""
+        future: asyncio.Future[Outcome] = self.loop.create_future()
 
-        def go_on(error: str) -> None:
-            if future.done():
-                return
-            future.set_exception(RuntimeError(error)) if error else future.set_result(None)
+        def go_on(outcome: Outcome) -> None:
+            if not future.done():
+                future.set_result(outcome)
 
-        self.waiting.append(go_on)
+        self._expect(call, go_on)
         self.changed.set()
         try:
-            await future
+            return await future
         finally:
-            if go_on in self.waiting:
-                self.waiting.remove(go_on)
+            if self.waiting.get(call) is go_on:
+                del self.waiting[call]
+                self.tell("left", call)
 
-    async def sends_more_than(self, count: int) -> bool:
-        """Give the app its turns until it has sent more than `count` pieces of a body; return whether it has."""
-        for _turn in range(_TURNS):
-            if self.sent > count:
-                return True
-            await asyncio.sleep(0)
-        return False
+    def _expect(self, call: int, go_on: Callable[[Outcome], None]) -> None:
+        self.waiting[call] = go_on
+        self.tell("waits", call)
 
-    # Steps
+    # Orders
 
     def _ask(self, name: str, method: str, path: str, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         route, _mark, query = path.partition("?")
@@ -236,7 +240,7 @@ class Stage:
 
     def _begin(self, name: str, scope: dict[str, Any], body: bytes) -> None:
         client = self.clients[name] = _Client(name, scope, body)
-        client.task = asyncio.create_task(self._serve(client))
+        client.task = asyncio.create_task(self._handle(client))
 
     def _leave(self, name: str) -> None:
         self.clients[name].gone = True
@@ -247,14 +251,11 @@ class Stage:
         assert task is not None
         task.cancel()
 
-    def _go(self) -> None:
-        self._fail("")
+    def _give(self, call: int, outcome: Outcome) -> None:
+        if go_on := self.waiting.pop(call, None):
+            go_on(outcome)
 
-    def _fail(self, error: str) -> None:
-        if self.waiting:
-            self.waiting.pop(0)(error)
-
-    # The server's part
+    # What a server does for an app
 
     async def _start(self) -> Callable[[], Any]:
         """Start the app as a server does before the first request; return what stops it."""
@@ -263,7 +264,7 @@ class Stage:
 
         async def send(message: Any) -> None:
             if message["type"].startswith("lifespan.startup"):
-                self.note("startup", message["type"].rpartition(".")[2], str(message.get("message", ""))[-300:])
+                self.tell("startup", message["type"].rpartition(".")[2], str(message.get("message", ""))[-300:])
             answered.set()
 
         async def live() -> None:
@@ -278,7 +279,8 @@ class Stage:
         task = asyncio.create_task(live())
         receiving.put_nowait({"type": "lifespan.startup"})
         await _within(self.patience + _PARTING, answered.wait())
-        self._require_started()
+        if self.fault is not None:
+            raise self.fault
 
         async def stop() -> None:
             receiving.put_nowait({"type": "lifespan.shutdown"})
@@ -287,7 +289,7 @@ class Stage:
 
         return stop
 
-    async def _serve(self, client: _Client) -> None:
+    async def _handle(self, client: _Client) -> None:
         async def receive() -> dict[str, Any]:
             if not client.read:
                 client.read = True
@@ -295,62 +297,50 @@ class Stage:
                     return {"type": "websocket.connect"}
                 return {"type": "http.request", "body": client.body, "more_body": False}
             while not (client.gone or client.ended):
-                event = self.news
-                await event.wait()
+                await self.news.wait()
             return {"type": "http.disconnect"}
 
         async def send(message: Any) -> None:
             if not client.gone:
-                self._note_sent(client, message)
+                self._sent(client, message)
 
         try:
             await self.app(client.scope, receive, send)
-            self.note("returned", client.name)
+            self.tell("returned", client.name)
         except asyncio.CancelledError:
-            self.note("cancelled", client.name)
+            self.tell("cancelled", client.name)
         except BaseException as error:
             self._raised(client.name, error)
         finally:
             self.changed.set()
 
-    def _note_sent(self, client: _Client, message: Any) -> None:
+    def _sent(self, client: _Client, message: Any) -> None:
         if message["type"] == "http.response.start":
             headers = [[bytes(key).decode("latin-1").lower(), bytes(value).decode("latin-1")]
                        for key, value in message.get("headers", [])]  # fmt: skip
-            self.note("status", client.name, int(message["status"]), headers)
+            self.tell("status", client.name, int(message["status"]), headers)
         elif message["type"].startswith("websocket."):
-            self.note("socket", client.name, message["type"])
+            self.tell("socket", client.name, message["type"])
         elif message["type"] == "http.response.body":
             if body := bytes(message.get("body", b"")):
-                self.sent += 1
-                self.note("body", client.name, body)
+                self.tell("body", client.name, body)
             if not message.get("more_body", False):
                 client.ended = True
-                self.note("end", client.name)
+                self.tell("end", client.name)
                 self._wake()
 
     def _raised(self, name: str, error: BaseException) -> None:
         if isinstance(error, NotImplementedError):
             self.fault = error
-        self.note("raised", name, type(error).__name__, str(error)[:300])
-        if not _is_scripted(error):
+        self.tell("raised", name, type(error).__name__, str(error)[:300])
+        if not _is_planned(error):
             place = location.of_exception(error)
-            self.note("error", name, type(error).__name__, str(error)[:160], f"`{place.source[:120]}`" if place else "")
-
-    def _require_started(self) -> None:
-        if self.fault is not None:
-            raise self.fault
-
-    @property
-    def news(self) -> asyncio.Event:
-        """What wakes everybody who listens for the end of a connection."""
-        if not hasattr(self, "_news"):
-            self._news = asyncio.Event()
-        return self._news
+            self.tell("error", name, type(error).__name__, str(error)[:160], f"`{place.source[:120]}`" if place else "")
 
     def _wake(self) -> None:
+        """Wake everybody who listens for the end of a connection."""
         self.news.set()
-        self._news = asyncio.Event()
+        self.news = asyncio.Event()
 
     # In between
 
@@ -371,9 +361,8 @@ class Stage:
         return len(running) <= len(self.waiting)
 
     async def _finish(self, stop: Callable[[], Any]) -> None:
-        self.note("curtain")
-        while self.waiting:
-            self._go()
+        for call in list(self.waiting):
+            self._give(call, {"error": "the trial is over"})
         for client in self.clients.values():
             client.gone = True
             if client.task is not None:
@@ -385,8 +374,8 @@ class Stage:
         await stop()
 
 
-def _is_scripted(error: BaseException) -> bool:
-    """Whether an error is one that stands in the script, and not the answer's own."""
+def _is_planned(error: BaseException) -> bool:
+    """Whether an error is one that the trial has planned, and not the answer's own."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -399,36 +388,35 @@ async def _within(seconds: float, waiting: Any) -> None:
 
 
 class _Listener(logging.Handler):
-    """Notes all that is logged, on whatever level."""
+    """Tells of all that is logged, on whatever level."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, server: Server) -> None:
         super().__init__(logging.DEBUG)
-        self.stage = stage
+        self.server = server
         self.usual = {*logging.makeLogRecord({}).__dict__, "message", "asctime"}
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name == "asyncio":  # what the event loop says of itself
             return
         extra = [str(value) for name, value in record.__dict__.items() if name not in self.usual]
-        self.stage.note("logged", record.levelno, " ".join([self.format(record), *extra])[:4000])
+        self.server.tell("logged", record.levelno, " ".join([self.format(record), *extra])[:4000])
 
 
-def play(app: Any, backend: Backend | None, steps: list[list[Any]], patience: float = 5.0) -> list[list[Any]]:
-    """Play `steps` with an app and return what happened (see Stage)."""
-    stage = Stage(app, backend, patience)
-    root, listener, printed = logging.getLogger(), _Listener(stage), io.StringIO()
+def serve(app: Any, backend: Backend | None, exchange: Any, at_once: Any, patience: float) -> None:
+    """Serve an app as the trial says (see Server)."""
+    server = Server(app, exchange, at_once, patience)
+    if backend is not None:
+        backend.server = server
+    root, listener = logging.getLogger(), _Listener(server)
     level = root.level
     root.addHandler(listener)
     root.setLevel(logging.DEBUG)
     try:
-        with contextlib.redirect_stdout(printed):
-            asyncio.run(stage.play(steps))
+        with contextlib.redirect_stdout(server.printed):
+            asyncio.run(server.serve())
     finally:
         root.removeHandler(listener)
         root.setLevel(level)
-    if text := printed.getvalue():
-        stage.note("logged", 0, text[:4000])
-    return stage.notes
 
 
 # Apps around an answer that is a part of one
@@ -466,7 +454,7 @@ def guarded(dependency: Any) -> Any:
 
 
 def held_routes(_answer: Any, backend: Backend) -> Any:
-    """Return an app whose routes wait until the stage lets them go on."""
+    """Return an app whose routes wait for the trial, which also says what is in their replies."""
     from fastapi import FastAPI, Request
     from fastapi.responses import StreamingResponse
 
@@ -479,29 +467,25 @@ def held_routes(_answer: Any, backend: Backend) -> Any:
 
     app = FastAPI(lifespan=lifespan, openapi_url=None)
 
+    async def outcome(request: Request) -> Outcome:
+        server = backend.on()
+        return _good(await server.wait(server.call(request.url.path)))
+
     @app.get("/healthz", response_model=None)
     async def healthz(request: Request) -> dict[str, Any]:
         if "held" in request.query_params:
-            await backend.on().hold()
+            await outcome(request)
         return {"started": bool(started)}
 
     @app.post("/documents/{name}", status_code=201, response_model=None)
     async def document(request: Request) -> dict[str, str]:
-        name = request.path_params["name"]
-        backend.next(name)
-        await backend.on().hold()
-        return {"stored": name}
+        return {"receipt": (await outcome(request))["text"]}
 
     @app.get("/stream/{name}", response_model=None)
     async def stream(request: Request) -> StreamingResponse:
-        name = request.path_params["name"]
-
-        async def pieces() -> AsyncIterator[str]:
-            yield f"{name} 1\n"
-            await backend.on().hold()
-            yield f"{name} 2\n"
-
-        return StreamingResponse(pieces(), headers={"x-name": name})
+        server = backend.on()
+        pieces = Stream(server, server.call(request.url.path))
+        return StreamingResponse(pieces, headers={"x-name": request.path_params["name"]})
 
     return app
 
@@ -525,14 +509,14 @@ def samples(counter: Any) -> list[list[Any]]:
     return sorted([sample.labels["route"], sample.labels["status"], sample.value] for sample in found)
 
 
-def answerer(_answer: Any, script: list[dict[str, Any]]) -> Answerer:
-    """Return an answerer with this script."""
-    return Answerer(script)
+def answerer(_answer: Any) -> Answerer:
+    """Return an answerer."""
+    return Answerer()
 
 
-def streamer(_answer: Any, script: list[dict[str, Any]]) -> Streamer:
-    """Return a streamer with this script."""
-    return Streamer(script)
+def streamer(_answer: Any) -> Streamer:
+    """Return a streamer."""
+    return Streamer()
 
 
 def guard(_answer: Any, status: int, headers: dict[str, str]) -> Any:

@@ -1,0 +1,254 @@
+"""How a trial leads a play with a web app: clients ask and leave, step by step, and what happens is noted in order.
+
+The app is served on the answer's side (answers/web.py), which tells what it does. What stands behind the app is here:
+what it answers leaves the check only when it is asked for, a stream's next piece only after the last one was sent.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kicourse.answers.errors import AnswerRefused
+from kicourse.answers.handle import unobserved
+from kicourse.checks import Handle, chats
+
+Step = list[Any]
+"""What a client does (see `web.Server`), or, with what stands behind the app: ["go"], the call that has been held the
+longest goes on; ["fail", text], it ends with this error."""
+
+Entry = dict[str, Any]
+"""What comes of a call: `text` and `sources`, or `pieces`; `error`, with which it ends; and where it is `held` until a
+step lets it go on: True, or the number of the piece before which it waits."""
+
+_MOST_NOTES = 20_000
+NOTHING: Entry = {}
+"""What comes of a call too many."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What one client got. `status` is 0 while nothing has come."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    ended: bool
+    returned: bool = False
+    error: str = ""
+
+    @property
+    def media_type(self) -> str:
+        """The content type without its parameters."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return self.body.decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """Return the body read as JSON, or None where it is none."""
+        try:
+            return json.loads(self.text)
+        except ValueError:
+            return None
+
+    def __str__(self) -> str:
+        """Say it in a line, for a message; of a failure, which error of the learner's was behind it."""
+        if not self.status:
+            return "-"
+        error = f" ← {self.error}" if self.error and self.status >= 500 else ""
+        return f"{self.status} {self.media_type or '-'}: {chats.short(self.text, 160)}{error}"
+
+
+class Play:
+    """What happened while steps were played: notes, in order."""
+
+    def __init__(self, notes: list[list[Any]]) -> None:
+        self.notes = notes
+
+    def of(self, kind: str) -> list[list[Any]]:
+        """Return the details of all notes of a kind."""
+        return [note[1:] for note in self.notes if note[0] == kind]
+
+    def before_step(self, number: int) -> "Play":
+        """Return what happened before the step with this number (from 0) was taken."""
+        taken = ["step", number]
+        return Play(self.notes[: self.notes.index(taken)] if taken in self.notes else self.notes)
+
+    def reply(self, name: str) -> Reply:
+        """Return what this client got."""
+        started = [details[1:] for details in self.of("status") if details[0] == name]
+        status, headers = started[0] if started else (0, [])
+        body = b"".join(details[1] for details in self.of("body") if details[0] == name)
+        errors = [": ".join(filter(None, details[1:])) for details in self.of("error") if details[0] == name]
+        ended, returned = ([name] in self.of(kind) for kind in ("end", "returned"))
+        return Reply(status, dict(headers), body, ended, returned, "".join(errors[:1]))
+
+    def closed(self) -> int:
+        """Return how many streams were closed, to the end of their `aclose()`."""
+        return len({call for (call,) in self.of("closed")})
+
+    def behaviour(self) -> list[Any]:
+        """Return what the diagnosis compares: the order of events and the form of replies, but no wording."""
+        seen: list[Any] = []
+        calls: list[Any] = []  # apart: whether a status is sent before or after a call is style
+        for kind, *details in self.notes:
+            if kind in ("status", "raised"):
+                seen.append([kind, *details[:2]])
+            elif kind in ("end", "early", "closing", "closed", "blocks the loop", "step"):
+                seen.append([kind, *details])
+            if kind in ("called", "step"):
+                calls.append([kind, *details])
+        seen.append(calls)
+        names = dict.fromkeys(details[0] for details in self.of("status"))
+        for reply in map(self.reply, names):
+            data = reply.json()
+            seen.append([reply.media_type, sorted(data) if isinstance(data, dict) else None])
+        return seen
+
+
+@dataclass
+class _Call:
+    """A call of what stands behind the app. `sent_before` is how much had been sent when its last piece went out."""
+
+    entry: Entry
+    given: int = 0
+    sent_before: int = 0
+
+    def is_held(self) -> bool:
+        held = self.entry.get("held")
+        return held is not None and self.given == (0 if held is True else held)
+
+    def next(self, sent: int) -> dict[str, Any]:
+        """Return what comes of it now; for a stream that has ended, no piece."""
+        pieces = self.entry.get("pieces")
+        if pieces is not None and self.given < len(pieces):
+            self.given, self.sent_before = self.given + 1, sent
+            return {"piece": pieces[self.given - 1]}
+        if error := self.entry.get("error"):
+            return {"error": error}
+        return {"text": self.entry.get("text", ""), "sources": self.entry.get("sources", [])}
+
+
+class Stage:
+    """Leads one play. `script(question)` says what comes of a call."""
+
+    def __init__(self, steps: list[Step], script: Callable[[str], Entry]) -> None:
+        self.script = script
+        self.notes: list[list[Any]] = []
+        self._steps = enumerate(steps)
+        self._clients: set[str] = {"startup"}
+        self._gone: set[str] = set()
+        self._calls: dict[int, _Call] = {}
+        self._ready: list[int] = []
+        self._held: list[int] = []
+        self._sent = 0
+        self._nonsense = False
+
+    def play(self, app: Handle, backend: Handle | None, patience: float) -> Play:
+        """Have the app served and return what happened. Raises AnswerRefused if its side tells nonsense."""
+        app.probe("serve", backend, self.exchange, self.at_once, patience)
+        if self._nonsense:
+            raise AnswerRefused("what was told of the app makes no sense")
+        return Play(self.notes)
+
+    @unobserved
+    def exchange(self, happened: Any) -> list[Any] | None:
+        """Note what has happened and return what to do next: calls that go on, or else a step; None at the end."""
+        if not self._take_in(happened):
+            return None
+        if self._ready:
+            ready, self._ready = self._ready, []
+            return [["give", call, self._calls[call].next(self._sent)] for call in ready]
+        for number, step in self._steps:
+            self.notes.append(["step", number])
+            if orders := self._orders(step):
+                return orders
+        return None
+
+    @unobserved
+    def at_once(self, happened: Any, call: Any) -> dict[str, Any]:
+        """Note what has happened and return what comes of a call for which the whole app waits."""
+        if not self._take_in(happened) or call not in self._calls:
+            self._nonsense = True
+            return {"error": "nonsense"}
+        if self._calls[call].is_held():
+            self.notes.append(["blocks the loop"])
+        return self._calls[call].next(self._sent)
+
+    def _take_in(self, happened: Any) -> bool:
+        """Note what has happened; return whether it makes sense."""
+        try:
+            waiting = [call for event in happened for call in self._note(event)]
+        except (TypeError, ValueError, KeyError):
+            self._nonsense = True
+            return False
+        for call in map(self._calls.__getitem__, waiting):
+            if call.given and self._sent <= call.sent_before:
+                self.notes.append(["early", call.given])
+        return True
+
+    def _note(self, event: Any) -> list[int]:
+        """Note one event; return the call that waits since then, if it is that."""
+        match event:
+            case ["called", int(call), str(question)] if call not in self._calls:
+                self._calls[call] = _Call(self.script(question))
+                self.notes.append(["called", question])
+            case ["waits", int(call)]:
+                (self._held if self._calls[call].is_held() else self._ready).append(call)
+                return [call]
+            case ["left", int(call)]:
+                self._held = [held for held in self._held if held != call]
+                self._ready = [ready for ready in self._ready if ready != call]
+            case ["status" | "body" | "end" | "socket", str(client), *_details]:
+                if client not in self._gone:
+                    self._note_sent(event)
+            case ["raised", str(client), str(), str()] | ["error", str(client), str(), str(), str()]:
+                self._keep([event[0], client, *(text[:300] for text in event[2:])], client)
+            case ["returned" | "cancelled", str(client)]:
+                self._keep(event, client)
+            case ["startup", "complete" | "failed", str(text)]:
+                self.notes.append([*event[:2], text[:300]])
+            case ["logged", int(level), str(text)]:
+                self.notes.append(["logged", level, text[:4000]])
+            case ["closing" | "closed", int(call)] if call in self._calls:
+                self.notes.append(event)
+            case _:
+                raise ValueError("an unknown event")
+        if len(self.notes) > _MOST_NOTES:
+            raise ValueError("too many events")
+        return []
+
+    def _note_sent(self, event: list[Any]) -> None:
+        match event:
+            case ["status", client, int(), [*headers]]:
+                self._keep([*event[:3], [(str(name), str(value)) for name, value in headers]], client)
+            case ["body", client, bytes()]:
+                self._sent += 1
+                self._keep(event, client)
+            case ["end", client] | ["socket", client, str()]:
+                self._keep(event, client)
+            case _:
+                raise ValueError("an unknown event")
+
+    def _keep(self, note: list[Any], client: str) -> None:
+        """Keep a note about a client. Raises ValueError if there is none of this name."""
+        if client not in self._clients:
+            raise ValueError("an unknown client")
+        self.notes.append(note)
+
+    def _orders(self, step: Step) -> list[Any]:
+        """Return what a step means for the app's side."""
+        do, *details = step
+        if do in ("go", "fail"):
+            if not self._held:
+                return []
+            call = self._held.pop(0)
+            return [["give", call, {"error": details[0]} if details else self._calls[call].next(self._sent)]]
+        if do in ("ask", "connect"):
+            self._clients.add(details[0])
+        elif do == "leave":
+            self._gone.add(details[0])
+        return [step]
