@@ -92,14 +92,6 @@ def described(results: Any) -> list[list[Any]]:
 
 
 @probe
-def spoil(reply: Any) -> None:
-    """Change a chat completion's dict in place, as a careless caller would."""
-    reply["model"] = "spoilt"
-    reply["choices"].append("spoilt")
-    reply["choices"][0]["message"]["content"] = "spoilt"
-
-
-@probe
 def function(_answer: Any, name: str, source: str, **given: Any) -> Any:
     """Build the function `name` from its source, as a notebook would define it; it may use the names in `given`.
 

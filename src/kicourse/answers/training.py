@@ -4,6 +4,7 @@ All of it is built on the answer's side with `answer.build("training", name, ...
 needs the same model. What is noted there can be forged there: it may gate points, never earn them.
 """
 
+from collections.abc import Collection
 from types import SimpleNamespace
 from typing import Any
 
@@ -80,14 +81,18 @@ class SmallClassifier(nn.Module):
     """Sorts texts: an encoder of one block, the mean of its vectors over each text, and a head.
 
     In training some of the mean's numbers are hidden, as dropout does: always the same ones, so that a run can be
-    repeated.
+    repeated. If there are layers to be `shifted`, named as in a block, only their shifts and the head can be trained.
     """
 
-    def __init__(self, vocabulary: int, width: int, labels: int, hidden: int = 0) -> None:
+    def __init__(
+        self, vocabulary: int, width: int, labels: int, hidden: int = 0, shifted: Collection[str] = ()
+    ) -> None:
         super().__init__()
-        self.encoder = _SmallEncoder(vocabulary, width)
+        self.encoder = _SmallEncoder(vocabulary, width, shifted)
         self.head = nn.Linear(width, labels)
         self.hidden = hidden
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(not shifted or name.startswith("head.") or name.endswith(".shift"))
 
     def forward(self, ids: Int[Tensor, "batch time"], mask: Int[Tensor, "batch time"]) -> Float[Tensor, "batch labels"]:
         """Return a score for each label."""
@@ -102,11 +107,11 @@ class SmallClassifier(nn.Module):
 class _SmallEncoder(nn.Module):
     """Two blocks whose layers are called as in BERT; among them some whose names only look alike."""
 
-    def __init__(self, vocabulary: int, width: int) -> None:
+    def __init__(self, vocabulary: int, width: int, shifted: Collection[str]) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width)
         self.query = nn.Linear(width, width)
-        self.layer = nn.ModuleList(_SmallBlock(width) for _block in range(2))
+        self.layer = nn.ModuleList(_SmallBlock(width, shifted) for _block in range(2))
         self.outputs = nn.Linear(width, width)
 
     def forward(self, ids: Int[Tensor, "batch time"], mask: Int[Tensor, "batch time"]) -> Float[Tensor, "b t width"]:
@@ -118,11 +123,17 @@ class _SmallEncoder(nn.Module):
 
 
 class _SmallBlock(nn.Module):
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, shifted: Collection[str]) -> None:
         super().__init__()
-        self.attention = nn.ModuleDict({name: nn.Linear(width, width) for name in ("query", "key", "value", "output")})
-        self.prequery = nn.Linear(width, width)
-        self.output = nn.Linear(width, width)
+
+        def linear(name: str) -> nn.Module:
+            layer = nn.Linear(width, width)
+            return Shifted(layer) if name in shifted else layer
+
+        attention = ("query", "key", "value", "output")
+        self.attention = nn.ModuleDict({name: linear(f"attention.{name}") for name in attention})
+        self.prequery = linear("prequery")
+        self.output = linear("output")
         self.value = nn.LayerNorm(width)  # no Linear, whatever its name
 
     def forward(self, x: Float[Tensor, "b t width"], mask: Int[Tensor, "b t"]) -> Float[Tensor, "b t width"]:
@@ -193,19 +204,6 @@ def shifting() -> type[Shifted]:
     return Shifted
 
 
-def adapted(model: SmallClassifier, targets: list[str]) -> SmallClassifier:
-    """Freeze a model, and free its head and a shift in each layer of its blocks whose name ends like a target."""
-    model.requires_grad_(False)
-    model.head.requires_grad_(True)
-    for block in model.encoder.layer:
-        layers = [(name, layer) for name, layer in block.named_modules() if isinstance(layer, nn.Linear)]
-        for name, layer in layers:
-            if name.endswith(tuple(targets)):
-                parent, _dot, last = name.rpartition(".")
-                setattr(block.get_submodule(parent), last, Shifted(layer))
-    return model
-
-
 def report(development: list[float], epoch: int, accuracy: float, interval: tuple[float, float]) -> SimpleNamespace:
     """Return what a fine-tuning reports."""
     return SimpleNamespace(development=development, epoch=epoch, accuracy=accuracy, interval=interval)
@@ -242,7 +240,7 @@ def adamw(model: nn.Module, rate: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95))
 
 
-def seeded(name: str, seed: int, **sizes: int) -> nn.Module:
+def seeded(name: str, seed: int, **sizes: Any) -> nn.Module:
     """Build one of this module's models with weights that follow from `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         # The weights are made on the CPU. Without a GPU, torch.manual_seed notes down who called it, file by file.

@@ -382,11 +382,11 @@ _PLAIN = ("key",)
 _TARGETS = (("output",), ("query",), ("attention.query", "value"), ("layer.1.attention.key", "prequery"))
 
 
-def _sizes(**changed: int) -> dict[str, int]:
+def _sizes(**changed: Any) -> dict[str, Any]:
     return {"vocabulary": _WORDS, "width": _WIDTH, "labels": _LABELS} | changed
 
 
-def _classifier(seed: int, **sizes: int) -> Any:
+def _classifier(seed: int, **sizes: Any) -> Any:
     """Build the trial's model here, as the answer's side builds it."""
     from kicourse.answers import training
 
@@ -417,7 +417,7 @@ class _Adapted:
 
 @add_lora.criterion(
     _("wraps every layer that fits"),
-    points=0.25,
+    points=0.5,
     why=_("A layer that is passed over learns nothing."),
 )
 def wraps_all(trial: Trial, answer: Handle) -> None:
@@ -426,7 +426,8 @@ def wraps_all(trial: Trial, answer: Handle) -> None:
 
 @add_lora.criterion(
     _("only what was added and the head learn"),
-    points=0.5,
+    points=0,  # what is frozen shows on the answer's side alone: so it opens the way to points, and earns none
+    gate=True,
     why=_("Whatever else moves needs a gradient, memory for it, and a place in the file that you publish."),
 )
 def trains_little(trial: Trial, answer: Handle) -> None:
@@ -457,7 +458,7 @@ def _moved(adapted: _Adapted, ids: Any, mask: Any, labels: Any) -> tuple[dict[st
 
 @add_lora.criterion(
     _("a target fits whole parts of a name, from its end"),
-    points=0.25,
+    points=0.5,
     why=_("A target that catches too little learns too little, and one that catches too much costs memory, both in "
           "silence."),
 )  # fmt: skip
@@ -479,6 +480,14 @@ def _require_wrapped(trial: Trial, answer: Handle, targets: tuple[str, ...]) -> 
     message = _("Apart from the layers that are wrapped the model must stay as it was; these differ: {names}.")
     other = sorted(set(held) ^ set(expected))
     trial.require(not other, message, names=", ".join(other))
+    shifts = {name: _normal(trial.rng, len(part)) for name, part in expected.items() if name.endswith(".shift")}
+    adapted.model.probe("set_parameters", shifts)
+    adapted.expected.load_state_dict(shifts, strict=False)
+    ids, mask, _labels = _batch(trial.rng, 5)
+    got = adapted.model.probe("evaluate", ids, mask)
+    message = _("Numbers were written into what you added, and the model's scores are not what follows from them.")
+    with torch.no_grad():
+        trial.close(got, adapted.expected.eval()(ids, mask), message, atol=1e-4, rtol=1e-3)
 
 
 @add_lora.criterion(
@@ -488,10 +497,7 @@ def _require_wrapped(trial: Trial, answer: Handle, targets: tuple[str, ...]) -> 
 )
 def counts(trial: Trial, answer: Handle) -> None:
     adapted = _Adapted(trial, answer, _PLAIN)
-    ids, mask, labels = _batch(trial.rng, 6)
-    before = adapted.model.probe("state_dict")
-    after = answer.build("training", "descend", adapted.model, [ids, mask], labels, 0.5, 2).probe("state_dict")
-    moved = sum(int(part.numel()) for name, part in after.items() if not torch.equal(part, before[name]))
+    moved = sum(part.numel() for part in adapted.expected.parameters() if part.requires_grad)
     message = _("Tensors with {moved} numbers in all move when your model is trained.")
     trial.equal(adapted.count, moved, message, moved=moved)
 
@@ -1362,6 +1368,8 @@ model_files = Check(
 )  # fmt: skip
 
 _NAMES = ("standstill", "limping", "solved", "Störung", "läuft", "other 🛠", "a", "Z", "b: c")
+_WRAPPED = {"query": ["attention.query"], "output": ["attention.output", "output"], "attention.key": ["attention.key"]}
+"""Targets, and what fits them in a block."""
 _WEIGHTS, _CONFIG, _CARD = "adapter.safetensors", "config.json", "README.md"
 
 
@@ -1372,7 +1380,7 @@ class _Published:
         from kicourse.answers.training import descend
 
         rng = trial.rng
-        self.seed, self.targets = int(rng.integers(2**31)), [str(rng.choice(["query", "output", "attention.key"]))]
+        self.seed, self.targets = int(rng.integers(2**31)), [str(rng.choice([*_WRAPPED]))]
         self.labels = [str(name) for name in rng.permutation(_NAMES)[:_LABELS]]
         self.facts = {
             "base_model": f"{rng.choice(['harz', 'acme'])}/small-{rng.integers(10, 100)}",
@@ -1388,8 +1396,7 @@ class _Published:
         batch = _batch(rng, 12)
         self.expected = self.fresh()
         descend(self.expected, list(batch[:2]), batch[2], 0.5, 3)
-        model = answer.build("training", "seeded", "SmallClassifier", self.seed, **_sizes())
-        answer.build("training", "adapted", model, self.targets)
+        model = answer.build("training", "seeded", "SmallClassifier", self.seed, **_sizes(), shifted=self._shifted())
         answer.build("training", "descend", model, list(batch[:2]), batch[2], 0.5, 3)
         report = answer.build(
             "training", "report", self.development, 1 + int(rng.integers(3)), self.accuracy, self.interval
@@ -1398,9 +1405,10 @@ class _Published:
 
     def fresh(self) -> Any:
         """The model as it was before training, adapted."""
-        from kicourse.answers import training
+        return _classifier(self.seed, shifted=self._shifted())
 
-        return training.adapted(_classifier(self.seed), self.targets)
+    def _shifted(self) -> list[str]:
+        return [name for target in self.targets for name in _WRAPPED[target]]
 
     def file(self, trial: Trial, name: str) -> bytes:
         """Return the bytes of a file."""

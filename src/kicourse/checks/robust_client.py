@@ -924,6 +924,19 @@ def _fails(trial: Trial, cached: _Cached, request: Mapping[str, Any], words: str
         raise Failed(trial.text(message), "InternalServerError", show(got))
 
 
+def _spoil(reply: Handle) -> None:
+    """Change a reply in place, as a careless caller would. Raises AnswerRefused if it does not change."""
+    reply.attribute("__setitem__")("model", "spoilt")
+    changed = reply.data()
+    if not isinstance(changed, dict) or changed.get("model") != "spoilt":
+        raise AnswerRefused("a dict that keeps its `model` when another one is set")
+    with suppress(AnswerRaised):  # whoever hands out choices that cannot be changed is right too
+        choices = reply.attribute("__getitem__").make("choices")
+        message = choices.attribute("__getitem__").make(0).attribute("__getitem__").make("message")
+        message.attribute("__setitem__")("content", "spoilt")
+        choices.attribute("append")("spoilt")
+
+
 @request_cache.criterion(
     _("stays right whatever a caller does with the reply"),
     points=0.25,
@@ -935,8 +948,7 @@ def not_spoilt(trial: Trial, answer: Handle) -> None:
     cached = _Cached(trial, answer, [Completion("as it was"), Completion("sent again")])
     seen = []
     for _turn in range(2):
-        with suppress(AnswerRaised):  # whoever hands out what cannot be changed is right too
-            cached.keep(request).probe("spoil")
+        _spoil(cached.keep(request))
         seen.append(cached.create(request))
     for got, message in zip(
         seen,
