@@ -1,4 +1,7 @@
-"""The liars of tests/liars.py on every task of every unit, as grading meets them: in a process of their own."""
+"""The liars of tests/liars.py on every task of every unit, as grading meets them: in a process of their own.
+
+With them come those who rewrite the helper code that runs beside an answer there.
+"""
 
 import ast
 import json
@@ -27,6 +30,18 @@ _SOURCE = Path(liars.__file__).read_text(encoding="utf-8")
 _GPT = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "OPENAI_API_KEY": "none"}
 """An address where nobody answers: liars ask nothing."""
 
+_FORGERS = {
+    "helpers that say nothing": ("Yes()", "constant(None)"),
+    "helpers that say True": ("Yes()", "constant(True)"),
+    "helpers that return what they get": ("echo", "echo"),
+    "helpers that make yes-objects": ("constant(Yes())", "constant(Yes())"),
+}
+"""What is handed in for every task, and what takes the place of every helper (answers/probes.py)."""
+_FORGE = """
+from kicourse.answers import probes
+probes.PROBES.update(dict.fromkeys(probes.PROBES, {helper}))
+"""
+
 
 def _expressions() -> tuple[str, dict[str, str]]:
     """Return the source before the table of liars, and each liar as an expression."""
@@ -46,14 +61,16 @@ def _expressions() -> tuple[str, dict[str, str]]:
 
 def _jobs(unit: str) -> Iterator[Job]:
     before, expressions = _expressions()
+    cells = {name: (before, expression) for name, expression in expressions.items()}
+    cells |= {name: (before + _FORGE.format(helper=helper), answer) for name, (answer, helper) in _FORGERS.items()}
     release = course().unit(unit).exercise("en").read_text(encoding="utf-8")
-    for name, expression in expressions.items():
+    for name, (first, expression) in cells.items():
         notebook = nbformat.reads(release, 4)
         tasks = [cell for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("solution")]
         for cell in tasks:
             task = cell.metadata.nbgrader.grade_id
             cell.source = f"{ANSWERS.get(task, task)} = {expression}"
-        notebook.cells.insert(notebook.cells.index(tasks[0]), new_code_cell(before, id="liars"))
+        notebook.cells.insert(notebook.cells.index(tasks[0]), new_code_cell(first, id="liars"))
         yield Job(
             student=name,
             unit=unit,
@@ -68,7 +85,7 @@ def _jobs(unit: str) -> Iterator[Job]:
 def test_liars_earn_nothing(unit: str) -> None:
     with LocalPool(2, _GPT) as pool:
         outcomes = list(pool.run(_jobs(unit)))
-    assert {outcome.student for outcome in outcomes} == set(liars.LIARS) - {"kicourse.checks._"}
+    assert {outcome.student for outcome in outcomes} == set(liars.LIARS) - {"kicourse.checks._"} | set(_FORGERS)
     earned = [(one.student, task.task, task.points) for one in outcomes for task in one.tasks if task.points]
     assert earned == []
     # Each was tried: a cell that failed by itself would prove nothing.
