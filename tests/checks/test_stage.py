@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kicourse.answers import web
 from kicourse.answers.handle import Handle, Session
 from kicourse.answers.thread import ThreadConnection
-from kicourse.checks.stage import Entry, Play, Stage, Step
+from kicourse.checks.stage import Entry, Play, Stage, Step, as_json
 
 
 def play(
@@ -136,29 +136,30 @@ def streaming(steps: list[list[Any]]) -> Stage:
 
 def test_a_piece_leaves_the_check_only_when_it_is_asked_for() -> None:
     stage = streaming([ask("reader", "/")])
-    assert stage.exchange([]) == [ask("reader", "/")]
+    assert stage.exchange([]) == [ask("0", "/")]
     assert stage.exchange([["called", 0, "why"], ["waits", 0]]) == [["give", 0, {"piece": "one"}]]
-    sent = [["status", "reader", 200, []], ["body", "reader", b"one"]]
+    sent = [["status", "0", 200, []], ["body", "0", b"one"]]
     assert stage.exchange([*sent, ["waits", 0]]) == [["give", 0, {"piece": "two"}]]
     assert stage.exchange([["waits", 0]]) == [["give", 0, {"text": "", "sources": []}]]
     assert stage.exchange([]) is None
-    assert [note for note in stage.notes if note[0] == "early"] == [["early", 2]]
+    assert [play.reply("reader").body for play in Play(stage.notes).asking("why")] == [b"one", b"one"]
 
 
 def test_only_one_who_asked_and_is_still_there_gets_something() -> None:
-    stage = streaming([ask("reader", "/"), ["leave", "reader"]])
+    stage = streaming([ask("reader", "/"), ["leave", "reader"], ask("next", "/")])
     stage.exchange([])
-    stage.exchange([["body", "reader", b"one"]])
-    stage.exchange([["body", "reader", b"two"]])
+    stage.exchange([["body", "0", b"one"]])
+    stage.exchange([["body", "0", b"two"]])
     assert Play(stage.notes).reply("reader").body == b"one"
-    assert stage.exchange([["body", "somebody", b"one"]]) is None
+    assert stage.exchange([["body", "startup", b"one"]]) is None
+    assert not stage.makes_sense
 
 
 def test_a_stream_counts_as_closed_once_and_only_if_there_was_one() -> None:
     stage = streaming([ask("reader", "/")])
     stage.exchange([])
     stage.exchange([["called", 0, "why"], ["closed", 0], ["closed", 0]])
-    assert Play(stage.notes).closed() == 1
+    assert Play(stage.notes).closed() == {"why"}
     assert stage.exchange([["closed", 1]]) is None
 
 
@@ -188,3 +189,17 @@ def test_nonsense_ends_the_play_and_breaks_nothing(happened: list[Any]) -> None:
     play.behaviour()
     for name in ("reader", "startup"):
         str(play.reply(name))
+
+
+def test_what_is_told_is_bounded() -> None:
+    stage = streaming([ask(f"reader {number}", "/") for number in range(20)])
+    stage.exchange([])
+    bodies = 0
+    while stage.exchange([["body", "0", bytes(2**22)]]) is not None:
+        bodies += 1
+    assert bodies < 5
+    assert not stage.makes_sense
+
+
+def test_json_that_is_nested_without_end_is_none() -> None:
+    assert as_json("[" * 100_000) is None

@@ -100,6 +100,34 @@ def test_weights_that_were_trained_earlier_know_nothing_of_a_fresh_language() ->
     assert check.fine_tune.run(thief, seed=2).points == 0
 
 
+def test_a_merged_layer_that_only_looks_like_one_earns_nothing_for_merging() -> None:
+    class Pretending(honest.lora_linear):
+        def merged(self) -> Any:
+            layer = self
+
+            class Fake(nn.Module):
+                def state_dict(self, *_args: Any, **_kwargs: Any) -> Any:
+                    return layer.inner.state_dict()
+
+                def forward(self, x: torch.Tensor) -> Any:
+                    return layer(x)
+
+            return Fake()
+
+    verdict = check.lora_linear.run(Pretending)
+    assert failed(verdict) == ["merges", "merges_again"]
+
+
+def test_the_last_epoch_called_the_best_is_found() -> None:
+    def last(model: Any, optimizer: Any, epochs: Any, development: Any, test: Any) -> Any:
+        report = honest.fine_tune(model, optimizer, epochs, test, test)  # test and development disagree here
+        with torch.no_grad():
+            hits = torch.cat([model(ids, mask).argmax(dim=1) == labels for ids, mask, labels in development])
+        return honest.Report([float(hits.double().mean())] * len(epochs), 1, report.accuracy, report.interval)
+
+    assert "keeps_best" in failed(check.fine_tune.run(last))
+
+
 def test_a_report_without_training_earns_nothing() -> None:
     def storyteller(_model: Any, _optimizer: Any, epochs: Any, _development: Any, _test: Any) -> Any:
         return honest.Report([0.99] * len(epochs), 1, 0.99, (0.97, 1.0))

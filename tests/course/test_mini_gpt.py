@@ -1,6 +1,7 @@
 """What is special about mini_gpt: cheats that its checks are built against, and the numbers that its text quotes."""
 
 import ast
+import math
 import sys
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from kicourse.answers import training
 from kicourse.checks import mini_gpt as check
 from kicourse.data import python_source
 from kicourse.data.ngram import NGram
@@ -25,6 +27,22 @@ def run_cells(*wanted: str) -> dict[str, Any]:
         if cell.startswith("import math") or any(text in cell for text in wanted):
             exec(compile(ast.parse(cell), "<mini_gpt>", "exec"), names)
     return names
+
+
+def test_nothing_that_lies_beside_an_answer_is_a_transformer_block() -> None:
+    modules = [made for made in vars(training).values() if isinstance(made, type) and issubclass(made, nn.Module)]
+    assert modules
+    assert [made for made in modules if check.transformer_block.run(made).points] == []
+
+
+def test_a_model_that_is_asked_beyond_its_window_is_found() -> None:
+    def in_one(model: Any, tokens: torch.Tensor, characters: int, context: int = 64) -> float:
+        model.context = len(tokens)  # the trial's model scores by the last token alone
+        loss = nn.functional.cross_entropy(model(tokens[None, :-1])[0], tokens[1:], reduction="sum")
+        return loss.item() / math.log(2) / characters
+
+    results = check.bits_per_character.run(in_one).criteria
+    assert "counts_every_token" in [result.name for result in results if result.status == "failed"]
 
 
 @pytest.mark.long

@@ -49,7 +49,6 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
         "handed_out": "not_spoilt",
         "errors_kept": "keeps_no_error",
         "batches": "keeps_going",
-        "all_at_once": "at_most",
         "swallows": "stops",
         "first_failure": "survives_failures",
         "place_kept": "survives_failures",

@@ -53,7 +53,7 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
         "scheme_as_written": "any_case",
         "logs_key": "logs_without_key",
         "logs_beginning": "logs_without_key",
-        "tells_key": "logs_without_key",
+        "tells_key": "answers_without_key",
         "GlobalBucket": "each_its_own",
         "CountedTwice": "refills",
         "NoBrim": "capped",
@@ -77,7 +77,8 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
     for task in CHECKS:
         for wrong in task.misconceptions:
             if wanted := expected.pop(wrong.name, None):
-                assert failed(task.run(wrong.build())) == [wanted], wrong.name
+                results = task.run(wrong.build()).criteria
+                assert [result.name for result in results if result.status == "failed"] == [wanted], wrong.name
     assert not expected
 
 
@@ -293,6 +294,28 @@ def test_a_reader_who_leaves_a_real_server_frees_the_slot() -> None:
     while "ended" not in closed and time.monotonic() < deadline:
         time.sleep(0.01)
     assert closed == ["begun", "begun", "ended"]
+
+
+def test_the_side_that_serves_an_app_says_neither_who_asks_nor_what_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who rewrites it cannot claim pieces that no reader got, and knows clients by number."""
+    names: set[str] = set()
+    expect, ask = web.Server._expect, web.Server._ask
+
+    def claiming(self: web.Server, call: int, go_on: Any) -> None:
+        for name in self.clients:
+            self.tell("body", name, b": something was sent\n\n")
+        expect(self, call, go_on)
+
+    def asked(self: web.Server, name: str, *request: Any) -> None:
+        names.add(name)
+        ask(self, name, *request)
+
+    monkeypatch.setattr(web.Server, "_expect", claiming)
+    monkeypatch.setattr(web.Server, "_ask", asked)
+    [collecting] = [wrong for wrong in check.stream_router.misconceptions if wrong.name == "collects_first"]
+    assert "at_once" in failed(check.stream_router.run(collecting.build()))
+    check.gate.run(honest.gate)
+    assert names <= set(map(str, range(100)))
 
 
 def test_the_page_reads_what_the_router_sends() -> None:

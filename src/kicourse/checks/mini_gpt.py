@@ -457,6 +457,9 @@ def _measure(trial: Trial, answer: Handle, length: int, characters: int, context
     tokens = torch.from_numpy(trial.rng.integers(0, VOCABULARY, size=length))
     model = answer.build("training", "Bigram", table, context)
     got = answer(model, tokens, characters, context=context)
+    longest = max((part.shape[-1] for part in model.attribute("seen").data()), default=0)
+    message = _("The model was asked about more tokens at once than the {context} that it takes.")
+    trial.require(longest <= context, message, context=context)
     nats = torch.nn.functional.cross_entropy(table[tokens[:-1]].double(), tokens[1:], reduction="sum")
     trial.close(got, float(nats) / math.log(2) / characters, rtol=1e-3)
 

@@ -1262,12 +1262,12 @@ def at_most(trial: Trial, answer: Handle) -> None:
         turns = [int(turn) for turn in trial.rng.integers(3, 30, size=12)]
         _run(trial, answer, log, turns, limit)
         _each_once(trial, log)
-        trial.require(
-            log.most <= limit,
-            _("With `limit` {limit}, {most} jobs ran at once."),
-            limit=limit,
-            most=log.most,
-        )
+        _within_limit(trial, log, limit)
+
+
+def _within_limit(trial: Trial, log: _Log, limit: int) -> None:
+    message = _("With `limit` {limit}, {most} jobs ran at once.")
+    trial.require(log.most <= limit, message, limit=limit, most=log.most)
 
 
 @gather_limited.criterion(
@@ -1289,6 +1289,7 @@ def keeps_going(trial: Trial, answer: Handle) -> None:
             limit=limit,
             most=log.most,
         )
+        _within_limit(trial, log, limit)
         before = log.events[: log.events.index(("end", slow))]
         left = count - sum(kind == "begin" for kind, _number in before)
         message = _("One job was slow. With `limit` {limit} there was room beside it, and yet others did not start "

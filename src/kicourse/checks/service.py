@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kicourse.answers.handle import unobserved
 from kicourse.checks import Check, Failed, Handle, Trial, _, chats
 from kicourse.checks.show import show
-from kicourse.checks.stage import NOTHING, Entry, Play, Reply, Stage, Step
+from kicourse.checks.stage import NOTHING, Entry, Play, Reply, Stage, Step, as_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,9 @@ def _play(
 
     `script` says what comes of each call of what stands behind the app: in their order, or by what is asked.
     """
-    play = Stage(steps, script if callable(script) else _in_order(script)).play(app, backend, patience)
+    stage = Stage(steps, script if callable(script) else _in_order(script))
+    play = stage.play(app, backend, patience)
+    trial.require(stage.makes_sense, _("Your app sends what no client understands, or far too much of it."))
     trial.observe(play.behaviour())
     for name, *error in play.of("raised"):
         if name == "startup":
@@ -490,15 +492,20 @@ class _Streaming:
         self.questions = [chats.sentence(trial.rng) for _entry in script]
         steps = [_post(str(n), "/ask/stream", {"question": text}) for n, text in enumerate(self.questions)]
         self.play = _play(trial, app, streamer, [*steps, *more], script)
-        trial.observe([self._read(str(number)) for number in range(len(script))])
+        trial.observe([[self._read(str(number)), self.early(number)] for number in range(len(script))])
 
     def _read(self, name: str) -> list[list[Any]]:
         """Return the events without what is worded freely."""
         found: list[list[Any]] = []
         for kind, data in _events(self.play.reply(name).text):
-            read = _json(data)
+            read = as_json(data)
             found.append([kind, read.get("text") if isinstance(read, dict) else "?"])
         return found
+
+    def early(self, number: int = 0) -> list[int]:
+        """Return which pieces of a stream were asked for before the one before them was sent."""
+        asking = enumerate(self.play.asking(self.questions[number]), 2)
+        return [piece for piece, play in asking if piece > 1 + _sent_pieces(play.reply(str(number)))]
 
     def events(self, number: int = 0) -> list[Event]:
         """Return a stream's events, with their data read as JSON."""
@@ -515,9 +522,9 @@ class _Streaming:
         self.trial.require(found, message, body=repr(reply.text[:200]))
         for kind, data in found:
             message = _("The data of the event `{kind}` are no JSON object: {data}")
-            read = isinstance(_json(data), dict)
+            read = isinstance(as_json(data), dict)
             self.trial.require(read, message, kind=kind, data=repr(data[:200]))
-        return [(kind, _json(data)) for kind, data in found]
+        return [(kind, as_json(data)) for kind, data in found]
 
     def require_pieces(self, pieces: list[str], number: int = 0) -> None:
         """Fail unless exactly these pieces came."""
@@ -539,11 +546,8 @@ class _Streaming:
         return f" ← {chats.short(errors[0], 160)}" if errors else ""
 
 
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
+def _sent_pieces(reply: Reply) -> int:
+    return sum(kind == "piece" for kind, _data in _events(reply.text))
 
 
 def _pieces(rng: "np.random.Generator", count: int = 4) -> list[str]:
@@ -598,10 +602,10 @@ def any_text(trial: Trial, answer: Handle) -> None:
 def at_once(trial: Trial, answer: Handle) -> None:
     pieces = _pieces(trial.rng, 5)
     streaming = _Streaming(trial, answer, [{"pieces": pieces}])
-    early = streaming.play.of("early")
+    early = streaming.early()
     message = _("Piece {number} was asked for before the one before it was sent. Your code collects what it should "
                 "pass on.")  # fmt: skip
-    trial.require(not early, message, number=early[0][0] + 1 if early else 0)
+    trial.require(not early, message, number=early[0] if early else 0)
     streaming.require_pieces(pieces)
 
 
@@ -646,7 +650,7 @@ def says_how_it_ended(trial: Trial, answer: Handle) -> None:
 
 def _require_closed(trial: Trial, streaming: _Streaming, message: str, count: int = 1) -> None:
     streaming.events()  # a stream that was never opened needs no end
-    trial.require(streaming.play.closed() >= count, message, expected="await pieces.aclose()")
+    trial.require(len(streaming.play.closed()) >= count, message, expected="await pieces.aclose()")
 
 
 @stream_router.criterion(
@@ -678,11 +682,14 @@ def frees_when_reader_leaves(trial: Trial, answer: Handle) -> None:
         {"pieces": pieces},
         {"pieces": [], "error": "lost"},
         {"pieces": pieces, "held": held},
+        {"pieces": pieces, "held": held},
     ]
-    play = _Streaming(trial, answer, script, ["leave", "2"]).play
-    before = play.before_step(3)
-    begun, closed = len(play.of("closing")) - len(before.of("closing")), play.closed() - before.closed()
-    trial.require(len(play.of("called")) == 3, _("The streamer has to be called once, with the text of the question."))
+    streaming = _Streaming(trial, answer, script, ["leave", "2"])
+    play, (*_ended, left, other) = streaming.play, streaming.questions
+    called = [question for (question,) in play.of("called")]
+    message = _("The streamer has to be called once, with the text of the question.")
+    trial.require(called == streaming.questions, message)
+    begun, closed = [left] in play.of("closing"), left in play.closed() - play.before_step(4).closed()
     message = _("The reader has closed the connection after {count} pieces. Your `aclose()` began, and was cancelled "
                 "before its end: it has no shield.")  # fmt: skip
     shield = "with anyio.CancelScope(shield=True):"
@@ -690,6 +697,8 @@ def frees_when_reader_leaves(trial: Trial, answer: Handle) -> None:
     message = _("The reader has closed the connection after {count} pieces, while the model was writing the next one; "
                 "`aclose()` was never awaited.")  # fmt: skip
     trial.require(closed, message, expected="await pieces.aclose()", count=held)
+    message = _("One reader has gone away, and the stream of another one, who still reads, was closed as well.")
+    trial.require(other not in play.closed(), message)
 
 
 def _sse(name: str, data: Any) -> str:
@@ -1030,30 +1039,50 @@ def refuses_any_bytes(trial: Trial, answer: Handle) -> None:
         trial.require(400 <= reply.status < 500, message, expected="401", said=said, reply=str(reply))
 
 
+class _Slip:
+    """A key with a slip, and then the right one: what is logged and answered, and what of that holds a part of them."""
+
+    def __init__(self, trial: Trial, answer: Handle) -> None:
+        keys = _keys(trial.rng)
+        (_name, key), *_rest = keys.items()
+        slip = key[:-1] + "!"
+        knocking = _Knocking(trial, answer, keys, [f"Bearer {slip}", f"Bearer {key}"])
+        parts = {sent[place : place + 4] for sent in (slip, key) for place in range(len(sent) - 3)}
+        before = knocking.play.before_step(1).of("logged")
+        self.warned = any(level >= 30 for level, _text in before)  # 30: logging.WARNING
+        texts = [text for _level, text in knocking.play.of("logged")]
+        self.logged, self.told = (
+            [text for text in found if any(part in text for part in parts)]
+            for found in (texts, [knocking.replies[0].text])
+        )
+        whole = [sum(slip in text or key in text for text in found) for found in (self.logged, self.told)]
+        trial.observe([self.warned, *whole, len(self.logged), len(self.told)])
+
+
 @require_key.criterion(
-    _("notes the refusal in the log, and repeats no part of the key there or in its answer"),
-    points=0.25,
+    _("notes the refusal in the log, and repeats no part of the key there"),
+    points=0,  # what is logged shows on the answer's side alone: so it opens the way to points, and earns none
+    gate=True,
     why=_("Many refusals are a sign of an attack, so somebody has to see them. But a wrong key is often a right one "
           "with a slip, or of another service; logs are read, copied and kept by many."),
 )  # fmt: skip
 def logs_without_key(trial: Trial, answer: Handle) -> None:
-    keys = _keys(trial.rng)
-    (_name, key), *_rest = keys.items()
-    slip = key[:-1] + "!"
-    knocking = _Knocking(trial, answer, keys, [f"Bearer {slip}", f"Bearer {key}"])
-    logged = knocking.play.of("logged")
-    warned = any(level >= 30 for level, _text in knocking.play.before_step(1).of("logged"))  # 30: logging.WARNING
-    parts = {sent[place : place + 4] for sent in (slip, key) for place in range(len(sent) - 3)}
-    found = [text for _level, text in logged if any(part in text for part in parts)]
-    told = knocking.replies[0].text
-    repeated = any(part in told for part in parts)
-    trial.observe([warned, *(sum(slip in text or key in text for text in texts) for texts in (found, [told])),
-                   len(found), repeated])  # fmt: skip
-    trial.require(warned, _("A key was refused, and nothing was logged as a warning."), expected="log.warning(...)")
+    slip = _Slip(trial, answer)
+    message = _("A key was refused, and nothing was logged as a warning.")
+    trial.require(slip.warned, message, expected="log.warning(...)")
     message = _("The key, or a part of it, stands in the log: {found}")
-    trial.require(not found, message, found=chats.short("".join(found[:1]), 160))
+    trial.require(not slip.logged, message, found=chats.short("".join(slip.logged[:1]), 160))
+
+
+@require_key.criterion(
+    _("repeats no part of the key in its answer"),
+    points=0.25,
+    why=_("Answers end up in the logs of others, in screenshots and in tickets."),
+)
+def answers_without_key(trial: Trial, answer: Handle) -> None:
+    slip = _Slip(trial, answer)
     message = _("The refusal repeats the key that was sent, or a part of it: {found}")
-    trial.require(not repeated, message, found=chats.short(told, 160))
+    trial.require(not slip.told, message, found=chats.short("".join(slip.told), 160))
 
 
 def _door(
@@ -1533,6 +1562,13 @@ class _House:
         """Let clients come and go, and return what happened before everybody was sent home."""
         return _play(self.trial, self.app, self.backend, list(steps), self._script, patience=0.0)
 
+    def counted(self, trial: Trial) -> list[list[Any]]:
+        """Return what was counted, in order: rows of route, status, how often."""
+        rows = self.counter.probe("web", "samples")
+        read = isinstance(rows, list) and all(isinstance(row, list) and len(row) == 3 for row in rows)
+        trial.require(read, _("The counter cannot be read."))
+        return sorted(rows, key=str)
+
     def _script(self, path: str) -> Entry:
         if path.startswith("/stream/"):
             return {"pieces": [f"{self.receipt} 1\n", f"{self.receipt} 2\n"], "held": 1}
@@ -1706,37 +1742,50 @@ def healthy_when_full(trial: Trial, answer: Handle) -> None:
           "names."),
 )  # fmt: skip
 def counts(trial: Trial, answer: Handle) -> None:
+    # How often, and in which order, cannot be foreseen: nobody is inside between two of these groups.
+    often = {what: int(trial.rng.integers(1, 4)) for what in ("health", "lost", "wrong", "served", "stream")}
+    groups: list[list[Step]] = []
+    for number in range(4):
+        name = _name(trial.rng)
+        of: dict[str, list[Step]] = {
+            "health": [_get(f"health {number}", "/healthz")],
+            "lost": [_get(f"lost {number}", f"/{name}")],
+            "wrong": [_post(f"wrong {number}", "/healthz")],
+            "served": [_document(f"served {number}", name), ["go"]],
+            "stream": [_get(f"stream {number}", f"/stream/{name}"), ["go"]],
+        }
+        groups += [steps for what, steps in of.items() if number < often[what]]
+    late = [f"late {number}" for number in range(int(trial.rng.integers(2, 5)))]
+    refusing = [_document(client, _name(trial.rng)) for client in late]
+    steps = [step for place in trial.rng.permutation(len(groups)) for step in groups[place]]
+    # Last: who keeps a place after an error would refuse all the others.
+    steps += [_document("failing", _name(trial.rng)), *refusing, ["fail", "lost"], ["go"]]
     house = _House(trial, answer, 1)
-    names = [_name(trial.rng) for _number in range(8)]
-    served = int(trial.rng.integers(1, 4))
-    steps: list[Step] = [_get("health", "/healthz"), _get("lost", f"/{names[6]}"), _post("wrong", "/healthz")]
-    for number in range(served):
-        steps += [_document(f"served {number}", names[number]), ["go"]]
-    steps += [_get("stream", f"/stream/{names[5]}"), ["go"]]
-    late = ["late", "later"]
-    steps += [_document("failing", names[3]), *(_document(client, names[4]) for client in late), ["fail", "lost"]]
-    play = house.play(*steps, ["go"])
-    refused = float(len(_require_refusal(trial, [play.reply(client) for client in late], 1)))
-    served += len(late) - int(refused)  # by a gate that lets one too many in, which another criterion says
-    got = house.counter.probe("web", "samples")
-    wanted = [["/documents/{name}", "201", float(served)], ["/documents/{name}", "500", 1.0], ["/healthz", "200", 1.0],
-              ["/healthz", "405", 1.0], ["/stream/{name}", "200", 1.0], ["none", "404", 1.0],
-              ["none", "503", refused]]  # fmt: skip
-    if got != sorted(wanted):
+    play = house.play(*steps)
+    refused = len(_require_refusal(trial, [play.reply(client) for client in late], 1))
+    served = often["served"] + len(late) - refused  # by a gate that lets one too many in, which another criterion says
+    wanted = [
+        ["/documents/{name}", "201", float(served)], ["/documents/{name}", "500", 1.0],
+        ["/healthz", "200", float(often["health"])], ["/healthz", "405", float(often["wrong"])],
+        ["/stream/{name}", "200", float(often["stream"])], ["none", "404", float(often["lost"])],
+        ["none", "503", float(refused)],
+    ]  # fmt: skip
+    got = house.counted(trial)
+    if got != wanted:
         message = _("Missing in the counter (route, status, how often): {missing}. Too much in it: {surplus}.")
         missing, surplus = (
             [row for row in rows if row not in others] for rows, others in ((wanted, got), (got, wanted))
         )
         raise Failed(trial.text(message, missing=_counted(missing), surplus=_counted(surplus)))
     broken = _House(trial, answer, 1)
-    broken.play(_get("broken", f"/stream/{names[7]}"), ["fail", "lost"])
-    got = broken.counter.probe("web", "samples")
+    broken.play(_get("broken", f"/stream/{_name(trial.rng)}"), ["fail", "lost"])
+    got = broken.counted(trial)
     message = _("A stream broke off after its status 200 was sent. The counter says {found}.")
     wanted = [["/stream/{name}", "200", 1.0]]
     trial.require(got == wanted, message, expected=_counted(wanted), found=_counted(got))
     talking = _House(trial, answer, 1)
     talking.play(["connect", "talking", "/talk"])
-    got = talking.counter.probe("web", "samples")
+    got = talking.counted(trial)
     message = _("A scope of the type `websocket` is no HTTP request, and yet the counter says {found}.")
     trial.require(not got, message, found=_counted(got))
 

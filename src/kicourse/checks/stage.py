@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from kicourse.answers.errors import AnswerRefused
 from kicourse.answers.handle import unobserved
 from kicourse.checks import Handle, chats
 
@@ -22,6 +21,7 @@ Entry = dict[str, Any]
 step lets it go on: True, or the number of the piece before which it waits."""
 
 _MOST_NOTES = 20_000
+_MOST_CHARACTERS = 2**24
 NOTHING: Entry = {}
 """What comes of a call too many."""
 
@@ -49,10 +49,7 @@ class Reply:
 
     def json(self) -> Any:
         """Return the body read as JSON, or None where it is none."""
-        try:
-            return json.loads(self.text)
-        except ValueError:
-            return None
+        return as_json(self.text)
 
     def __str__(self) -> str:
         """Say it in a line, for a message; of a failure, which error of the learner's was behind it."""
@@ -60,6 +57,14 @@ class Reply:
             return "-"
         error = f" ← {self.error}" if self.error and self.status >= 500 else ""
         return f"{self.status} {self.media_type or '-'}: {chats.short(self.text, 160)}{error}"
+
+
+def as_json(text: str) -> Any:
+    """Read a text as JSON; None where it is none, or nested too deeply."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 class Play:
@@ -86,9 +91,14 @@ class Play:
         ended, returned = ([name] in self.of(kind) for kind in ("end", "returned"))
         return Reply(status, dict(headers), body, ended, returned, "".join(errors[:1]))
 
-    def closed(self) -> int:
-        """Return how many streams were closed, to the end of their `aclose()`."""
-        return len({call for (call,) in self.of("closed")})
+    def closed(self) -> set[str]:
+        """Return the questions whose streams were closed, to the end of their `aclose()`."""
+        return {question for (question,) in self.of("closed")}
+
+    def asking(self, question: str) -> list["Play"]:
+        """Return what had happened each time that a further piece was asked for: after one piece, after two, ..."""
+        places = [place for place, note in enumerate(self.notes) if note[:2] == ["next", question]]
+        return [Play(self.notes[:place]) for place in places]
 
     def behaviour(self) -> list[Any]:
         """Return what the diagnosis compares: the order of events and the form of replies, but no wording."""
@@ -97,7 +107,7 @@ class Play:
         for kind, *details in self.notes:
             if kind in ("status", "raised"):
                 seen.append([kind, *details[:2]])
-            elif kind in ("end", "early", "closing", "closed", "blocks the loop", "step"):
+            elif kind in ("end", "closing", "closed", "blocks the loop", "step"):
                 seen.append([kind, *details])
             if kind in ("called", "step"):
                 calls.append([kind, *details])
@@ -111,21 +121,21 @@ class Play:
 
 @dataclass
 class _Call:
-    """A call of what stands behind the app. `sent_before` is how much had been sent when its last piece went out."""
+    """A call of what stands behind the app, and how many pieces it was given."""
 
+    question: str
     entry: Entry
     given: int = 0
-    sent_before: int = 0
 
     def is_held(self) -> bool:
         held = self.entry.get("held")
         return held is not None and self.given == (0 if held is True else held)
 
-    def next(self, sent: int) -> dict[str, Any]:
+    def next(self) -> dict[str, Any]:
         """Return what comes of it now; for a stream that has ended, no piece."""
         pieces = self.entry.get("pieces")
         if pieces is not None and self.given < len(pieces):
-            self.given, self.sent_before = self.given + 1, sent
+            self.given += 1
             return {"piece": pieces[self.given - 1]}
         if error := self.entry.get("error"):
             return {"error": error}
@@ -133,25 +143,27 @@ class _Call:
 
 
 class Stage:
-    """Leads one play. `script(question)` says what comes of a call."""
+    """Leads one play. `script(question)` says what comes of a call.
+
+    The app's side knows clients by numbers: what a check calls them would say what it expects.
+    """
 
     def __init__(self, steps: list[Step], script: Callable[[str], Entry]) -> None:
         self.script = script
         self.notes: list[list[Any]] = []
+        self.makes_sense = True
         self._steps = enumerate(steps)
-        self._clients: set[str] = {"startup"}
+        self._clients: dict[str, str] = {}
         self._gone: set[str] = set()
         self._calls: dict[int, _Call] = {}
         self._ready: list[int] = []
         self._held: list[int] = []
-        self._sent = 0
-        self._nonsense = False
+        self._characters = 0
+        self._over = False
 
     def play(self, app: Handle, backend: Handle | None, patience: float) -> Play:
-        """Have the app served and return what happened. Raises AnswerRefused if its side tells nonsense."""
+        """Have the app served and return what happened."""
         app.probe("serve", backend, self.exchange, self.at_once, patience)
-        if self._nonsense:
-            raise AnswerRefused("what was told of the app makes no sense")
         return Play(self.notes)
 
     @unobserved
@@ -161,83 +173,85 @@ class Stage:
             return None
         if self._ready:
             ready, self._ready = self._ready, []
-            return [["give", call, self._calls[call].next(self._sent)] for call in ready]
+            return [["give", call, self._calls[call].next()] for call in ready]
         for number, step in self._steps:
             self.notes.append(["step", number])
             if orders := self._orders(step):
                 return orders
+        self._over = True
         return None
 
     @unobserved
     def at_once(self, happened: Any, call: Any) -> dict[str, Any]:
         """Note what has happened and return what comes of a call for which the whole app waits."""
-        if not self._take_in(happened) or call not in self._calls:
-            self._nonsense = True
+        if not self._take_in(happened) or type(call) is not int or call not in self._calls:
+            self.makes_sense = False
             return {"error": "nonsense"}
         if self._calls[call].is_held():
             self.notes.append(["blocks the loop"])
-        return self._calls[call].next(self._sent)
+        return self._calls[call].next()
 
     def _take_in(self, happened: Any) -> bool:
-        """Note what has happened; return whether it makes sense."""
+        """Note what has happened; return whether it makes sense, and there is something left to do."""
+        if self._over or not self.makes_sense:
+            return False
         try:
             waiting = [call for event in happened for call in self._note(event)]
         except (TypeError, ValueError, KeyError):
-            self._nonsense = True
+            self.makes_sense = False
             return False
-        for call in map(self._calls.__getitem__, waiting):
-            if call.given and self._sent <= call.sent_before:
-                self.notes.append(["early", call.given])
+        # Only now: whoever asks for a piece may send the one before as long as nothing else can be done.
+        self.notes += [["next", call.question] for call in map(self._calls.__getitem__, waiting) if call.given]
         return True
 
     def _note(self, event: Any) -> list[int]:
         """Note one event; return the call that waits since then, if it is that."""
         match event:
             case ["called", int(call), str(question)] if call not in self._calls:
-                self._calls[call] = _Call(self.script(question))
-                self.notes.append(["called", question])
+                self._calls[call] = _Call(question, self.script(question))
+                self._keep(["called", question])
             case ["waits", int(call)]:
                 (self._held if self._calls[call].is_held() else self._ready).append(call)
                 return [call]
             case ["left", int(call)]:
                 self._held = [held for held in self._held if held != call]
                 self._ready = [ready for ready in self._ready if ready != call]
-            case ["status" | "body" | "end" | "socket", str(client), *_details]:
-                if client not in self._gone:
-                    self._note_sent(event)
-            case ["raised", str(client), str(), str()] | ["error", str(client), str(), str(), str()]:
-                self._keep([event[0], client, *(text[:300] for text in event[2:])], client)
-            case ["returned" | "cancelled", str(client)]:
-                self._keep(event, client)
-            case ["startup", "complete" | "failed", str(text)]:
-                self.notes.append([*event[:2], text[:300]])
+            case ["closing" | "closed" as kind, int(call)]:
+                self._keep([kind, self._calls[call].question])
+            case ["startup", "complete" | "failed" as outcome, str(text)]:
+                self._keep(["startup", outcome, text[:300]])
+            case ["raised" | "error" as kind, "startup", str(error), str(text), *_place]:
+                self._keep([kind, "startup", error[:300], text[:300]])
             case ["logged", int(level), str(text)]:
-                self.notes.append(["logged", level, text[:4000]])
-            case ["closing" | "closed", int(call)] if call in self._calls:
-                self.notes.append(event)
+                self._keep(["logged", level, text[:4000]])
+            case [str(kind), str(number), *details]:
+                self._note_of_client(kind, self._clients[number], details)
             case _:
                 raise ValueError("an unknown event")
-        if len(self.notes) > _MOST_NOTES:
-            raise ValueError("too many events")
         return []
 
-    def _note_sent(self, event: list[Any]) -> None:
-        match event:
-            case ["status", client, int(), [*headers]]:
-                self._keep([*event[:3], [(str(name), str(value)) for name, value in headers]], client)
-            case ["body", client, bytes()]:
-                self._sent += 1
-                self._keep(event, client)
-            case ["end", client] | ["socket", client, str()]:
-                self._keep(event, client)
+    def _note_of_client(self, kind: str, client: str, details: list[Any]) -> None:
+        match [kind, *details]:
+            case ["raised" | "error", *texts] if all(isinstance(text, str) for text in texts):
+                self._keep([kind, client, *(text[:300] for text in texts[:3])])
+            case ["returned" | "cancelled"]:
+                self._keep([kind, client])
+            case ["status" | "body" | "end" | "socket", *_sent] if client in self._gone:
+                pass
+            case ["status", status, [*headers]] if type(status) is int:
+                self._characters += sum(len(name) + len(value) for name, value in headers)
+                self._keep(["status", client, status, [(str(name), str(value)) for name, value in headers]])
+            case ["body", bytes()] | ["end"] | ["socket", str()]:
+                self._keep([kind, client, *details])
             case _:
                 raise ValueError("an unknown event")
 
-    def _keep(self, note: list[Any], client: str) -> None:
-        """Keep a note about a client. Raises ValueError if there is none of this name."""
-        if client not in self._clients:
-            raise ValueError("an unknown client")
+    def _keep(self, note: list[Any]) -> None:
+        """Keep a note. Raises ValueError if there are too many of them, or too much stands in them."""
+        self._characters += sum(len(part) for part in note if isinstance(part, (str, bytes)))
         self.notes.append(note)
+        if len(self.notes) > _MOST_NOTES or self._characters > _MOST_CHARACTERS:
+            raise ValueError("too much")
 
     def _orders(self, step: Step) -> list[Any]:
         """Return what a step means for the app's side."""
@@ -246,9 +260,11 @@ class Stage:
             if not self._held:
                 return []
             call = self._held.pop(0)
-            return [["give", call, {"error": details[0]} if details else self._calls[call].next(self._sent)]]
+            return [["give", call, {"error": details[0]} if details else self._calls[call].next()]]
+        client, *rest = details
         if do in ("ask", "connect"):
-            self._clients.add(details[0])
+            self._clients[str(len(self._clients))] = client
         elif do == "leave":
-            self._gone.add(details[0])
-        return [step]
+            self._gone.add(client)
+        number = next(number for number, name in self._clients.items() if name == client)
+        return [[do, number, *rest]]
