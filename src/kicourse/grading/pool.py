@@ -1,6 +1,5 @@
 """Where jobs are graded: on this machine, by several workers at once."""
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,8 +19,7 @@ from kicourse.grading.worker import Worker
 from kicourse.syllabus import Limits, Unit, course
 
 _TRIES = 5
-_STARTS = threading.Semaphore(max(1, (os.cpu_count() or 1) // 2))
-"""Each start keeps two cores busy: more of them at once would only delay the first mark."""
+_MANY = 16  # jobs that are worth a second worker from the start, however little each of them takes
 _LOOK_SECONDS = 1.0  # how often it is asked whether more workers are needed, while nothing is done
 _MOST_IDLE_WORK = 0.05  # seconds of the processor in which a GPT has answered nothing
 _AHEAD = 2  # jobs a worker that are read before they are needed: what waits takes memory
@@ -37,8 +35,9 @@ class Pool(Protocol):
 class LocalPool:
     """Grades on this machine with so many workers. `environment` leads submissions to a GPT, as with `Desks`.
 
-    A worker takes seconds to start. If it is known how many jobs to expect, there is one at first, and others come when
-    the work that is left is worth their start: for a few submissions, a second one would be ready when all is done.
+    A worker takes seconds to start. If it is known how many jobs to expect, there is one at first, two for many jobs.
+    Others come when the work that is left is worth their start: for a few submissions, a second one would be ready when
+    all is done.
 
     Use it as a context manager.
     """
@@ -94,7 +93,7 @@ class LocalPool:
         if self.expected is None:
             return self.workers
         if not desks.ready:
-            return 1
+            return 1 if self.expected < _MANY else min(self.workers, 2)
         mean = self._seconds / self._finished if self._finished else time.monotonic() - desks.ready
         left = (self.expected - self._finished) * mean
         return max(1, min(self.workers, 1 + int(left / (2 * desks.start_seconds))))
@@ -175,14 +174,13 @@ class Desks:
             self._own.entry = (worker, stack)
             self._all.append(self._own.entry)
             self._own.worked = 0.0
-            with _STARTS:
-                if self._stopped:
-                    worker.stopped.set()
-                begun = time.monotonic()
-                worker.start()
-                if not self.ready:
-                    self.ready = time.monotonic()
-                    self.start_seconds = max(1.0, self.ready - begun)
+            if self._stopped:
+                worker.stopped.set()
+            begun = time.monotonic()
+            worker.start()
+            if not self.ready:
+                self.ready = time.monotonic()
+                self.start_seconds = max(1.0, self.ready - begun)
         return kept[2]
 
     def _leave_if_upset(self) -> None:
