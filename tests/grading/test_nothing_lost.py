@@ -137,7 +137,11 @@ class Grader:
         """The fork servers of a role, or their forks."""
         found = []
         if role == "writer":
-            return [one for one in self.process_children() if "spawn_main" in " ".join(one.cmdline())]
+            for one in self.process_children():
+                with suppress(psutil.Error):
+                    if "spawn_main" in " ".join(one.cmdline()):
+                        found.append(one)
+            return found
         for one in self.processes():
             with suppress(psutil.Error):
                 parent = one.parent()
