@@ -296,6 +296,7 @@ def test_a_reader_who_leaves_a_real_server_frees_the_slot() -> None:
     assert closed == ["begun", "begun", "ended"]
 
 
+@pytest.mark.usefixtures("undiagnosed")
 def test_the_side_that_serves_an_app_says_neither_who_asks_nor_what_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who rewrites it cannot claim pieces that no reader got, and knows clients by number."""
     names: set[str] = set()
