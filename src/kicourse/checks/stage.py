@@ -1,7 +1,7 @@
 """How a trial leads a play with a web app: clients ask and leave, step by step, and what happens is noted in order.
 
 The app is served on the answer's side (answers/web.py), which tells what it does. What stands behind the app is here:
-what it answers leaves the check only when it is asked for, a stream's next piece only after the last one was sent.
+what it answers leaves the check only when it is asked for, a stream piece by piece; what had been sent is noted then.
 """
 
 import json
