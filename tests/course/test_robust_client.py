@@ -75,6 +75,13 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
     assert not expected
 
 
+def test_who_knows_no_limit_earns_nothing_for_places_that_are_never_empty() -> None:
+    async def all_at_once(jobs: Any, limit: int) -> Any:
+        return await asyncio.gather(*(job() for job in jobs), return_exceptions=True)
+
+    assert {"at_most", "keeps_going"} <= set(failed(check.gather_limited.run(all_at_once)))
+
+
 def test_retries_pass_no_real_time() -> None:
     def patient(client: Any, messages: Any, **told: Any) -> Any:
         before = time.monotonic()

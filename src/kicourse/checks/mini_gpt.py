@@ -458,7 +458,10 @@ def _measure(trial: Trial, answer: Handle, length: int, characters: int, context
     model = answer.build("training", "Bigram", table, context)
     got = answer(model, tokens, characters, context=context)
     longest = max((part.shape[-1] for part in model.attribute("seen").data()), default=0)
-    message = _("The model was asked about more tokens at once than the {context} that it takes.")
+    message = _(
+        "The model was asked about more tokens at once than the {context} that it takes: score the "
+        "text window by window."
+    )
     trial.require(longest <= context, message, context=context)
     nats = torch.nn.functional.cross_entropy(table[tokens[:-1]].double(), tokens[1:], reduction="sum")
     trial.close(got, float(nats) / math.log(2) / characters, rtol=1e-3)

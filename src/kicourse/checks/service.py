@@ -47,7 +47,13 @@ def _play(
     """
     stage = Stage(steps, script if callable(script) else _in_order(script))
     play = stage.play(app, backend, patience)
-    trial.require(stage.makes_sense, _("Your app sends what no client understands, or far too much of it."))
+    trial.require(
+        stage.makes_sense,
+        _(
+            "Your app sends what no client understands, or more than 16 MB. Send one response for "
+            "each request, with FastAPI's or Starlette's classes."
+        ),
+    )
     trial.observe(play.behaviour())
     for name, *error in play.of("raised"):
         if name == "startup":
@@ -697,7 +703,10 @@ def frees_when_reader_leaves(trial: Trial, answer: Handle) -> None:
     message = _("The reader has closed the connection after {count} pieces, while the model was writing the next one; "
                 "`aclose()` was never awaited.")  # fmt: skip
     trial.require(closed, message, expected="await pieces.aclose()", count=held)
-    message = _("One reader has gone away, and the stream of another one, who still reads, was closed as well.")
+    message = _(
+        "One reader has gone away, and the stream of another one, who still reads, was closed as "
+        "well. Close only the stream of the request that has ended."
+    )
     trial.require(other not in play.closed(), message)
 
 
@@ -1566,7 +1575,13 @@ class _House:
         """Return what was counted, in order: rows of route, status, how often."""
         rows = self.counter.probe("web", "samples")
         read = isinstance(rows, list) and all(isinstance(row, list) and len(row) == 3 for row in rows)
-        trial.require(read, _("The counter cannot be read."))
+        trial.require(
+            read,
+            _(
+                "The counter cannot be read any more: call `counter.labels(route, status).inc()`, "
+                "and change nothing else of it."
+            ),
+        )
         return sorted(rows, key=str)
 
     def _script(self, path: str) -> Entry:

@@ -97,7 +97,7 @@ class Play:
 
     def asking(self, question: str) -> list["Play"]:
         """Return what had happened each time that a further piece was asked for: after one piece, after two, ..."""
-        places = [place for place, note in enumerate(self.notes) if note[:2] == ["next", question]]
+        places = [place for place, note in enumerate(self.notes) if note == ["next", question]]
         return [Play(self.notes[:place]) for place in places]
 
     def behaviour(self) -> list[Any]:
@@ -184,9 +184,8 @@ class Stage:
     @unobserved
     def at_once(self, happened: Any, call: Any) -> dict[str, Any]:
         """Note what has happened and return what comes of a call for which the whole app waits."""
-        if not self._take_in(happened) or type(call) is not int or call not in self._calls:
-            self.makes_sense = False
-            return {"error": "nonsense"}
+        if not self._take_in(happened) or not isinstance(call, int) or call not in self._calls:
+            return {"error": "the trial is over"}
         if self._calls[call].is_held():
             self.notes.append(["blocks the loop"])
         return self._calls[call].next()
