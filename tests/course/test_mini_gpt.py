@@ -41,8 +41,9 @@ def test_a_model_that_is_asked_beyond_its_window_is_found() -> None:
         loss = nn.functional.cross_entropy(model(tokens[None, :-1])[0], tokens[1:], reduction="sum")
         return loss.item() / math.log(2) / characters
 
-    results = check.bits_per_character.run(in_one).criteria
-    assert "counts_every_token" in [result.name for result in results if result.status == "failed"]
+    verdict = check.bits_per_character.run(in_one)
+    assert "counts_every_token" in [result.name for result in verdict.criteria if result.status == "failed"]
+    assert "tried: in_one(" in repr(verdict)
 
 
 @pytest.mark.long

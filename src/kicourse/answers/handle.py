@@ -32,8 +32,9 @@ class Exchange:
     """One thing asked of an answer and what came back, kept for messages and for the diagnosis.
 
     Of an object that stayed on the answer's side (`kept`) the outcome is the name of its type. What is asked of helper
-    code beside the answer (`helper`) means nothing to a learner. `shown` is how messages write what was asked, where
-    the call itself would say little; `part` takes out of an outcome what counts, where the rest is a matter of taste.
+    code beside the answer (`helper`), or read without a call, means nothing to a learner. `shown` is how messages write
+    what was asked, where the call itself would say little; `part` takes out of an outcome what counts, where the rest
+    is a matter of taste.
     """
 
     call: str
@@ -259,7 +260,7 @@ class Handle:
 
     def data(self) -> Any:
         """Return the object itself, as data."""
-        return self._request(self._name, None, {}, do="data", target=self._number)["value"]
+        return self._request(self._name, None, {}, helper=True, do="data", target=self._number)["value"]
 
     def probe(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Run helper code (answers/probes.py) beside the object and return its result as data.
