@@ -866,7 +866,7 @@ def other_request(trial: Trial, answer: Handle) -> None:
 
 @request_cache.criterion(
     _("forgets a reply when its time is over"),
-    points=0.25,
+    points=0.5,
     why=_("Prices, stock and instructions change. A reply kept too long tells last year's delivery times; one "
           "forgotten too early is paid for twice."),
 )  # fmt: skip
@@ -890,6 +890,46 @@ def forgets(trial: Trial, answer: Handle) -> None:
         seen.append((cached.create(request), len(cached.server.requests)))
     for (got, found), (age, _passed, text, requests) in zip(seen, steps, strict=True):
         cached.judge(got, found, text, requests, over, age=round(age), seconds=round(seconds))
+
+
+def _spoil(reply: Handle) -> None:
+    """Change a reply in place, as a careless caller would. Raises AnswerRefused if it does not change."""
+    reply.attribute("__setitem__")("model", "spoilt")
+    changed = reply.data()
+    if not isinstance(changed, dict) or changed.get("model") != "spoilt":
+        raise AnswerRefused("a dict that keeps its `model` when another one is set")
+    with suppress(AnswerRaised):  # whoever hands out choices that cannot be changed is right too
+        choices = reply.attribute("__getitem__").make("choices")
+        message = choices.attribute("__getitem__").make(0).attribute("__getitem__").make("message")
+        message.attribute("__setitem__")("content", "spoilt")
+        choices.attribute("append")("spoilt")
+
+
+@request_cache.criterion(
+    _("stays right whatever a caller does with the reply"),
+    points=0,  # that a reply was changed shows on the answer's side alone: so it opens the way to points, and earns none
+    gate=True,
+    why=_("A caller shortens a text or appends to a list, and from then on every other caller gets the changed reply. "
+          "Nothing is harder to find."),
+)  # fmt: skip
+def not_spoilt(trial: Trial, answer: Handle) -> None:
+    request = _request(trial.rng)
+    cached = _Cached(trial, answer, [Completion("as it was"), Completion("sent again")])
+    seen = []
+    for _turn in range(2):
+        _spoil(cached.keep(request))
+        seen.append(cached.create(request))
+    for got, message in zip(
+        seen,
+        (
+            _("A caller changed the reply of the first request, and the cache now has the changed one."),
+            _("A caller changed a reply that came from the cache, and the cache now has the changed one."),
+        ),
+        strict=True,
+    ):
+        trial.is_a(got, dict)
+        whole = _content(got) == "as it was" and len(got["choices"]) == 1 and got.get("model") == "scripted"
+        trial.require(whole, message, expected="'as it was'")
 
 
 @request_cache.criterion(
@@ -922,45 +962,6 @@ def _fails(trial: Trial, cached: _Cached, request: Mapping[str, Any], words: str
         trial.require(words in error.text, other, expected=f"InternalServerError: {words}")
     else:
         raise Failed(trial.text(message), "InternalServerError", show(got))
-
-
-def _spoil(reply: Handle) -> None:
-    """Change a reply in place, as a careless caller would. Raises AnswerRefused if it does not change."""
-    reply.attribute("__setitem__")("model", "spoilt")
-    changed = reply.data()
-    if not isinstance(changed, dict) or changed.get("model") != "spoilt":
-        raise AnswerRefused("a dict that keeps its `model` when another one is set")
-    with suppress(AnswerRaised):  # whoever hands out choices that cannot be changed is right too
-        choices = reply.attribute("__getitem__").make("choices")
-        message = choices.attribute("__getitem__").make(0).attribute("__getitem__").make("message")
-        message.attribute("__setitem__")("content", "spoilt")
-        choices.attribute("append")("spoilt")
-
-
-@request_cache.criterion(
-    _("stays right whatever a caller does with the reply"),
-    points=0.25,
-    why=_("A caller shortens a text or appends to a list, and from then on every other caller gets the changed reply. "
-          "Nothing is harder to find."),
-)  # fmt: skip
-def not_spoilt(trial: Trial, answer: Handle) -> None:
-    request = _request(trial.rng)
-    cached = _Cached(trial, answer, [Completion("as it was"), Completion("sent again")])
-    seen = []
-    for _turn in range(2):
-        _spoil(cached.keep(request))
-        seen.append(cached.create(request))
-    for got, message in zip(
-        seen,
-        (
-            _("A caller changed the reply of the first request, and the cache now has the changed one."),
-            _("A caller changed a reply that came from the cache, and the cache now has the changed one."),
-        ),
-        strict=True,
-    ):
-        trial.is_a(got, dict)
-        whole = _content(got) == "as it was" and len(got["choices"]) == 1 and got.get("model") == "scripted"
-        trial.require(whole, message, expected="'as it was'")
 
 
 def _caching(
