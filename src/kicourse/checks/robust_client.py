@@ -907,7 +907,7 @@ def _spoil(reply: Handle) -> None:
 
 @request_cache.criterion(
     _("stays right whatever a caller does with the reply"),
-    points=0,  # that a reply was changed shows on the answer's side alone: so it opens the way to points, and earns none
+    points=0,  # that a reply was changed the answer's side alone knows: it opens the way to points, and earns none
     gate=True,
     why=_("A caller shortens a text or appends to a list, and from then on every other caller gets the changed reply. "
           "Nothing is harder to find."),
