@@ -356,31 +356,41 @@ class _Decoder:
 
 def require_bounds(value: Any, bounds: Bounds) -> None:
     """Walk decoded data once: count items, bound the nesting; raise RefusedError, also for what is not finite."""
-    waiting, items = [(value, 0)], 0
-    while waiting:
-        current, depth = waiting.pop()
-        items += 1
+    level, depth, items = [value], 0, 0
+    while level:
+        items += len(level)
         if items > bounds.items:
             raise RefusedError(f"more than {bounds.items:,} items")
         if depth > bounds.nesting:
             raise RefusedError(f"data nested more than {bounds.nesting} deep")
-        if isinstance(current, (list, tuple, set, frozenset)):
-            waiting.extend((item, depth + 1) for item in current)
-        elif isinstance(current, dict):
-            waiting.extend((item, depth + 1) for pair in current.items() for item in pair)
-        elif isinstance(current, Record):
-            waiting.append((current.fields, depth + 1))
-        elif bounds.finite and (found := _not_finite(current)):
-            raise RefusedError(found)
+        inside: list[Any] = []
+        for current in level:
+            kind = type(current)
+            if kind in _ALWAYS_FINITE:
+                continue
+            if kind is dict:
+                inside += current
+                inside += current.values()
+            elif kind in _COLLECTIONS:
+                inside += current
+            elif kind is Record:
+                inside.append(current.fields)
+            elif bounds.finite and (found := _not_finite(current)):
+                raise RefusedError(found)
+        level, depth = inside, depth + 1
+
+
+_ALWAYS_FINITE = frozenset({type(None), bool, int, str, bytes})
+_COLLECTIONS = frozenset({list, tuple, set, frozenset})
 
 
 def _not_finite(value: Any) -> str:
     """Say where a value is not finite; the empty string if it is."""
-    if isinstance(value, float):
+    if type(value) is float:
         return "" if math.isfinite(value) else f"{value}"
-    if isinstance(value, complex):
+    if type(value) is complex:
         return "" if math.isfinite(value.real) and math.isfinite(value.imag) else f"{value}"
-    if isinstance(value, Decimal):
+    if type(value) is Decimal:
         return "" if value.is_finite() else f"{value}"
     kind = type(value).__module__.partition(".")[0]
     if kind == "torch" and value.is_floating_point():

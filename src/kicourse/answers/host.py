@@ -116,12 +116,7 @@ class _Call:
     def do_seed(self, seed: int) -> dict[str, Any]:
         """Seed the global generators, so that a trial meets the same randomness wherever it runs."""
         _save_random_states(self.host.random_states)
-        random.seed(seed)
-        if numpy := sys.modules.get("numpy"):
-            numpy.random.seed(seed)
-        if torch := sys.modules.get("torch"):
-            # Where there is no GPU, torch.manual_seed notes down who called it, for the day that there is one.
-            (torch if torch.accelerator.is_available() else torch.default_generator).manual_seed(seed)
+        seed_generators(seed)
         return {"value": None}
 
     def do_restore(self) -> dict[str, Any]:
@@ -137,6 +132,16 @@ class _Call:
             named = value if isinstance(value, type) else type(value)
             return {"object": self.host.keep(value), "type": type(value).__name__, "name": named.__name__}
         return {"value": value}
+
+
+def seed_generators(seed: int) -> None:
+    """Seed the global generators of Python and of the libraries that are there; `seed` is below 2**32."""
+    random.seed(seed)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(seed)
+    if torch := sys.modules.get("torch"):
+        # Where there is no GPU, torch.manual_seed notes down who called it, for the day that there is one.
+        (torch if torch.accelerator.is_available() else torch.default_generator).manual_seed(seed)
 
 
 async def _wait_for(awaitable: Any) -> Any:

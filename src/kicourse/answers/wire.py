@@ -11,6 +11,7 @@ import struct
 import time
 
 _HEAD = struct.Struct("!cI")
+_AHEAD = 1 << 16  # bytes: most frames are smaller, and come whole
 _READABLE, _WRITABLE = getattr(select, "POLLIN", 1), getattr(select, "POLLOUT", 4)
 
 TRIAL = b"t"
@@ -38,8 +39,10 @@ class Wire:
         deadline = time.monotonic() + self.patience
         try:
             while left:
-                self._wait(_WRITABLE, deadline)
-                left = left[self._write(left) :]
+                try:
+                    left = left[self._write(left) :]
+                except BlockingIOError:
+                    self._wait(_WRITABLE, deadline)
         except (OSError, TimeoutError) as error:
             raise WireError(f"nobody takes what is sent ({type(error).__name__})") from error
 
@@ -53,6 +56,7 @@ class Wire:
         self._fill(_HEAD.size, deadline)
         kind, length = _HEAD.unpack_from(self._buffer)
         if length > self.largest:
+            self._buffer.clear()
             raise WireError(f"a message of {length:,} bytes; {self.largest:,} are allowed")
         self._fill(_HEAD.size + length, deadline)
         content = bytes(self._buffer[_HEAD.size : _HEAD.size + length])
@@ -67,7 +71,7 @@ class Wire:
         while len(self._buffer) < size:
             self._wait(_READABLE, deadline)
             try:
-                piece = self._read(min(size - len(self._buffer), 1 << 20))
+                piece = self._read(max(_AHEAD, min(size - len(self._buffer), 1 << 20)))
             except BlockingIOError:
                 continue
             except OSError as error:

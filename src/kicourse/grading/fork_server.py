@@ -11,7 +11,6 @@ import gc
 import importlib
 import json
 import os
-import random
 import select
 import signal
 import socket
@@ -20,6 +19,7 @@ import tempfile
 from contextlib import suppress
 from typing import Any
 
+from kicourse.answers.host import seed_generators
 from kicourse.grading import imports
 
 _LARGEST_REQUEST = 64 * 1024
@@ -67,8 +67,10 @@ def warm_up(modules: list[str]) -> None:
     if torch := sys.modules.get("torch"):
         # After an operation with two threads in this process, its forks would hang for good.
         torch.set_num_threads(1)
+    seed_generators(0)  # the first time, NumPy imports what it needs for that
     if "sklearn" in sys.modules:
         _show_data_to_sklearn()
+    imports.note_known()
 
 
 def _show_data_to_sklearn() -> None:
@@ -114,7 +116,7 @@ def work(role: str, request: dict[str, Any], sockets: list[socket.socket]) -> No
     os.environ.update(request.get("environment", {}))
     os.chdir(request["folder"])
     tempfile.tempdir = None  # this process's own choice, made before it had a folder
-    _seed(request["seed"])
+    seed_generators(request["seed"])  # forks of one process would otherwise share their numbers
     if role == "player":
         _play(request, *sockets)
     else:
@@ -157,15 +159,6 @@ def _limit(request: dict[str, Any]) -> None:
     ):
         with suppress(ValueError, OSError):
             resource.setrlimit(what, (most, most))
-
-
-def _seed(seed: int) -> None:
-    """Seed the global generators: forks of one process would otherwise share their numbers."""
-    random.seed(seed)
-    if numpy := sys.modules.get("numpy"):
-        numpy.random.seed(seed % 2**32)
-    if torch := sys.modules.get("torch"):
-        torch.manual_seed(seed)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -7,7 +7,6 @@ far was reported on the way.
 import json
 import os
 import socket
-import sys
 import time
 from dataclasses import asdict
 from typing import Any
@@ -21,6 +20,7 @@ from kicourse.checks import Check
 from kicourse.checks.help import reference_source
 from kicourse.checks.render import as_html
 from kicourse.errors import UserError
+from kicourse.grading import imports
 from kicourse.grading.harmless import Harmless
 from kicourse.grading.player import LARGEST_FRAME
 from kicourse.grading.verdicts import silent, with_verdict
@@ -40,19 +40,18 @@ def before_forks() -> None:
 def judge(player: socket.socket, coordinator: socket.socket) -> None:
     """Judge one submission: read the job from the coordinator, report each cell to it as it is done."""
     reports = Wire(coordinator, LARGEST_FRAME)
-    before = frozenset(sys.modules)
     _, content = reports.receive(60)
     job = json.loads(content)
     os.environ[VARIABLE] = job["language"]
     os.environ["KICOURSE_RECORD"] = "0"
-    Judge(Wire(player, LARGEST_FRAME), reports, job, before).run()
+    Judge(Wire(player, LARGEST_FRAME), reports, job).run()
 
 
 class Judge:
     """Plays the cells of one job in order."""
 
-    def __init__(self, player: Wire, reports: Wire, job: dict[str, Any], before: frozenset[str]) -> None:
-        self.player, self.reports, self.job, self.before = player, reports, job, before
+    def __init__(self, player: Wire, reports: Wire, job: dict[str, Any]) -> None:
+        self.player, self.reports, self.job = player, reports, job
         self.seconds = float(job["seconds"])
         self.checks = checks.load(job["unit"])
         self.given_up = set(job["given_up"])
@@ -69,7 +68,7 @@ class Judge:
                 self._report(lost=cell["number"], why=lost, ended=self.ended)
                 return
         players = self._players_modules() if self.job["rehearsal"] else []
-        self._report(end=True, modules=sorted(set(sys.modules) - self.before), players_modules=players)
+        self._report(end=True, modules=imports.new(), players_modules=players)
 
     def _players_modules(self) -> list[str]:
         """Ask the player what it has imported; only in a rehearsal, when it has played nothing but our own code."""

@@ -4,13 +4,12 @@ Nothing that happens here decides anything: whatever a submission does to this p
 """
 
 import socket
-import sys
 from typing import Any
 
 from kicourse.answers.remote import RelayedThread, read_message, send_message
 from kicourse.answers.wire import STAGE, Wire, WireError
 from kicourse.errors import UserError
-from kicourse.grading import stubs
+from kicourse.grading import imports, stubs
 from kicourse.grading.shell import Shell
 from kicourse.language import read_catalogues
 from kicourse.syllabus import course
@@ -28,7 +27,6 @@ class Player:
     """Plays cells as the judge asks for them."""
 
     def __init__(self, connection: socket.socket, characters: int) -> None:
-        self.before = frozenset(sys.modules)
         self.wire = Wire(connection, LARGEST_FRAME, patience=600)
         self.shell = Shell.instance()
         self.shell.start(characters)
@@ -46,7 +44,7 @@ class Player:
             if "source" in message:
                 self._play(message["source"], message["awaited"])
             elif "modules" in message:
-                send_message(self.wire, modules=sorted(set(sys.modules) - self.before))
+                send_message(self.wire, modules=imports.new())
 
     def _play(self, source: str, awaited: list[str] | None) -> None:
         self.awaited = (awaited[0], awaited[1]) if awaited else None
