@@ -117,7 +117,7 @@ def in_the_notebook(answers: Mapping[str, str]) -> tuple[TaskReport, ...]:
         for source in (preamble(), answers[name]):
             # A file of that name is the learner's own; what is called <string> is not.
             exec(compile(source, "cell.py", "exec"), namespace)
-        reports.append(with_verdict(check.run(namespace[NAMES[name]], seed=SEED).as_dict()))
+        reports.append(with_verdict(check.run(namespace[NAMES[name]], seed=SEED)))
     return tuple(reports)
 
 
@@ -449,7 +449,7 @@ def test_workers_that_start_together_have_ports_of_their_own() -> None:
 def test_a_worker_goes_on_after_all_that(worker: Worker) -> None:
     assert judged(worker, solved()).score == 10
     assert judged(worker, {}).tasks == tuple(
-        with_verdict(check.run(_stub, seed=SEED).as_dict()) for check in checks.load(UNIT).values()
+        with_verdict(check.run(_stub, seed=SEED)) for check in checks.load(UNIT).values()
     )
 
 

@@ -48,6 +48,7 @@ def assemble(
     reports: dict[str, TaskReport] = {}
     known = checks.load(job.unit)
     for number, cell in enumerate(notebook["cells"]):
+        cell["source"] = "".join(cell["source"]).splitlines(keepends=True)  # as Jupyter writes it
         if cell["cell_type"] != "code":
             continue
         shown = list(outputs.get(number, ()))

@@ -15,7 +15,7 @@ from kicourse.grading.assembling import ungraded
 from kicourse.grading.job import Job, Outcome
 from kicourse.grading.open_class import PLACE, OpenClass, Release, Submission, open_class
 from kicourse.grading.pool import LocalPool, Pool
-from kicourse.grading.rebuild import rebuild
+from kicourse.grading.rebuild import rebuilt_json
 from kicourse.grading.seeds import seed_for
 from kicourse.grading.store import Store, key_of
 from kicourse.grading.submitted import UnreadableSubmissionError
@@ -133,13 +133,11 @@ class Prepared:
 
 def prepare(opened: OpenClass, submission: Submission, settings: Settings) -> Prepared:
     """Rebuild a submission and derive its seeds. One that cannot be read gets the release as its notebook."""
-    import nbformat
-
     release = opened.releases[submission.unit]
     reason, notebook = submission.unreadable, release.content
     if not reason:
         try:
-            notebook = nbformat.writes(rebuild(release.node, submission.content)).encode()
+            notebook = rebuilt_json(release.node, submission.content)
         except UnreadableSubmissionError as error:
             reason = str(error)
     job = Job(

@@ -122,7 +122,7 @@ class Judge:
         verdict = check.run_over(connection, name, seed=self.job["seeds"][check.task])
         if connection.lost:
             raise WireError(connection.lost)
-        return {"report": asdict(with_verdict(verdict.as_dict())), "html": as_html(verdict)}
+        return {"report": asdict(with_verdict(verdict)), "html": as_html(verdict)}
 
     def _lend(self, task: str) -> None:
         """Give a reference solution away where the class allows it: the task counts zero from then on."""

@@ -1,5 +1,6 @@
 """The notebook that is graded: the release, with a submission's source in it and nothing else of the submission."""
 
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -55,6 +56,12 @@ def rebuild(release: NotebookNode, data: bytes) -> NotebookNode:
             extras[max(preceding, claim.place)].append(cell)
     rebuilt.cells = list(_woven(rebuilt.cells, extras))
     return rebuilt
+
+
+def rebuilt_json(release: NotebookNode, data: bytes) -> bytes:
+    """Return the notebook that `rebuild` makes, as JSON for a job."""
+    # nbformat's own writer checks the notebook, which holds to the format, and takes ten times as long.
+    return json.dumps(rebuild(release, data), ensure_ascii=False).encode()
 
 
 def harmless_markdown(text: str) -> str:

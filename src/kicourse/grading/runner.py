@@ -12,7 +12,7 @@ from kicourse.grading import sandbox
 from kicourse.grading.job import Job, Outcome
 from kicourse.grading.opening import OpenNotebook, open_notebook
 from kicourse.grading.pool import LocalPool
-from kicourse.grading.rebuild import rebuild
+from kicourse.grading.rebuild import rebuilt_json
 from kicourse.grading.report import NotebookReport, as_json, as_junit, show
 from kicourse.grading.submitted import UnreadableSubmissionError
 from kicourse.models import weights
@@ -82,14 +82,14 @@ def _job(name: str, notebook: OpenNotebook | UsageError) -> Job | UserError:
     unit = notebook.unit
     release = nbformat.read(unit.exercise(notebook.language), as_version=4)
     try:
-        rebuilt = rebuild(release, notebook.path.read_bytes())
+        rebuilt = rebuilt_json(release, notebook.path.read_bytes())
     except UnreadableSubmissionError as error:
         return error
     return Job(
         student=name,
         unit=unit.slug,
         language=notebook.language,
-        notebook=nbformat.writes(rebuilt).encode(),
+        notebook=rebuilt,
         seeds=dict.fromkeys(checks.load(unit.slug), _SEED),
         limits=unit.limits,
         sandboxed=not sandbox.unavailable(),

@@ -4,19 +4,17 @@ import re
 from typing import Any
 
 from kicourse.checks import Check
+from kicourse.checks.verdict import Verdict
 from kicourse.grading.harmless import plain
 from kicourse.grading.report import CriterionReport, TaskReport
 
 
-def with_verdict(verdict: dict[str, Any]) -> TaskReport:
+def with_verdict(verdict: Verdict) -> TaskReport:
     """Return a verdict as a report."""
     criteria = tuple(
-        CriterionReport(result["name"], result["status"], plain(result["message"]), result["title"])
-        for result in verdict["criteria"]
+        CriterionReport(result.name, result.status, plain(result.message), result.title) for result in verdict.criteria
     )
-    return TaskReport(
-        verdict["task"], verdict["points"], verdict["max_points"], verdict["status"], criteria, verdict["diagnosis"]
-    )
+    return TaskReport(verdict.task, verdict.points, verdict.max_points, verdict.status, criteria, verdict.diagnosis)
 
 
 def without_verdict(check: Check, status: str, message: str) -> TaskReport:

@@ -69,7 +69,7 @@ def _without_the_students(notebook: bytes, release: Any) -> bytes:
     content = json.loads(notebook)
     released = {cell.id: cell.source for cell in release.cells}
     for cell in content["cells"]:
-        if released.get(cell["id"]) != cell["source"]:
+        if released.get(cell["id"]) != "".join(cell["source"]):
             cell["source"] = LEFT_OUT
         if cell["cell_type"] == "code":  # only the judge's own results are results
             cell["outputs"] = [output for output in cell["outputs"] if output["output_type"] == "execute_result"]
