@@ -14,6 +14,7 @@ from nbconvert.filters.highlight import Highlight2HTML
 from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
 from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
 from nbformat import NotebookNode
+from nbformat.v4 import reads_json
 from nbgrader import utils
 from nbgrader.api import Assignment, BaseCell, Comment, Grade, Notebook, SubmittedAssignment, SubmittedNotebook
 from nbgrader.converters import GenerateFeedback
@@ -63,7 +64,8 @@ class FeedbackWriter:
         """Return the feedback page of a graded notebook, whose marks must be in the gradebook already."""
         with database_errors(self._engine.url), self._engine.connect() as connection:
             marks = _read_marks(connection, student, unit)
-        return self._render(nbformat.reads(notebook.decode(), as_version=4), student, unit, marks)
+        # Not validated here: the exporter does that.
+        return self._render(reads_json(notebook.decode()), student, unit, marks)
 
     def _render(self, graded: NotebookNode, student: str, unit: str, marks: "_Marks") -> str:
         folder = self._course.format_path(self._course.autograded_directory, student, unit)
@@ -88,6 +90,7 @@ class FeedbackWriter:
         chosen = converter.exporter_class
         exporter = (_QuickPages if chosen is HTMLExporter else chosen)(parent=converter, config=converter.config)
         quicker = {GetGrades: _MarksOnCells, CSSHTMLHeaderPreprocessor: _StylesOnce}
+        exporter.optimistic_validation = True  # once, and not after each preprocessor
         for preprocessor in converter.preprocessors:
             exporter.register_preprocessor(quicker.get(preprocessor, preprocessor))
         return exporter
