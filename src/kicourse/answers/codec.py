@@ -103,7 +103,8 @@ def _spread(members: Iterable[Hashable]) -> list[Any]:
 
 
 def _mapping(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    _spread(key for key, _ in pairs)
+    if len(pairs) > _SHARED_HASHES:
+        _spread(key for key, _ in pairs)
     return dict(pairs)
 
 
