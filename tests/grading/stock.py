@@ -105,6 +105,8 @@ def _new_class(place: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kicourse.syllabus.Unit.solution", lambda _unit, _language: solution)
         folder = class_folder.new(place / "class", "en", [UNIT])
+    with (folder / "nbgrader_config.py").open("a") as config:  # pages are nbgrader's own
+        config.write('c.GenerateFeedback.exporter_class = "nbconvert.exporters.HTMLExporter"\n')
     with Gradebook(url(folder / "gradebook.db"), "class") as gradebook:
         gradebook.update_or_create_assignment(UNIT, duedate="2026-03-08 12:00:00 UTC")
     return folder

@@ -92,6 +92,8 @@ class Classes:
 
 BROKEN = ("pipe", "link", "folder", "old", "broken", "empty")
 """Students whose submissions nobody can read."""
+BLANK = "first = 1" + " \n" * 5_000 + "last = 1"
+"""Coloured, it would hold nbgrader's page up for seconds, and one ten times as long for minutes."""
 WORKED: dict[str, dict[str, float]] = {
     "ada": POINTS,
     "bob": NOTHING,
@@ -109,7 +111,7 @@ def hand_in_all(folder: Path) -> None:
     right = solved()
     ada = hand_in(folder, "ada", right)
     (ada.parent / "timestamp.txt").write_text(STAMP)
-    hand_in(folder, "bob")
+    hand_in(folder, "bob", {}, [("ask", BLANK)])
     hand_in(folder, "cy", {"ask": right["ask"], "stream": right["stream"]}, [("ask", "print('mine')\n1 / 0")])
     write(
         folder / "submitted" / "dan" / UNIT / f"{UNIT}.ipynb", exercise(right, without=("cost-check", "stream-check"))
@@ -217,6 +219,17 @@ def test_nbgrader_and_kicourse_write_equal_notebooks(classes: Classes) -> None:
         for left, right in zip(one.cells, other.cells, strict=True):
             assert left == right, student
         assert one == other, student
+
+
+@pytest.mark.long
+def test_nbgrader_and_kicourse_write_equal_pages(classes: Classes) -> None:
+    for student in (*WORKED, *BROKEN):
+        one, other = (
+            (folder / "feedback" / student / UNIT / f"{UNIT}.html").read_text(encoding="utf-8")
+            for folder in (classes.nbgraders, classes.kicourses)
+        )
+        assert one == other, student
+        assert (BLANK in one) == (student == "bob"), "a long cell is shown without colours"
 
 
 @pytest.mark.long

@@ -39,6 +39,8 @@ c.Autograde.autograde_preprocessors = [
     "nbgrader.preprocessors.AssignLatePenalties",
 ]
 c.CourseDirectory.ignore = ["*"]
+# `nbgrader generate_feedback` and its button: the same pages, but no cell can hold them up.
+c.GenerateFeedback.exporter_class = "kicourse.grading.pages.Pages"
 '''
 
 NEXT = """{folder} is a class folder with {count} assignment(s).

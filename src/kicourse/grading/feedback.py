@@ -1,17 +1,12 @@
 """Feedback pages: the HTML that `nbgrader generate_feedback` makes of a graded notebook, many in one go."""
 
-import re
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
-from html import escape
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
 import nbformat
-from jinja2 import pass_context
-from nbconvert.exporters import HTMLExporter, TemplateExporter
-from nbconvert.filters.highlight import Highlight2HTML
-from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
+from nbconvert.exporters import HTMLExporter
 from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
 from nbformat import NotebookNode
 from nbformat.v4 import reads_json
@@ -25,14 +20,7 @@ from traitlets.config import Config
 
 from kicourse.errors import UserError
 from kicourse.grading.gradebook import database_errors, open_gradebook
-
-KEPT = 1_000  # cells of a kind whose HTML is kept for the next page
-# Beyond these, code is shown without colours: Pygments takes the square of the time for twice as much of some of it.
-LONGEST_COLOURED = 10_000  # characters of a cell
-MOST_COLOURED = 300_000  # of a notebook
-
-_MUTE_IMAGE = re.compile(r"<img(?![^>]*\salt=)")
-_NO_DESCRIPTION = "No description has been provided for this image"  # nbconvert's own words
+from kicourse.grading.pages import Pages, StylesOnce
 
 
 class FeedbackWriter:
@@ -88,8 +76,8 @@ class FeedbackWriter:
         """The exporter that nbgrader's own converter would use, and its preprocessors, or quicker ones of them."""
         converter = GenerateFeedback(coursedir=self._course, config=self._config)
         chosen = converter.exporter_class
-        exporter = (_QuickPages if chosen is HTMLExporter else chosen)(parent=converter, config=converter.config)
-        quicker = {GetGrades: _MarksOnCells, CSSHTMLHeaderPreprocessor: _StylesOnce}
+        exporter = (Pages if chosen is HTMLExporter else chosen)(parent=converter, config=converter.config)
+        quicker = {GetGrades: _MarksOnCells, CSSHTMLHeaderPreprocessor: StylesOnce}
         exporter.optimistic_validation = True  # once, and not after each preprocessor
         for preprocessor in converter.preprocessors:
             exporter.register_preprocessor(quicker.get(preprocessor, preprocessor))
@@ -160,60 +148,3 @@ def _mark(cell: NotebookNode, marks: _Marks) -> None:
         cell.metadata.nbgrader["comment"] = marks.comments[name]
     if graded or task:
         cell.metadata.nbgrader["score"], cell.metadata.nbgrader["points"] = marks.scores[name]
-
-
-class _StylesOnce(CSSHTMLHeaderPreprocessor):
-    """CSSHTMLHeaderPreprocessor, which makes the same style sheet anew for each notebook."""
-
-    _inlining: Any = None
-
-    def preprocess(self, notebook: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
-        if self._inlining is None:
-            super().preprocess(notebook, resources)  # type: ignore[no-untyped-call]
-            self._inlining = resources["inlining"]
-        resources["inlining"] = self._inlining
-        return notebook, resources
-
-
-class _QuickPages(HTMLExporter):
-    """HTMLExporter, which makes the same HTML anew of the cells that all students have.
-
-    Nor is the whole page parsed and written once more for the sake of its pictures: that took half of the time.
-    """
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)  # type: ignore[no-untyped-call]
-        self._highlighted = lru_cache(maxsize=KEPT)(self._highlight)
-        self._rendered = lru_cache(maxsize=KEPT)(partial(super().markdown2html, {}))
-
-    def from_notebook_node(
-        self, nb: NotebookNode, resources: dict[str, Any] | None = None, **kw: Any
-    ) -> tuple[str, dict[str, Any]]:
-        """Return the page of a notebook."""
-        self._colours_left = MOST_COLOURED
-        language = nb.metadata.get("language_info", {})
-        lexer = language.get("pygments_lexer", language.get("name"))
-        resources = self._init_resources(resources)  # type: ignore[no-untyped-call]
-        widgets = WidgetsDataTypeFilter(self._nb_metadata, resources, parent=self)  # type: ignore[no-untyped-call]
-        for name, own in (("highlight_code", partial(self._code, lexer)), ("filter_data_type", widgets)):
-            # A class's own goes first.
-            self.register_filter(name, self.filters.get(name, own))  # type: ignore[no-untyped-call]
-        page, resources = TemplateExporter.from_notebook_node(self, nb, resources, **kw)
-        return _MUTE_IMAGE.sub(f'<img alt="{_NO_DESCRIPTION}"', page), resources
-
-    @pass_context
-    def markdown2html(self, context: Any, source: str) -> str:
-        """The template's filter `markdown2html`."""
-        if context.get("cell", {}).get("attachments"):
-            return str(super().markdown2html(context, source))
-        return str(self._rendered(source))
-
-    def _code(self, lexer: str | None, source: str, language: str | None = None, metadata: Any = None) -> str:
-        self._colours_left -= len(source)
-        if len(source) > LONGEST_COLOURED or self._colours_left < 0:
-            return f'<div class="highlight"><pre>{escape(source)}</pre></div>'
-        return self._highlighted(lexer, source, language, (metadata or {}).get("magics_language"))
-
-    def _highlight(self, lexer: str | None, source: str, language: str | None, magics: str | None) -> str:
-        highlight = Highlight2HTML(pygments_lexer=lexer, parent=self)  # type: ignore[no-untyped-call]
-        return str(highlight(source, language, {"magics_language": magics} if magics else {}))
