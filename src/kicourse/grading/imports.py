@@ -1,15 +1,18 @@
 """Imports with few system calls: the supervisor of a sandbox looks at each file that is looked up or opened."""
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
 _PIECE = 2**20
+_module_of = inspect.getmodule
 _known: frozenset[str] = frozenset()
 _importing: Any = import_module("importlib._bootstrap_external")  # what `import` itself is made of
 
@@ -24,10 +27,8 @@ def with_few_calls() -> Iterator[None]:
     with (
         patch.object(_importing, "_path_stat", stat),
         patch.object(_importing.FileLoader, "get_data", _content),
-        # PyTorch asks for its operators' sources, and `inspect` then for the real paths of all modules.
         patch.object(os, "stat", stat),
-        patch.object(os, "lstat", _remembering(os.lstat)),
-        patch.object(os, "readlink", _remembering(os.readlink)),
+        patch.object(inspect, "getmodule", _module),
     ):
         yield
 
@@ -51,6 +52,16 @@ def _remembering(function: Callable[..., Any]) -> Callable[..., Any]:
         return remembered(path) if isinstance(path, str) and not how else function(path, **how)
 
     return look
+
+
+def _module(thing: Any, filename: str | None = None) -> ModuleType | None:
+    """Return the module of a thing; a frame's is known by name, where `inspect` would look for it in all there are.
+
+    PyTorch asks for that of each operator, and for each module there are a dozen calls in its real path.
+    """
+    if inspect.isframe(thing):
+        return sys.modules.get(thing.f_globals.get("__name__", ""))
+    return _module_of(thing, filename)
 
 
 def _content(_loader: Any, path: str) -> bytes:
