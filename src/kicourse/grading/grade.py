@@ -16,10 +16,11 @@ from kicourse.grading.job import Job, Outcome
 from kicourse.grading.open_class import PLACE, OpenClass, Release, Submission, open_class
 from kicourse.grading.pool import LocalPool, Pool
 from kicourse.grading.rebuild import rebuilt_json
+from kicourse.grading.results import Results
 from kicourse.grading.seeds import seed_for
 from kicourse.grading.store import Store, key_of
 from kicourse.grading.submitted import UnreadableSubmissionError
-from kicourse.grading.summary import Progress, as_json, show
+from kicourse.grading.summary import Progress, show
 from kicourse.grading.writing_process import WritingProcess
 from kicourse.models import weights
 from kicourse.models.embedded import GPT
@@ -52,29 +53,30 @@ def grade(folder: Path, settings: Settings) -> int:
     opened.require_students(settings.students)
     if settings.json is not None and not settings.json.resolve().parent.is_dir():
         raise UsageError(f"{settings.json} cannot be written: its folder does not exist. Make the folder first.")
-    with _alone(opened), ExitStack() as stack:
-        console = Console()
-        pool = stack.enter_context(_pool(opened, settings))
-        writer = stack.enter_context(WritingProcess(opened.root, opened.db_url))
-        progress = stack.enter_context(Progress(_count(opened, settings), console))
-        run = _Run(opened, settings, writer, progress)
-        for outcome in pool.run(run.jobs()):
-            run.take(outcome)
-    if settings.json is not None:
-        everybody = sorted(run.outcomes + run.skipped, key=lambda one: (one.unit, one.student))
-        settings.json.write_text(as_json(everybody), encoding="utf-8")
-    show(opened, run.outcomes, len(run.skipped), settings, console)
-    return 0 if all(outcome.status != "error" for outcome in run.outcomes) else 1
+    console = Console()
+    with Results(keeps_all=settings.json is not None) as results:
+        with _alone(opened), ExitStack() as stack:
+            pool = stack.enter_context(_pool(opened, settings))
+            writer = stack.enter_context(WritingProcess(opened.root, opened.db_url))
+            progress = stack.enter_context(Progress(_count(opened, settings), console))
+            run = _Run(opened, settings, writer, progress, results)
+            for outcome in pool.run(run.jobs()):
+                run.take(outcome)
+        if settings.json is not None:
+            results.write_json(settings.json)
+    show(opened, results, settings, console)
+    return 0 if all(line.status != "error" for line in results.lines) else 1
 
 
 class _Run:
     """One run of the grader: which submissions need grading, and what becomes of the outcomes."""
 
-    def __init__(self, opened: OpenClass, settings: Settings, writer: WritingProcess, progress: Progress) -> None:
-        self.opened, self.settings, self.writer, self.progress = opened, settings, writer, progress
+    def __init__(
+        self, opened: OpenClass, settings: Settings, writer: WritingProcess, progress: Progress, results: Results
+    ) -> None:
+        self.opened, self.settings, self.writer = opened, settings, writer
+        self.progress, self.results = progress, results
         self.store = Store(opened.place)
-        self.outcomes: list[Outcome] = []
-        self.skipped: list[Outcome] = []
         self._under_way: dict[tuple[str, str], tuple[Prepared, Submission]] = {}
 
     def jobs(self) -> Iterator[Job]:
@@ -85,7 +87,7 @@ class _Run:
             earlier = known_outcome(None if self.settings.force else self.store, prepared)
             written = self.store.is_written(*place, prepared.key, self.writer.written(*place))
             if written and earlier is not None and not self.settings.force:
-                self.skipped.append(earlier.without_notebook())
+                self.results.add(earlier, skipped=True)
                 self.progress.advance()
                 continue
             self._under_way[place] = prepared, submission.without_content()
@@ -103,7 +105,7 @@ class _Run:
         self.writer.write(outcome, submission.timestamp)
         if outcome.status != "error":
             self.store.note_written(*place, key, self.writer.written(*place))
-        self.outcomes.append(outcome.without_notebook())
+        self.results.add(outcome)
         self.progress.advance()
 
 

@@ -1,7 +1,7 @@
 """What is asked of a worker and what it answers: plain data, so that both may travel to another machine."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from kicourse.grading.report import TaskReport, read_task
@@ -46,10 +46,6 @@ class Outcome:
     seconds: float = 0.0
     message: str = ""
     given_up: tuple[str, ...] = ()
-
-    def without_notebook(self) -> "Outcome":
-        """Return the same, without what takes memory."""
-        return replace(self, notebook=b"")
 
     @property
     def score(self) -> float:

@@ -1,10 +1,9 @@
-"""What `kicourse grade` shows: progress while it works, a table at the end, and the same as JSON."""
+"""What `kicourse grade` shows: progress while it works, and a table at the end."""
 
-import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -13,14 +12,15 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from kicourse.grading.job import Outcome
 from kicourse.grading.open_class import OpenClass
-from kicourse.grading.report import STYLES, task_as_dict
+from kicourse.grading.report import STYLES
+from kicourse.grading.results import Line, Results
 
 if TYPE_CHECKING:
     from kicourse.grading.grade import Settings
 
 _PLAIN_WIDTH = 160
+_ROWS = 1_000  # of a table, which is laid out as a whole
 
 
 class Progress(AbstractContextManager["Progress"]):
@@ -59,24 +59,13 @@ class Progress(AbstractContextManager["Progress"]):
         self._bar.update(self._task, completed=self._done, rate=rate)
 
 
-def as_json(outcomes: Sequence[Outcome]) -> str:
-    """Return the outcomes as a JSON array."""
-    return json.dumps([_as_dict(outcome) for outcome in outcomes], ensure_ascii=False, indent=2) + "\n"
-
-
-def _as_dict(outcome: Outcome) -> dict[str, Any]:
-    about: dict[str, Any] = {"student": outcome.student, "unit": outcome.unit}
-    about |= {"score": outcome.score, "max_score": outcome.max_score, "status": outcome.status}
-    about |= {"seconds": round(outcome.seconds, 3), "tasks": [task_as_dict(task) for task in outcome.tasks]}
-    return about | ({"message": outcome.message} if outcome.message else {})
-
-
-def show(opened: OpenClass, outcomes: Sequence[Outcome], skipped: int, settings: "Settings", console: Console) -> None:
+def show(opened: OpenClass, results: Results, settings: "Settings", console: Console) -> None:
     """Print the marks as a table, what was left out, and where everything was written."""
     if not console.is_terminal:
         console.width = _PLAIN_WIDTH
-    if outcomes:
-        console.print(_table(outcomes, console))
+    lines = sorted(results.lines)
+    for start in range(0, len(lines), _ROWS):
+        console.print(_table(lines[start : start + _ROWS], console))
     for place in opened.unknown_units():
         console.print(
             f"Not graded, since the class does not have this unit: submitted/{_printable(place)}",
@@ -86,9 +75,9 @@ def show(opened: OpenClass, outcomes: Sequence[Outcome], skipped: int, settings:
     for name in opened.unusable():
         text = f"Not graded, since it is no folder with a student's name: submitted/{_printable(name)}"
         console.print(text, markup=False, soft_wrap=True)
-    if skipped:
-        console.print(f"{skipped} graded before and unchanged (--force grades them anew).", highlight=False)
-    if not outcomes and not skipped:
+    if results.skipped:
+        console.print(f"{results.skipped} graded before and unchanged (--force grades them anew).", highlight=False)
+    if not results.lines and not results.skipped:
         console.print(
             f"Nothing was handed in: {opened.root / 'submitted'} has no submissions of these units.", soft_wrap=True
         )
@@ -104,16 +93,13 @@ def _printable(text: str) -> str:
     return repr(text)[1:-1]
 
 
-def _table(outcomes: Sequence[Outcome], console: Console) -> Table:
+def _table(lines: Sequence[Line], console: Console) -> Table:
     table = Table(box=box.ROUNDED if console.is_terminal else None)
     for heading in ("student", "unit", "points", "seconds", "remarks"):
         table.add_column(heading, justify="right" if heading in ("points", "seconds") else "left", overflow="fold")
-    for outcome in sorted(outcomes, key=lambda one: (one.unit, one.student)):
-        complete = outcome.status == "graded" and outcome.score >= outcome.max_score
-        style = STYLES["passed" if complete else "partial" if outcome.status == "graded" else "error"]
-        points = Text(f"{outcome.score:g}/{outcome.max_score:g}", style=style)
-        remark = outcome.message or ", ".join(
-            f"{task.task} {task.points:g}/{task.max_points:g}" for task in outcome.tasks if task.status != "passed"
-        )
-        table.add_row(Text(outcome.student), outcome.unit, points, f"{outcome.seconds:.1f}", Text(remark))
+    for line in lines:
+        complete = line.status == "graded" and line.score >= line.max_score
+        style = STYLES["passed" if complete else "partial" if line.status == "graded" else "error"]
+        points = Text(f"{line.score:g}/{line.max_score:g}", style=style)
+        table.add_row(Text(line.student), line.unit, points, f"{line.seconds:.1f}", Text(line.remark))
     return table
