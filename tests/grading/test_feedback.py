@@ -16,6 +16,13 @@ from tests.grading.stock import ANSWERS, UNIT, Stock, configuration, dump, outco
 pytestmark = pytest.mark.xdist_group("stock")
 
 
+MATHJAX = re.compile("<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->", re.DOTALL)
+POLICY = (
+    "<meta content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:\" "
+    'http-equiv="Content-Security-Policy"/>'
+)
+
+
 @pytest.fixture(scope="module")
 def graded(tmp_path_factory: pytest.TempPathFactory) -> Stock:
     """What stock nbgrader did."""
@@ -29,9 +36,11 @@ def test_pages_are_nbgraders_own(graded: Stock) -> None:
         writer.prepare(nbformat.reads(graded.second_round["ada"].decode(), as_version=4))
         for student in [*ANSWERS, *ANSWERS]:
             page = writer.page(student, UNIT, graded.second_round[student])
-            stock_page = graded.folder / "feedback" / student / UNIT / f"{UNIT}.html"
+            stock_page = (graded.folder / "feedback" / student / UNIT / f"{UNIT}.html").read_text(encoding="utf-8")
+            without_scripts, count = MATHJAX.subn(POLICY, stock_page)
+            assert count == 1
             # nbconvert parses a page and writes it anew, for the same content.
-            assert str(BeautifulSoup(page, features="html.parser")) == stock_page.read_text(encoding="utf-8"), student
+            assert str(BeautifulSoup(page, features="html.parser")) == without_scripts, student
     assert dump(graded.second) == before
 
 
@@ -61,6 +70,19 @@ def test_a_picture_without_a_text_says_so(graded: Stock) -> None:
         page = BeautifulSoup(writer.page("ada", UNIT, nbformat.writes(notebook).encode()), features="html.parser")
     images = page.find_all("img", src=re.compile("iVBORw0KGgo="))
     assert [image["alt"] for image in images] == ["No description has been provided for this image"]
+
+
+def test_formulas_are_drawn_without_scripts(graded: Stock) -> None:
+    notebook = nbformat.reads(graded.second_round["ada"].decode(), as_version=4)
+    shown = r"Inline $\frac{a}{b}$, in code `$c$`. $$\sum_i x_i$$ And $\frac{$ is none."
+    notebook.cells.append(nbformat.v4.new_markdown_cell(shown))
+    with FeedbackWriter(url(graded.second)) as writer:
+        page = writer.page("ada", UNIT, nbformat.writes(notebook).encode())
+    formulas = BeautifulSoup(page, features="html.parser").find_all("math")
+    assert [(one["display"], one.get_text()) for one in formulas] == [("inline", "ab"), ("block", "∑ixi")]
+    assert "<code>$c$</code>" in page
+    assert r"$\frac{$ is none" in page
+    assert "<script" not in page
 
 
 def test_a_student_who_has_no_marks_has_no_page(graded: Stock) -> None:

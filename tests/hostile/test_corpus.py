@@ -147,6 +147,8 @@ def test_feedback_has_no_active_content_of_theirs(done: Afterwards) -> None:
         if (more := _active(done.together.feedback(name, entry.unit)) - usual)
     }
     assert added == {}
+    pages = {name: done.together.feedback(name, entry.unit) for name, entry in ATTACKS.items()}
+    assert [name for name, page in pages.items() if "<script" in page.lower()] == [], "not even nbconvert's own"
 
 
 def test_feedback_shows_what_they_wrote_as_text(done: Afterwards) -> None:

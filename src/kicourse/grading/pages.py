@@ -1,4 +1,7 @@
-"""How a graded notebook becomes a page: nbconvert's own exporter, quick for many, and with a bound for each."""
+"""How a graded notebook becomes a page: nbconvert's own exporter, quick for many, and with a bound for each.
+
+A page runs no scripts and loads nothing, wherever it is opened: formulas are MathML, which browsers draw themselves.
+"""
 
 import re
 from functools import lru_cache, partial
@@ -6,8 +9,10 @@ from html import escape
 from typing import Any
 
 from jinja2 import pass_context
+from latex2mathml.converter import convert
 from nbconvert.exporters import HTMLExporter, TemplateExporter
 from nbconvert.filters.highlight import Highlight2HTML
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from nbconvert.filters.widgetsdatatypefilter import WidgetsDataTypeFilter
 from nbconvert.preprocessors import CSSHTMLHeaderPreprocessor
 from nbformat import NotebookNode
@@ -17,6 +22,8 @@ KEPT = 1_000  # cells of a kind whose HTML is kept for the next page
 LONGEST_COLOURED = 10_000  # characters of a cell
 MOST_COLOURED = 300_000  # of a notebook
 
+_MATHJAX = re.compile("<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->", re.DOTALL)
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 _MUTE_IMAGE = re.compile(r"<img(?![^>]*\salt=)")
 _NO_DESCRIPTION = "No description has been provided for this image"  # nbconvert's own words
 
@@ -35,6 +42,24 @@ class StylesOnce(CSSHTMLHeaderPreprocessor):
         return notebook, resources
 
 
+class _WithFormulas(IPythonRenderer):
+    """Renders markdown as nbconvert does, but formulas as MathML."""
+
+    def block_math(self, body: str) -> str:
+        return _formula(body, "block") or super().block_math(body)
+
+    def inline_math(self, body: str) -> str:
+        return _formula(body, "inline") or super().inline_math(body)
+
+
+def _formula(source: str, display: str) -> str:
+    """Return a formula in TeX as MathML; the empty string where it cannot be read."""
+    try:
+        return str(convert(source, display=display))
+    except Exception:  # of many kinds; the reader then sees the source
+        return ""
+
+
 class Pages(HTMLExporter):
     """HTMLExporter, which makes the HTML of the cells that all students have once, and colours only so much code.
 
@@ -44,7 +69,7 @@ class Pages(HTMLExporter):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)  # type: ignore[no-untyped-call]
         self._highlighted = lru_cache(maxsize=KEPT)(self._highlight)
-        self._rendered = lru_cache(maxsize=KEPT)(partial(super().markdown2html, {}))
+        self._rendered = lru_cache(maxsize=KEPT)(self._render)
 
     def from_notebook_node(
         self, nb: NotebookNode, resources: dict[str, Any] | None = None, **kw: Any
@@ -59,14 +84,25 @@ class Pages(HTMLExporter):
             # A class's own goes first.
             self.register_filter(name, self.filters.get(name, own))  # type: ignore[no-untyped-call]
         page, resources = TemplateExporter.from_notebook_node(self, nb, resources, **kw)
+        page = _MATHJAX.sub(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">', page, count=1)
         return _MUTE_IMAGE.sub(f'<img alt="{_NO_DESCRIPTION}"', page), resources
 
     @pass_context
     def markdown2html(self, context: Any, source: str) -> str:
         """The template's filter `markdown2html`."""
-        if context.get("cell", {}).get("attachments"):
-            return str(super().markdown2html(context, source))
-        return str(self._rendered(source))
+        attachments = context.get("cell", {}).get("attachments")
+        return self._render(source, attachments) if attachments else self._rendered(source)
+
+    def _render(self, source: str, attachments: Any = None) -> str:
+        renderer = _WithFormulas(
+            escape=False,
+            attachments=attachments or {},
+            embed_images=self.embed_images,
+            anchor_link_text=self.anchor_link_text,
+            exclude_anchor_links=self.exclude_anchor_links,
+            **self.lexer_options,
+        )
+        return str(MarkdownWithMath(renderer=renderer).render(source))
 
     def _code(self, lexer: str | None, source: str, language: str | None = None, metadata: Any = None) -> str:
         self._colours_left -= len(source)
