@@ -22,6 +22,7 @@ from traitlets.config import PyFileConfigLoader
 
 from kicourse import cli
 from kicourse.grading.job import Outcome, read_outcome
+from kicourse.grading.nbgrader_seam import read_timestamps_safely
 from kicourse.grading.seeds import secret_of, seed_for
 from kicourse.grading.writing import LEFT_OUT
 from kicourse.grading.writing_process import WritingProcess
@@ -220,12 +221,41 @@ def test_reference_is_off(first_run: tuple[Path, Any, Any]) -> None:
 
 def test_what_is_no_submission_is_reported(first_run: tuple[Path, Any, Any]) -> None:
     folder, _results, said = first_run
-    assert "the class does not have this unit: submitted/ada/no_unit" in said
+    assert "Left out: submitted/ada/no_unit (the class does not have this unit)." in said
     for name in (".hidden", LONG):
         assert name in said.replace("\n", "")
     assert "back\\\\slash" in said, "written so that nobody takes it for something else"
     assert {path.name for path in (folder / "autograded").iterdir()} == EXPECTED.keys()
     assert {path.name for path in (folder / "feedback").iterdir()} == EXPECTED.keys()
+
+
+def test_what_lies_in_the_wrong_place_is_told(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = new_class(tmp_path_factory, tmp_path / "class")
+    submitted = folder / "submitted"
+    content = hand_in(folder, "ada", {"cost": solved()["cost"]}).read_bytes()
+    (submitted / "ada" / UNIT / "timestamp.txt").write_text("yesterday evening")
+    for place in ("zoe.ipynb", f"max/{UNIT}.ipynb", f"eva/{UNIT}/{UNIT} (1).ipynb", ".DS_Store", "max/.DS_Store"):
+        (submitted / place).parent.mkdir(parents=True, exist_ok=True)
+        (submitted / place).write_bytes(content)
+    (submitted / "linked").symlink_to(submitted / "ada")
+    said = grade(folder)
+    assert [line for line in said.splitlines() if line.startswith("Left out")] == [
+        "Left out: submitted/linked (it is a link, and none is followed).",
+        "Left out: submitted/zoe.ipynb (a submission lies in submitted/STUDENT/UNIT/UNIT.ipynb).",
+        'Left out: submitted/ada/first_call/timestamp.txt (it names no time, as "2026-03-01 10:00:00 UTC" does).',
+        "Left out: submitted/max/first_call.ipynb (it belongs into a folder: max/UNIT/UNIT.ipynb).",
+    ]
+    named = f"There is no {UNIT}.ipynb in what was handed in, but '{UNIT} (1).ipynb'. Hand it in again under that name."
+    assert named.partition(",")[0] in said
+    page = feedback(folder, "eva")
+    assert page.index(named) < page.index("</h1>"), "the reason stands at the top"
+    assert marks(folder) == {"ada": NOTHING | {"cost": 2.5}, "eva": NOTHING}
+    said = grade(folder, "--force", "--student", "eva")
+    assert "Left out" not in said
+    (submitted / "linked").unlink()
+    read_timestamps_safely()
+    api = NbGraderAPI(config=PyFileConfigLoader("nbgrader_config.py", path=str(folder)).load_config())
+    assert {one["student"]: one["score"] for one in api.get_submissions(UNIT)} == {"ada": 2.5, "eva": 0}
 
 
 def keep(folder: Path, *students: str) -> None:
@@ -442,7 +472,7 @@ def changed(files: dict[str, bytes], folder: Path) -> set[str]:
 def test_a_folder_that_does_not_exist(tmp_path: Path) -> None:
     said = grade(tmp_path / "nowhere", status=2)
     assert "There is no folder" in said
-    assert "kicourse class new nowhere" in said
+    assert f"kicourse class new {tmp_path / 'nowhere'}" in said
     assert not list(tmp_path.iterdir())
 
 
@@ -493,7 +523,11 @@ WRONG_USE: dict[str, tuple[tuple[str, ...], Callable[[Path], Any] | None, int, t
     ),
     "limits that do not exist": (
         (), lambda folder: (folder / ".kicourse" / "limits.toml").write_text("[first_call]\nhours = 2"), 1,
-        ("limits.toml", "hours"),
+        ("limits.toml", "no limit hours", "seconds"),
+    ),
+    "limits of a unit that does not exist": (
+        (), lambda folder: (folder / ".kicourse" / "limits.toml").write_text("[second_call]\nseconds = 2"), 1,
+        ("limits.toml", "no unit second_call"),
     ),
     "limits that are no whole numbers": (
         (), lambda folder: (folder / ".kicourse" / "limits.toml").write_text("[first_call]\nprocesses = 2.5"), 1,

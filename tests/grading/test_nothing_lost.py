@@ -279,6 +279,7 @@ def test_an_interrupt_breaks_nothing(full_class: Path, tmp_path: Path) -> None:
         os.killpg(grader.process.pid, signal.SIGINT)
         grader.ends(130)
     assert 4 <= len(marks(folder)) < 16, "it was interrupted in the middle"
+    assert "Stopped. What is graded is kept" in grader.said
     require_single_rows(folder)
     grade(folder)
     require_complete(folder, expected(16))

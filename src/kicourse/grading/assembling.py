@@ -8,6 +8,7 @@ from kicourse import checks
 from kicourse.checks import Check
 from kicourse.checks.render import frame
 from kicourse.grading.job import Job, Outcome, Status
+from kicourse.grading.rebuild import harmless_markdown
 from kicourse.grading.report import TaskReport, read_task
 from kicourse.grading.verdicts import without_verdict
 
@@ -69,13 +70,15 @@ def assemble(
 
 
 def ungraded(job: Job, status: Status, message: str) -> Outcome:
-    """Return the outcome of a submission that was not run: no points, and the reason in every check's cell."""
+    """Return the outcome of a submission that was not run: no points, and the reason at the top and in each check."""
     known = checks.load(job.unit)
     notebook = json.loads(job.notebook)
     for cell in notebook["cells"]:
         task = _task_of(cell) if cell["cell_type"] == "code" else None
         if task in known:
             cell["outputs"] = [_result(without_verdict(known[task], "error", message), None)]
+    why = f"**Not graded**\n\n{harmless_markdown(message)}"
+    notebook["cells"].insert(0, {"cell_type": "markdown", "id": "not-graded", "metadata": {}, "source": why})
     tasks = tuple(without_verdict(check, "error", message) for check in known.values())
     content = json.dumps(notebook, ensure_ascii=False, indent=1).encode()
     return Outcome(job.student, job.unit, status, tasks, content, message=message, given_up=job.given_up)

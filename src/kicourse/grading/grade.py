@@ -60,8 +60,13 @@ def grade(folder: Path, settings: Settings) -> int:
             writer = stack.enter_context(WritingProcess(opened.root, opened.db_url))
             progress = stack.enter_context(Progress(_count(opened, settings), console))
             run = _Run(opened, settings, writer, progress, results)
-            for outcome in pool.run(run.jobs()):
-                run.take(outcome)
+            try:
+                for outcome in pool.run(run.jobs()):
+                    run.take(outcome)
+            except KeyboardInterrupt:
+                progress.stop()
+                console.print("Stopped. What is graded is kept; the same command does the others.")
+                raise
         if settings.json is not None:
             results.write_json(settings.json)
     show(opened, results, settings, console)
@@ -88,7 +93,7 @@ class _Run:
             written = self.store.is_written(*place, prepared.key, self.writer.written(*place))
             if written and earlier is not None and not self.settings.force:
                 self.results.add(earlier, skipped=True)
-                self.progress.advance()
+                self.progress.skip()
                 continue
             self._under_way[place] = prepared, submission.without_content()
             if earlier is None:

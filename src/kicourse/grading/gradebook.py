@@ -43,7 +43,10 @@ _OUTDATED = (
     "The gradebook {url} is not one of the installed nbgrader ({why}). Back it up, then run `nbgrader db upgrade` in"
     " the class folder."
 )
-_MISSING = "There is no gradebook at {url}. Run `nbgrader generate_assignment` in the class folder first."
+_MISSING = (
+    "There is no gradebook at {url}. If that is the right place, run `nbgrader generate_assignment` in the class folder"
+    " first."
+)
 _FAILED = (
     "The gradebook {url} cannot be used: {reason}. Nothing of this submission was written, and what was there is"
     " intact; mend that and grade again."
@@ -148,6 +151,7 @@ def open_gradebook(db_url: str, busy_seconds: float = 30) -> Engine:
     """Connect to an existing, up-to-date gradebook; another program that is writing is waited for."""
     with database_errors(db_url):
         url = make_url(db_url)
+    with database_errors(url):
         sqlite = url.get_backend_name() == "sqlite"
         # SQLite would make an empty one.
         if sqlite and "uri" not in url.query and not Path(url.database or "").is_file():

@@ -80,8 +80,7 @@ class Judge:
         """Play a cell and judge the answer it hands in, if it is a check's; say why the player was lost, if it was."""
         task = cell["task"]
         verdict: dict[str, Any] | None = None
-        start = deadline = time.monotonic()
-        deadline += self.seconds + _SLACK
+        deadline = time.monotonic() + self.seconds + _SLACK
         try:
             send_message(self.player, source=cell["source"], awaited=[self.job["unit"], task] if task else None)
             while True:
@@ -96,7 +95,7 @@ class Judge:
                 else:
                     raise WireError("a message out of turn")
         except TimeoutError:
-            return f"The cell took longer than {time.monotonic() - start:.0f} seconds."
+            return f"The cell took longer than {self.seconds:g} seconds."
         except (WireError, UserError) as error:
             self.ended = isinstance(error, WireError)
             return f"The process of this notebook ended, or broke off, in this cell ({error})."

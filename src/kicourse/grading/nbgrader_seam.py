@@ -6,6 +6,7 @@ nbgrader's own preprocessors read the marks, as ever.
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,17 +69,33 @@ def _keep_timestamp(opened: OpenClass, submission: Submission) -> None:
 
 
 def read_timestamps_safely() -> None:
-    """Let nbgrader read no timestamp.txt but a small plain file: a pipe, or a million digits, would hold up a class."""
-    original = CourseDirectory.get_existing_timestamp
+    """Let nbgrader read no timestamp.txt but a small plain file: a pipe, or a million digits, would hold up a class.
 
-    def get_existing_timestamp(self: Any, dest_path: str) -> Any:
-        path = Path(dest_path) / "timestamp.txt"
+    One that names no time would end its commands, and empty the formgrader's pages.
+    """
+    from nbgrader.apps.api import NbGraderAPI
+
+    _guard(CourseDirectory, "get_existing_timestamp", lambda _course, folder: folder)
+    _guard(
+        NbGraderAPI,
+        "get_submitted_timestamp",
+        lambda api, unit, student: api.coursedir.format_path(api.coursedir.submitted_directory, student, unit),
+    )
+
+
+def _guard(kind: Any, name: str, folder_of: Callable[..., str]) -> None:
+    original = getattr(kind, name)
+    if hasattr(original, "_guarded"):
+        return
+
+    def read(self: Any, *arguments: Any) -> Any:
+        path = Path(folder_of(self, *arguments)) / "timestamp.txt"
         if path.is_symlink() or not path.is_file() or path.stat().st_size > LONGEST_TIMESTAMP:
             return None
         try:
-            return original(self, dest_path)
+            return original(self, *arguments)
         except Exception:  # whatever somebody wrote into it
             return None
 
-    if original.__name__ == "get_existing_timestamp" and original.__module__.startswith("nbgrader"):
-        CourseDirectory.get_existing_timestamp = get_existing_timestamp
+    read._guarded = True  # type: ignore[attr-defined]
+    setattr(kind, name, read)

@@ -3,7 +3,7 @@
 import os
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ from kicourse.grading.seeds import secret_of
 from kicourse.syllabus import Limits, UnknownUnitError, course
 
 PLACE = ".kicourse"
+_NOTEBOOK = ".ipynb"
 LONGEST_TIMESTAMP = 100  # characters: what reads dates takes minutes for a million digits
 
 
@@ -85,21 +86,33 @@ class OpenClass:
         """Return everybody who handed something in."""
         return sorted(name for name in _folders(self.root / "submitted") if safe_name(name))
 
-    def unusable(self) -> list[str]:
-        """Return what lies in submitted/ and is no student's folder: odd names, links."""
-        place = self.root / "submitted"
-        names = os.listdir(place) if place.is_dir() else []
-        return sorted(name for name in names if not safe_name(name) or (place / name).is_symlink())
+    def overlooked(self, units: Sequence[str], students: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Yield what lies in submitted/ and is not graded, as paths below it, with the reason.
 
-    def unknown_units(self) -> list[str]:
-        """Return what was handed in for units that the class does not have, as STUDENT/UNIT."""
-        submitted = self.root / "submitted"
-        return [
-            f"{student}/{name}"
-            for student in self.students()
-            for name in _folders(submitted / student)
-            if name not in self.releases
-        ]
+        Of what somebody has chosen: with `students`, what is theirs; with `units`, no others.
+        """
+        place = self.root / "submitted"
+        for name in _names(place) if not students else ():
+            if (place / name).is_symlink():
+                yield name, "it is a link, and none is followed"
+            elif _is_notebook(name):
+                yield name, f"a submission lies in submitted/STUDENT/UNIT/UNIT{_NOTEBOOK}"
+            elif (place / name).is_dir() and not safe_name(name):
+                yield name, "its name can be no student's"
+        for student in students or self.students():
+            yield from self._overlooked_of(student, units)
+
+    def _overlooked_of(self, student: str, units: Sequence[str]) -> Iterator[tuple[str, str]]:
+        folder = self.root / "submitted" / student
+        for name in _names(folder):
+            if _is_notebook(name) and not (folder / name).is_dir():
+                yield f"{student}/{name}", f"it belongs into a folder: {student}/UNIT/UNIT{_NOTEBOOK}"
+            elif name in self.releases:
+                stamped = os.path.lexists(folder / name / "timestamp.txt") and (not units or name in units)
+                if stamped and self._timestamp(student, name) is None:
+                    yield f"{student}/{name}/timestamp.txt", 'it names no time, as "2026-03-01 10:00:00 UTC" does'
+            elif not units and not name.startswith(".") and (folder / name).is_dir():
+                yield f"{student}/{name}", "the class does not have this unit"
 
     def require_students(self, students: Sequence[str]) -> None:
         """Raise UsageError for a student who handed nothing in."""
@@ -134,8 +147,15 @@ class OpenClass:
         except submitted.UnreadableSubmissionError as error:
             return Submission(student, unit, b"", str(error))
         except FileNotFoundError:
-            return Submission(student, unit, b"", f"There is no {unit}.ipynb in what was handed in.")
+            return Submission(student, unit, b"", self._missing(student, unit))
         return Submission(student, unit, content, timestamp=self._timestamp(student, unit))
+
+    def _missing(self, student: str, unit: str) -> str:
+        names = list(filter(_is_notebook, _names(self.root / "submitted" / student / unit)))
+        message = f"There is no {unit}{_NOTEBOOK} in what was handed in"
+        if not names:
+            return f"{message}. Hand it in again."
+        return f"{message}, but {repr(names[0])[:80]}. Hand it in again under that name."
 
     def _timestamp(self, student: str, unit: str) -> str | None:
         """Return what nbgrader's timestamp.txt says of when a submission was handed in, if that can be read."""
@@ -182,7 +202,8 @@ def _require_class(root: Path) -> None:
     missing = [name for name in ("nbgrader_config.py", "release", f"{PLACE}/version") if not (root / name).exists()]
     if missing:
         what = "There is no folder" if not root.exists() else f"No class folder (it lacks {', '.join(missing)}):"
-        raise UsageError(f"{what} {root}. Make one: kicourse class new {root.name}")
+        new = root if not root.exists() else "FOLDER"
+        raise UsageError(f"{what} {root}. Make one: kicourse class new {new}")
 
 
 def _require_version(made_with: str) -> None:
@@ -239,8 +260,13 @@ def _own_limits(root: Path) -> dict[str, dict[str, Any]]:
         return {}
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
+        known = {field.name for field in fields(Limits)}
         for slug, limits in table.items():
-            replace(Limits(), **limits)
+            if slug not in {unit.slug for unit in course().units}:
+                raise ValueError(f"there is no unit {slug}")
+            if not isinstance(limits, dict) or (unknown := sorted(set(limits) - known)):
+                what = unknown[0] if isinstance(limits, dict) else slug
+                raise ValueError(f"there is no limit {what}, but {', '.join(sorted(known))}")
             if any(not isinstance(value, int | float) or value <= 0 for value in limits.values()):
                 raise ValueError(f"the limits of {slug} are no positive numbers")
             if any(name != "seconds" and not isinstance(value, int) for name, value in limits.items()):
@@ -248,6 +274,18 @@ def _own_limits(root: Path) -> dict[str, dict[str, Any]]:
     except (ValueError, TypeError) as error:
         raise UserError(f'{path} cannot be read ({error}). Write: [first_call] and below it "seconds = 60".') from error
     return table
+
+
+def _names(place: Path) -> list[str]:
+    """Return what lies in a folder; nothing if it cannot be read, or is a link."""
+    try:
+        return [] if place.is_symlink() else sorted(os.listdir(place))
+    except OSError:
+        return []
+
+
+def _is_notebook(name: str) -> bool:
+    return name.endswith(_NOTEBOOK) and not name.startswith(".")  # systems hide copies of their own
 
 
 def _folders(place: Path) -> list[str]:

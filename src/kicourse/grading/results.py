@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import textwrap
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from kicourse.grading.job import Outcome, Status
-from kicourse.grading.report import task_as_dict
+from kicourse.grading.report import TaskReport, task_as_dict
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -65,10 +66,15 @@ class Results(AbstractContextManager["Results"]):
 
 
 def _line(outcome: Outcome) -> Line:
-    open_tasks = [task for task in outcome.tasks if task.status != "passed"]
-    remark = outcome.message or ", ".join(f"{task.task} {task.points:g}/{task.max_points:g}" for task in open_tasks)
+    remark = outcome.message or ", ".join(_open(task) for task in outcome.tasks if task.status != "passed")
     about = outcome.status, outcome.score, outcome.max_score, outcome.seconds
     return Line(intern(outcome.unit), outcome.student, *about, remark)
+
+
+def _open(task: TaskReport) -> str:
+    """Say what a task lacks; where there is no verdict, also why."""
+    points = f"{task.task} {task.points:g}/{task.max_points:g}"
+    return f"{points} ({textwrap.shorten(task.message, 60)})" if task.status == "error" and task.message else points
 
 
 def _as_dict(outcome: Outcome) -> dict[str, Any]:

@@ -38,7 +38,7 @@ class Progress(AbstractContextManager["Progress"]):
         )
         self._bar = Bar(*columns, console=console, disable=not console.is_terminal)
         self._task = self._bar.add_task("grading", total=total, rate="")
-        self._done = 0
+        self._done, self._total = 0, total
 
     def __enter__(self) -> "Progress":
         """Show the bar."""
@@ -49,7 +49,16 @@ class Progress(AbstractContextManager["Progress"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Leave the bar as it is."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop drawing, so that something else can be printed."""
         self._bar.stop()
+
+    def skip(self) -> None:
+        """Count one submission less: it took no time, and tells nothing of how long the others will take."""
+        self._total -= 1
+        self._bar.update(self._task, total=self._total)
 
     def advance(self) -> None:
         """Count one more submission as done."""
@@ -66,15 +75,8 @@ def show(opened: OpenClass, results: Results, settings: "Settings", console: Con
     lines = sorted(results.lines)
     for start in range(0, len(lines), _ROWS):
         console.print(_table(lines[start : start + _ROWS], console))
-    for place in opened.unknown_units():
-        console.print(
-            f"Not graded, since the class does not have this unit: submitted/{_printable(place)}",
-            markup=False,
-            soft_wrap=True,
-        )
-    for name in opened.unusable():
-        text = f"Not graded, since it is no folder with a student's name: submitted/{_printable(name)}"
-        console.print(text, markup=False, soft_wrap=True)
+    for path, why in opened.overlooked(settings.units, settings.students):
+        console.print(f"Left out: submitted/{_printable(path)} ({_printable(why)}).", markup=False, soft_wrap=True)
     if results.skipped:
         console.print(f"{results.skipped} graded before and unchanged (--force grades them anew).", highlight=False)
     if not results.lines and not results.skipped:
