@@ -96,8 +96,8 @@ def test_a_block_that_only_mixes_positions_evenly_is_not_enough() -> None:
 
     verdict = check.transformer_block.run(Average)
     assert [result.name for result in verdict.criteria if result.status == "failed"] == [
-        "counts_parameters",
         "has_heads",
+        "counts_parameters",
     ]
 
 

@@ -217,34 +217,6 @@ def keeps_sequences_apart(trial: Trial, answer: Handle) -> None:
 
 
 @transformer_block.criterion(
-    _("as many parameters as a block has, and each of them counts"),
-    points=0.25,
-    why=_(
-        "Attention has four matrices of width × width and the MLP two of width × 4 width, all with biases; each of the "
-        "two norms has a scale and a shift of its own."
-    ),
-)
-def counts_parameters(trial: Trial, answer: Handle) -> None:
-    block, heads = _block(trial, answer), 2
-    parameters = block.probe("parameters")
-    count, wanted = sum(value.numel() for value in parameters.values()), 12 * WIDTH**2 + 13 * WIDTH
-    message = _("With width {width} your block has {count} parameters; {wanted} are expected.")
-    trial.require(count == wanted, message, width=WIDTH, count=count, wanted=wanted)
-    x = _normal(trial.rng, 1, 5, WIDTH)
-    before = _run(trial, block, x)
-    for name, value in parameters.items():
-        for rows in value.split(WIDTH // heads) if value.ndim == 2 else ():
-            kept = rows.clone()
-            rows += _normal(trial.rng, *rows.shape)
-            block.probe("set_parameters", {name: value})
-            moved = (_run(trial, block, x) - before).abs().max()
-            rows.copy_(kept)
-            message = _("Some rows of `{name}` change nothing: a query, key or value is made and not used.")
-            trial.require(moved > 1e-4, message, name=name)
-        block.probe("set_parameters", {name: value})
-
-
-@transformer_block.criterion(
     _("a position knows its past and not its future"),
     points=0.5,
     why=_("In training every position of a text is a question at once: what comes next? None may see the answer."),
@@ -315,8 +287,37 @@ def _turn(trial: Trial, block: Handle) -> float:
 
 
 @transformer_block.criterion(
+    _("as many parameters as a block has, and each of them counts"),
+    points=0,  # what parameters there are the answer's side alone knows: it opens the way to points, and earns none
+    gate=True,
+    why=_(
+        "Attention has four matrices of width × width and the MLP two of width × 4 width, all with biases; each of the "
+        "two norms has a scale and a shift of its own."
+    ),
+)
+def counts_parameters(trial: Trial, answer: Handle) -> None:
+    block, heads = _block(trial, answer), 2
+    parameters = block.probe("parameters")
+    count, wanted = sum(value.numel() for value in parameters.values()), 12 * WIDTH**2 + 13 * WIDTH
+    message = _("With width {width} your block has {count} parameters; {wanted} are expected.")
+    trial.require(count == wanted, message, width=WIDTH, count=count, wanted=wanted)
+    x = _normal(trial.rng, 1, 5, WIDTH)
+    before = _run(trial, block, x)
+    for name, value in parameters.items():
+        for rows in value.split(WIDTH // heads) if value.ndim == 2 else ():
+            kept = rows.clone()
+            rows += _normal(trial.rng, *rows.shape)
+            block.probe("set_parameters", {name: value})
+            moved = (_run(trial, block, x) - before).abs().max()
+            rows.copy_(kept)
+            message = _("Some rows of `{name}` change nothing: a query, key or value is made and not used.")
+            trial.require(moved > 1e-4, message, name=name)
+        block.probe("set_parameters", {name: value})
+
+
+@transformer_block.criterion(
     _("an MLP with GELU that reads what the attention has added"),
-    points=0.25,
+    points=0.5,
     why=_("Two linear layers without a nonlinearity between them are one linear layer."),
 )
 def has_mlp(trial: Trial, answer: Handle) -> None:
