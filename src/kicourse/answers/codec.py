@@ -103,8 +103,7 @@ def _spread(members: Iterable[Hashable]) -> list[Any]:
 
 
 def _mapping(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
-    if len(pairs) > _SHARED_HASHES:
-        _spread(key for key, _ in pairs)
+    _spread(key for key, _ in pairs)
     return dict(pairs)
 
 
@@ -355,6 +354,10 @@ class _Decoder:
         return _BY_CODE[code].load(self.unpack(payload), self.bounds)
 
 
+_ALWAYS_FINITE = frozenset({type(None), bool, int, str, bytes})
+_COLLECTIONS = frozenset({list, tuple, set, frozenset})
+
+
 def require_bounds(value: Any, bounds: Bounds) -> None:
     """Walk decoded data once: count items, bound the nesting; raise RefusedError, also for what is not finite."""
     level, depth, items = [value], 0, 0
@@ -379,10 +382,6 @@ def require_bounds(value: Any, bounds: Bounds) -> None:
             elif bounds.finite and (found := _not_finite(current)):
                 raise RefusedError(found)
         level, depth = inside, depth + 1
-
-
-_ALWAYS_FINITE = frozenset({type(None), bool, int, str, bytes})
-_COLLECTIONS = frozenset({list, tuple, set, frozenset})
 
 
 def _not_finite(value: Any) -> str:

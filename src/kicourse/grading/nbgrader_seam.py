@@ -7,6 +7,7 @@ nbgrader's own preprocessors read the marks, as ever.
 
 import os
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +86,10 @@ def read_timestamps_safely() -> None:
 
 def _guard(kind: Any, name: str, folder_of: Callable[..., str]) -> None:
     original = getattr(kind, name)
-    if hasattr(original, "_guarded"):
+    if hasattr(original, "__wrapped__"):  # it is guarded already
         return
 
+    @wraps(original)
     def read(self: Any, *arguments: Any) -> Any:
         path = Path(folder_of(self, *arguments)) / "timestamp.txt"
         if path.is_symlink() or not path.is_file() or path.stat().st_size > LONGEST_TIMESTAMP:
@@ -97,5 +99,4 @@ def _guard(kind: Any, name: str, folder_of: Callable[..., str]) -> None:
         except Exception:  # whatever somebody wrote into it
             return None
 
-    read._guarded = True  # type: ignore[attr-defined]
     setattr(kind, name, read)
