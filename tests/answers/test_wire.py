@@ -24,7 +24,7 @@ from kicourse.answers import (
     Session,
     remote,
 )
-from kicourse.answers.codec import encode
+from kicourse.answers.codec import Bounds, decode, encode
 from kicourse.answers.errors import AnswerLost
 from kicourse.answers.location import Location
 from kicourse.answers.remote import RelayedThread, RemoteConnection, read_message, send_message
@@ -494,6 +494,40 @@ def test_an_interrupt_over_the_wire_tells_the_line_and_the_answer_goes_on() -> N
             assert error.location.function == "endless"
             assert error.location.source in ("while turn:", "pass")
             assert answer(0) == 1
+
+
+def test_an_interrupt_finds_an_answer_that_waits_for_a_lent_function() -> None:
+    def failing() -> None:
+        raise StopIteration  # which no lent function may: the check's own fault ends the call
+
+    def asking(function: Any) -> Any:
+        return function()
+
+    with served(asking) as answer:
+        for _ in range(2):
+            assert isinstance(bounded(lambda: answer(failing)), TypeError)
+        assert answer(lambda: 7) == 7
+
+
+def test_a_request_that_comes_while_the_answer_is_busy_is_kept_for_it() -> None:
+    ours, theirs = socket.socketpair()
+    far, near = Wire(theirs, LARGEST), Wire(ours, LARGEST)
+
+    def slow(seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+
+    thread = threading.Thread(target=RelayedThread(slow, far).serve)
+    thread.start()
+    for seconds in (0.3, 0.0):
+        call = {"do": "call", "target": 0, "args": [seconds], "kwargs": {}, "keep": False}
+        near.send(TRIAL, encode(call))
+    assert [decode(near.receive(SECONDS + 5)[1], Bounds())["value"] for _ in range(2)] == [0.3, 0.0]
+    send_message(near, do="end")
+    thread.join(5)
+    assert not thread.is_alive()
+    near.close()
+    far.close()
 
 
 def test_a_call_that_cannot_be_interrupted_is_left_behind() -> None:

@@ -129,13 +129,18 @@ def evaluate(module: Any, *inputs: Any) -> Any:
 
 
 @probe
-def input_gradient(module: Any, x: Any, weights: Any) -> Any:
-    """The gradient of sum(weights * module(x)) with respect to x, a tensor shaped like x."""
+def parameter_gradients(module: Any, x: Any, weights: Any) -> dict[str, Any]:
+    """The gradient of sum(weights * module(x)) with respect to each parameter, by name; zero where there is none."""
     import torch
 
-    x = x.clone().requires_grad_(True)
-    (gradient,) = torch.autograd.grad((module(x) * weights).sum(), x)
-    return gradient
+    module.zero_grad()
+    (module(x) * weights).sum().backward()
+    gradients = {
+        name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        for name, parameter in module.named_parameters()
+    }
+    module.zero_grad()
+    return gradients
 
 
 @probe

@@ -1,7 +1,9 @@
 """An answer in another process: the judge's connection to it, and what serves it there."""
 
+import threading
 import time
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from kicourse.answers.channel import Channel
@@ -11,6 +13,8 @@ from kicourse.answers.thread import ThreadConnection
 from kicourse.answers.wire import STAGE, TRIAL, Wire, WireError
 
 _INTERRUPT_SECONDS = 3.0
+_LOOK_SECONDS = 0.05  # how often it is asked whether there is a message for a busy thread
+_GLANCE_SECONDS = 0.001
 STAGE_BOUNDS = Bounds(size=8 * 2**20, items=20_000, nesting=12)
 """What one message about the stage may hold."""
 
@@ -100,30 +104,70 @@ def _location(where: Any) -> Location | None:
         return None
 
 
-class _Outgoing:
-    """The host's end of a relayed conversation: what it sends goes over the wire, unless its thread was abandoned."""
+class _Line:
+    """The host's end of a conversation over a wire.
 
-    def __init__(self, wire: Wire) -> None:
-        self.wire = wire
-        self.incoming: SimpleQueue[bytes | None] = SimpleQueue()
+    The host's thread reads the wire itself: to hand each frame from one thread to another would cost more than to read
+    it. A message about the stage is for others (`stage`) and is the last that is read; whoever waits for more waits for
+    the goodbye.
+    """
+
+    def __init__(self, wire: Wire, stage: "SimpleQueue[bytes | WireError]") -> None:
+        self.wire, self.stage = wire, stage
+        self.ended = False
         self.abandoned = False
+        self._goodbye = threading.Event()
+        self._reading = threading.Lock()
+        self._overheard: bytes | None = None
 
     def send(self, frame: bytes | None) -> None:
         if frame is not None and not self.abandoned:
             self.wire.send(TRIAL, frame)
 
     def receive(self, seconds: float | None) -> bytes | None:
-        return self.incoming.get(timeout=seconds)
+        with self._reading:
+            frame, self._overheard = self._overheard, None
+            frame = self._read(seconds) if frame is None else frame
+        if frame is None:
+            self._goodbye.wait()
+        return frame
+
+    def overhear(self) -> None:
+        """Read what has come while the host's thread is busy, in another thread."""
+        if self._overheard is None and self._reading.acquire(blocking=False):
+            try:
+                with suppress(TimeoutError):
+                    self._overheard = self._read(_GLANCE_SECONDS)
+            finally:
+                self._reading.release()
+
+    def say_goodbye(self) -> None:
+        self._goodbye.set()
+
+    def _read(self, seconds: float | None) -> bytes | None:
+        if self.ended:
+            return None
+        try:
+            kind, content = self.wire.receive(seconds)
+        except WireError as error:
+            self.ended = True
+            self.stage.put(error)
+            return None
+        if kind == TRIAL:
+            return content
+        self.ended = True
+        self.stage.put(content)
+        return None
 
 
-class _Incoming:
-    """The relay's end: what came over the wire is handed to the host."""
+class _Goodbye:
+    """The other end of a line, to which there is only one thing left to say."""
 
-    def __init__(self, outgoing: _Outgoing) -> None:
-        self.outgoing = outgoing
+    def __init__(self, line: _Line) -> None:
+        self.line = line
 
     def send(self, frame: bytes | None) -> None:
-        self.outgoing.incoming.put(frame)
+        self.line.say_goodbye()
 
     def receive(self, seconds: float | None) -> bytes | None:
         raise NotImplementedError("what the host sends goes over the wire")
@@ -134,27 +178,35 @@ class RelayedThread(ThreadConnection):
 
     def __init__(self, answer: Any, wire: Wire) -> None:
         self.wire = wire
+        self._stage: SimpleQueue[bytes | WireError] = SimpleQueue()
         super().__init__(answer)
 
     def serve(self) -> None:
-        """Pass frames to the host until the check ends. Raises WireError if it hangs up."""
-        while True:
-            kind, content = self.wire.receive(None)
-            if kind == TRIAL:
-                self.channel.send(content)
-                continue
-            if read_message(content).get("do") != "interrupt":
-                self.close()
-                return
+        """Let the host answer until the check ends. Raises WireError if it hangs up."""
+        while read_message(self._about_the_stage()).get("do") == "interrupt":
             place = self.interrupt()
             where = None if place is None else [place.line, place.source, place.function]
             send_message(self.wire, where=where)
+        self.close()
+
+    def _about_the_stage(self) -> bytes:
+        """Wait for a message that is not for the host, which may come while it is busy."""
+        while True:
+            try:
+                message = self._stage.get(timeout=_LOOK_SECONDS)
+            except Empty:
+                self._line.overhear()
+                continue
+            if isinstance(message, WireError):
+                self.close()
+                raise message
+            return message
 
     def interrupt(self) -> Location | None:
         """Stop the running call and return where it was; whatever its thread still says is dropped."""
-        self._outgoing.abandoned = True
+        self._line.abandoned = True
         return super().interrupt()
 
     def _channels(self) -> tuple[Channel, Channel]:
-        self._outgoing = _Outgoing(self.wire)
-        return _Incoming(self._outgoing), self._outgoing
+        self._line = _Line(self.wire, self._stage)
+        return _Goodbye(self._line), self._line

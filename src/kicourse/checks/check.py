@@ -204,20 +204,22 @@ class _Run:
         failed: list[tuple[Criterion, Any]] = []
         passed: list[Criterion] = []
         started, blocked = True, False
-        for criterion in self.check.criteria:
-            if blocked:
-                results.append(self._result(criterion, "not_reached"))
-                continue
-            error = attempt.of(criterion)
-            if error is None:
-                passed.append(criterion)
-                results.append(self._result(criterion, "passed"))
-                continue
-            started = started and not isinstance(error, NotStarted)
-            failed.append((criterion, attempt.behaviour))
-            results.append(self._result(criterion, "failed", attempt, attempt.smallest(criterion, error)))
-            blocked = criterion.gate
-        attempt.close()
+        try:
+            for criterion in self.check.criteria:
+                if blocked:
+                    results.append(self._result(criterion, "not_reached"))
+                    continue
+                error = attempt.of(criterion)
+                if error is None:
+                    passed.append(criterion)
+                    results.append(self._result(criterion, "passed"))
+                    continue
+                started = started and not isinstance(error, NotStarted)
+                failed.append((criterion, attempt.behaviour))
+                results.append(self._result(criterion, "failed", attempt, attempt.smallest(criterion, error)))
+                blocked = criterion.gate
+        finally:
+            attempt.close()
         self.answer_seconds = attempt.session.spent
         if failed and started:
             self.diagnosis, is_all = diagnosis.name(self.check, failed, passed, self.seed, attempt.session.longest)
@@ -306,15 +308,11 @@ class Attempt:
             return error
         finally:
             self.reached = trial.reached
-            self._restore()
-
-    def _restore(self) -> None:
-        if sys.exc_info()[0] is not KeyboardInterrupt:
-            with suppress(AnswerError):  # an answer that has gone has nothing left to restore
-                self.session.request(None, do="restore")
 
     def close(self) -> None:
-        """End the conversation."""
+        """Give the learner's own random generators back as they were, and end the conversation."""
+        with suppress(AnswerError):  # an answer that has gone has nothing left to give back
+            self.session.request(None, do="restore")
         self.session.connection.close()
 
 

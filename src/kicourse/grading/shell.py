@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import os
+import re
 import select
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from typing import Any
 
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
+from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import InteractiveShell
-from traitlets import Type
+from IPython.core.profiledir import ProfileDir
+from traitlets import Instance, Type, default
 from traitlets.config import Config
 
 Output = dict[str, Any]
@@ -24,6 +27,7 @@ MOST_PICTURE_BYTES = 5_000_000
 MOST_OUTPUTS = 100
 _PATIENCE = 0.5  # seconds that are waited at most for what is still to be collected of a cell
 _KEPT_TYPES = ("text/plain", "image/png")
+_IPYTHONS_OWN = re.compile(r"\A\s*[%!?,;/]|=\s*[%!]|\?\s*\Z")  # %magic, !command, name = !command, help?
 
 
 class Outputs:
@@ -104,6 +108,20 @@ class _Hook(DisplayHook):  # type: ignore[misc]
         self.shell.outputs.data("execute_result", format_dict)
 
 
+class Transformer(TransformerManager):  # type: ignore[misc]
+    """Looks for IPython's own syntax only where there may be some: to find it takes a tokenizer written in Python."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known = list(self.token_transformers)
+
+    def do_token_transforms(self, lines: list[str]) -> list[str]:
+        """Return the lines as Python."""
+        needed = self.token_transformers != self._known or any(_IPYTHONS_OWN.search(line) for line in lines)
+        transformed: list[str] = super().do_token_transforms(lines) if needed else lines
+        return transformed
+
+
 class Shell(InteractiveShell):  # type: ignore[misc]
     """Runs cells; `outputs` holds what the current one has shown.
 
@@ -112,6 +130,7 @@ class Shell(InteractiveShell):  # type: ignore[misc]
 
     display_pub_class = Type(_Publisher)
     displayhook_class = Type(_Hook)
+    input_transformer_manager = Instance(Transformer, ())
 
     def __init__(self) -> None:
         self.outputs = Outputs(0)
@@ -129,8 +148,7 @@ class Shell(InteractiveShell):  # type: ignore[misc]
     def start(self, characters: int) -> None:
         """Get ready to run cells in this process, and to collect what they write: so many characters of each."""
         self.outputs = Outputs(characters)
-        self.init_ipython_dir(None)
-        super().init_profile_dir(None)
+        self.init_ipython_dir(os.environ.get("IPYTHONDIR"))
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
         self._context = contextvars.copy_context()
@@ -138,7 +156,11 @@ class Shell(InteractiveShell):  # type: ignore[misc]
         self._capture()
 
     def init_profile_dir(self, profile_dir: Any) -> None:
-        """Wait for the process that has a folder of its own."""
+        """Make none: few cells need one."""
+
+    @default("profile_dir")  # type: ignore[untyped-decorator]
+    def _profile_dir_on_demand(self) -> Any:
+        return ProfileDir.create_profile_dir_by_name(self.ipython_dir, "default")
 
     def enable_gui(self, gui: str | None = None) -> None:
         """There is none; %matplotlib asks for it all the same."""
