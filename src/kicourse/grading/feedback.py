@@ -53,7 +53,7 @@ class FeedbackWriter:
         with database_errors(self._engine.url), self._engine.connect() as connection:
             marks = _read_marks(connection, student, unit)
         # Not validated here: the exporter does that.
-        return self._render(reads_json(notebook.decode()), student, unit, marks)
+        return self._render(_Disposable(reads_json(notebook.decode())), student, unit, marks)
 
     def _render(self, graded: NotebookNode, student: str, unit: str, marks: "_Marks") -> str:
         folder = self._course.format_path(self._course.autograded_directory, student, unit)
@@ -82,6 +82,13 @@ class FeedbackWriter:
         for preprocessor in converter.preprocessors:
             exporter.register_preprocessor(quicker.get(preprocessor, preprocessor))
         return exporter
+
+
+class _Disposable(NotebookNode):  # type: ignore[misc]
+    """A notebook that nobody needs afterwards: what works on it need not work on a copy of a copy of a copy."""
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        return self
 
 
 @dataclass(frozen=True)

@@ -37,31 +37,35 @@ def rebuild(release: NotebookNode, data: bytes) -> NotebookNode:
     Whatever can be understood of a submission is used. Raises UnreadableSubmissionError for a file that is no notebook
     at all, holds more than MOST_BRACKETS, or has a cell to be taken whose source is longer than LONGEST_SOURCE.
     """
-    rebuilt = deepcopy(release)
+    return deepcopy(_rebuilt(release, data))
+
+
+def rebuilt_json(release: NotebookNode, data: bytes) -> bytes:
+    """Return the notebook that `rebuild` makes, as JSON for a job."""
+    # nbformat's own writer checks the notebook, which holds to the format, and takes ten times as long.
+    return json.dumps(_rebuilt(release, data), ensure_ascii=False).encode()
+
+
+def _rebuilt(release: NotebookNode, data: bytes) -> NotebookNode:
+    """Return the rebuilt notebook, which shares with the release all that is the same."""
     cells = _joined(release, _submitted_cells(release, data))
     claims = _claims(release, cells)
     counted = _first_of_each(claims)
     released = {cell.source for cell in release.cells}
+    rebuilt = list(release.cells)
     extras: dict[int, list[_Cell]] = defaultdict(list)
     preceding = -1
     for position, (cell, claim) in enumerate(zip(cells, claims, strict=True)):
         if claim and position in counted:
             preceding = claim.place
-            _answer(rebuilt.cells[preceding], cell)
+            rebuilt[preceding] = _answered(release.cells[preceding], cell)
         elif cell.kind not in _KINDS:
             continue
         elif claim is None:
             extras[preceding].append(cell)
         elif _is_answer(release.cells[claim.place]) and cell.source not in released:
             extras[max(preceding, claim.place)].append(cell)
-    rebuilt.cells = list(_woven(rebuilt.cells, extras))
-    return rebuilt
-
-
-def rebuilt_json(release: NotebookNode, data: bytes) -> bytes:
-    """Return the notebook that `rebuild` makes, as JSON for a job."""
-    # nbformat's own writer checks the notebook, which holds to the format, and takes ten times as long.
-    return json.dumps(rebuild(release, data), ensure_ascii=False).encode()
+    return NotebookNode(release, cells=list(_woven(rebuilt, extras)))
 
 
 def harmless_markdown(text: str) -> str:
@@ -182,11 +186,11 @@ def _first_of_each(claims: Sequence[_Claim | None]) -> set[int]:
     return set(first.values())
 
 
-def _answer(target: NotebookNode, cell: _Cell) -> None:
-    """Put a learner's source into a cell of the release, if it is one for solutions."""
+def _answered(target: NotebookNode, cell: _Cell) -> NotebookNode:
+    """Return a cell of the release, with a learner's source in it if it is one for solutions."""
     if not _is_answer(target) or cell.source == target.source:
-        return  # an unchanged one must stay so to the byte: nbgrader compares checksums
-    target.source = _kept_source(target.cell_type, cell)
+        return target  # an unchanged one must stay so to the byte: nbgrader compares checksums
+    return NotebookNode(target, source=_kept_source(target.cell_type, cell))
 
 
 def _is_answer(cell: NotebookNode) -> bool:
