@@ -90,8 +90,7 @@ class _Run:
             prepared = prepare(self.opened, submission, self.settings)
             place = submission.student, submission.unit
             earlier = known_outcome(None if self.settings.force else self.store, prepared)
-            written = self.store.is_written(*place, prepared.key, self.writer.written(*place))
-            if written and earlier is not None and not self.settings.force:
+            if earlier is not None and not self.settings.force and self._stands(*place, prepared.key):
                 self.results.add(earlier, skipped=True)
                 self.progress.skip()
                 continue
@@ -102,14 +101,18 @@ class _Run:
             else:
                 self.take(earlier)
 
+    def _stands(self, student: str, unit: str, key: str) -> bool:
+        """Whether the outcome under a key is what stands in gradebook and folders."""
+        return self.store.is_written(student, unit, key, self.writer.written(student, unit))
+
     def take(self, outcome: Outcome) -> None:
         """Keep an outcome and write it where it belongs; one that failed is tried again by the next run."""
         place = outcome.student, outcome.unit
         prepared, submission = self._under_way.pop(place)
         key = keep(self.store, prepared, outcome)
-        self.writer.write(outcome, submission.timestamp)
+        written = self.writer.write(outcome, submission.timestamp)
         if outcome.status != "error":
-            self.store.note_written(*place, key, self.writer.written(*place))
+            self.store.note_written(*place, key, written)
         self.results.add(outcome)
         self.progress.advance()
 

@@ -56,19 +56,19 @@ class Judge:
         self.checks = checks.load(job["unit"])
         self.given_up = set(job["given_up"])
         self.harmless = Harmless(job["characters"])
-        self.ended = False
         self.errors: dict[str, list[dict[str, Any]]] = {}
 
     def run(self) -> None:
         """Play every cell; report "end", or, when the player is lost, in which cell."""
+        done: dict[str, Any] = {}
         for cell in self.job["cells"]:
-            self._report(start=cell["number"])
-            lost = self._play(cell)
-            if lost:
-                self._report(lost=cell["number"], why=lost, ended=self.ended)
+            self._report(**done, start=cell["number"])
+            done = self._play(cell)
+            if "lost" in done:
+                self._report(**done)
                 return
         players = self._players_modules() if self.job["rehearsal"] else []
-        self._report(end=True, modules=imports.new(), players_modules=players)
+        self._report(**done, end=True, modules=imports.new(), players_modules=players)
 
     def _players_modules(self) -> list[str]:
         """Ask the player what it has imported; only in a rehearsal, when it has played nothing but our own code."""
@@ -76,8 +76,8 @@ class Judge:
         names = self._next(time.monotonic() + self.seconds)["modules"]
         return [str(name) for name in names]
 
-    def _play(self, cell: dict[str, Any]) -> str:
-        """Play a cell and judge the answer it hands in, if it is a check's; say why the player was lost, if it was."""
+    def _play(self, cell: dict[str, Any]) -> dict[str, Any]:
+        """Play a cell and judge the answer it hands in, if it is a check's; return what there is to report."""
         task = cell["task"]
         verdict: dict[str, Any] | None = None
         deadline = time.monotonic() + self.seconds + _SLACK
@@ -95,18 +95,20 @@ class Judge:
                 else:
                     raise WireError("a message out of turn")
         except TimeoutError:
-            return f"The cell took longer than {self.seconds:g} seconds."
+            return self._lost(cell, f"The cell took longer than {self.seconds:g} seconds.", ended=False)
         except (WireError, UserError) as error:
-            self.ended = isinstance(error, WireError)
-            return f"The process of this notebook ended, or broke off, in this cell ({error})."
+            why = f"The process of this notebook ended, or broke off, in this cell ({error})."
+            return self._lost(cell, why, ended=isinstance(error, WireError))
         outputs = self.harmless.outputs(message.get("outputs"))
         errors = [output for output in outputs if output["output_type"] == "error"]
         if task and verdict is None:
             report = silent(self.checks[task], self.errors.get(task, []) + errors, self.job["lost"].get(task, ""))
             verdict = {"report": asdict(report), "html": ""}
         self.errors[cell["name"]] = errors
-        self._report(cell=cell["number"], outputs=outputs, verdict=verdict, task=task)
-        return ""
+        return {"cell": cell["number"], "outputs": outputs, "verdict": verdict, "task": task}
+
+    def _lost(self, cell: dict[str, Any], why: str, *, ended: bool) -> dict[str, Any]:
+        return {"lost": cell["number"], "why": why, "ended": ended}
 
     def _next(self, deadline: float) -> dict[str, Any]:
         kind, content = self.player.receive(max(0.0, deadline - time.monotonic()))

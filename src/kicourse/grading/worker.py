@@ -162,14 +162,14 @@ class Worker:
 
     def _take(self, report: dict[str, Any], progress: Progress) -> bool:
         """Take in one report of the judge's; return whether it was the last."""
+        if "cell" in report:
+            progress.outputs[report["cell"]] = report["outputs"]
+            if report["verdict"]:
+                progress.judged[report["task"]] = report["verdict"]
         if "start" in report:
             progress.current = report["start"]
         elif "given_up" in report:
             progress.given_up.add(report["given_up"])
-        elif "cell" in report:
-            progress.outputs[report["cell"]] = report["outputs"]
-            if report["verdict"]:
-                progress.judged[report["task"]] = report["verdict"]
         elif "lost" in report:
             self._require_servers()
             progress.lose(report["lost"], report["why"], ended=report["ended"])

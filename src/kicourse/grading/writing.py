@@ -44,9 +44,10 @@ class Writer:
             self._prepared.add(unit)
             self._feedback.prepare(self.opened.releases[unit].node)
 
-    def write(self, outcome: Outcome, timestamp: str | None, whole: bool = True) -> None:
-        """Write marks, graded notebook and feedback of one submission; a second time gives the same.
+    def write(self, outcome: Outcome, timestamp: str | None, whole: bool = True) -> str:
+        """Write marks, graded notebook and feedback of one submission; return what is `written` then.
 
+        A second time gives the same.
         A page that is not `whole` shows nothing that the student has written.
         """
         root, student, unit = self.opened.root, outcome.student, outcome.unit
@@ -55,6 +56,7 @@ class Writer:
         shown = outcome.notebook if whole else _without_the_students(outcome.notebook, self.opened.releases[unit].node)
         page = self._feedback.page(student, unit, shown)
         place_feedback(root, student, unit, page, timestamp)
+        return self.written(student, unit)
 
     def written(self, student: str, unit: str) -> str:
         """Return what is written of a submission, as a text to compare; empty where gradebook or files lack it."""

@@ -44,16 +44,17 @@ class WritingProcess:
         with suppress(OSError):
             self._connection.send(("prepare", unit))
 
-    def write(self, outcome: Outcome, timestamp: str | None) -> None:
-        """Write marks, graded notebook and feedback of one submission."""
-        failure, _ = self._ask("write", outcome, timestamp)
+    def write(self, outcome: Outcome, timestamp: str | None) -> str:
+        """Write marks, graded notebook and feedback of one submission; return what is `written` then."""
+        failure, text = self._ask("write", outcome, timestamp)
         if failure:
-            failure, _ = self._ask("write", outcome, timestamp, False)
+            failure, text = self._ask("write", outcome, timestamp, False)
         if failure:
             raise UserError(
                 f"What '{outcome.student}' has for '{outcome.unit}' cannot be written: {failure}. "
                 "Run the command again: what is graded is kept."
             )
+        return str(text)
 
     def written(self, student: str, unit: str) -> str:
         """Return what is written of a submission, as a text to compare; empty where gradebook or files lack it."""
