@@ -10,7 +10,7 @@ from rich.console import Console
 
 from kicourse import checks
 from kicourse.errors import UsageError, UserError
-from kicourse.grading import sandbox
+from kicourse.grading import processes, sandbox
 from kicourse.grading.assembling import ungraded
 from kicourse.grading.job import Job, Outcome
 from kicourse.grading.open_class import PLACE, OpenClass, Release, Submission, open_class
@@ -86,6 +86,7 @@ class _Run:
 
     def jobs(self) -> Iterator[Job]:
         """Yield what must be graded; what is known already, or cannot be read, is written at once."""
+        self.writer.require_gradebook()  # before anything is graded that could not be written
         for submission in self.opened.submissions(self.settings.units, self.settings.students):
             prepared = prepare(self.opened, submission, self.settings)
             place = submission.student, submission.unit
@@ -216,7 +217,7 @@ def _pool(opened: OpenClass, settings: Settings) -> Iterator[Pool]:
         weights.folder(GPT)  # raises UserError now, and not when the first submission needs it
     # Who asks for so many workers gets them; otherwise, no more start than the class is worth.
     expected = None if settings.workers else _count(opened, settings)
-    with LocalPool(settings.workers or _cores(), expected=expected) as pool:
+    with LocalPool(settings.workers or len(processes.cores()) or os.cpu_count() or 1, expected=expected) as pool:
         if release := _first_release(opened, settings):
             pool.prepare(release.unit, release.limits, settings.sandboxed)
         yield pool
@@ -232,7 +233,3 @@ def _first_release(opened: OpenClass, settings: Settings) -> Release | None:
                 if content.lstrip().startswith(b"{"):
                     return release
     return None
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

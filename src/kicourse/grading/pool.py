@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from itertools import islice
+from itertools import count, islice
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Protocol
@@ -120,6 +120,7 @@ class Desks:
         self._environment = environment
         self._own = threading.local()
         self._all: list[tuple[Worker, ExitStack]] = []
+        self._places = count()
         self._stopped = False
         self.ready = 0.0
         """When the first worker was ready, on the monotonic clock."""
@@ -132,7 +133,9 @@ class Desks:
             if self._stopped:
                 break
             try:
-                outcome = self._worker(job.unit, job.limits, job.sandboxed).grade(job)
+                worker = self._worker(job.unit, job.limits, job.sandboxed)
+                worker.core = self._core()
+                outcome = worker.grade(job)
                 self._leave_if_upset()
                 return outcome
             except Exception as error:  # a fault of ours costs nobody but this submission anything
@@ -146,6 +149,11 @@ class Desks:
         """Have a worker ready in this thread; if that fails, the first job will find out why."""
         with suppress(Exception):
             self._worker(unit, limits, sandboxed)
+
+    def _core(self) -> int | None:
+        """Return the core of this thread's worker; none as long as there are more cores than workers."""
+        cores = processes.cores()
+        return cores[self._own.place % len(cores)] if 1 < len(cores) <= len(self._all) else None
 
     def stop(self) -> None:
         """Let what is under way come to an end at once."""
@@ -173,6 +181,8 @@ class Desks:
             self._own.kept = kept = (unit, sandboxed, worker)
             self._own.entry = (worker, stack)
             self._all.append(self._own.entry)
+            if not hasattr(self._own, "place"):
+                self._own.place = next(self._places)
             self._own.worked = 0.0
             if self._stopped:
                 worker.stopped.set()

@@ -25,6 +25,17 @@ def can_fork() -> bool:
     return hasattr(os, "fork") and sys.platform != "darwin"
 
 
+def cores() -> list[int]:
+    """Return the numbers of the cores that this process may use; none where the system does not tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+
+
+def keep_to(pid: int, core: int) -> None:
+    """Let a process, and those that come from it later, run on one core only."""
+    with suppress(OSError):  # it has ended, or the core is not ours any more
+        os.sched_setaffinity(pid, {core})
+
+
 def spawn(target: Callable[..., None], *args: Any) -> SpawnProcess:
     """Start a process that calls a function of a module, as `multiprocessing` does, but for importing the main module.
 

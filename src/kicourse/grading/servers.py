@@ -51,6 +51,9 @@ class Server(Protocol):
     def import_(self, modules: Sequence[str]) -> None:
         """Have modules imported before the next process is made."""
 
+    def keep_to(self, core: int) -> None:
+        """Let the next processes run on this core only, where the system can do that."""
+
     def used(self) -> tuple[int, int]:
         """Return how many bytes of memory of its own the process uses with all it has started, and how many threads."""
 
@@ -145,6 +148,10 @@ class ForkServer:
         if modules:
             self._ask({"import": list(modules)}, [], START_SECONDS)
             self.data_bytes = _data_bytes(self.pid)
+
+    def keep_to(self, core: int) -> None:
+        """Let the server and its next forks run on this core only."""
+        processes.keep_to(self.pid, core)
 
     def used(self) -> tuple[int, int]:
         """Return what the forks use."""

@@ -68,6 +68,9 @@ class Spawner:
     def import_(self, modules: Sequence[str]) -> None:
         """Import nothing beforehand: there is no process that the next one comes from."""
 
+    def keep_to(self, core: int) -> None:
+        """Leave that to the system."""
+
     def used(self) -> tuple[int, int]:
         """Return what the process uses, with all it has started."""
         if self._process is None or not self._process.pid:

@@ -58,12 +58,14 @@ class Worker:
     """Grades the submissions of one unit, one at a time. Use it as a context manager.
 
     `environment` leads the submissions to the embedded GPT, for a unit that has one. Setting `stopped` from another
-    thread makes a running `grade` raise WorkerLostError.
+    thread makes a running `grade` raise WorkerLostError. With a `core`, the next submissions and their judges run on
+    that one only: they take turns, and to wake each other on another core takes longer than many a request.
     """
 
     def __init__(self, unit: Unit, sandboxed: bool = True, environment: Mapping[str, str] | None = None) -> None:
         self.unit, self.sandboxed, self.environment = unit, sandboxed, dict(environment or {})
         self.stopped = threading.Event()
+        self.core: int | None = None
 
     def __enter__(self) -> "Worker":
         """Start nothing yet."""
@@ -101,6 +103,9 @@ class Worker:
     def _run(self, job: Job, progress: Progress, deadline: float, *, rehearsal: bool = False) -> None:
         """Play the notebook once, until its end or until its process is lost."""
         players, judges = self._servers()
+        if self.core is not None:
+            players.keep_to(self.core)
+            judges.keep_to(self.core)
         progress.current = -1
         folder = Path(tempfile.mkdtemp(dir=self.scratch / "sandbox", prefix="submission-"))
         ours, theirs = socket.socketpair()

@@ -39,6 +39,12 @@ class WritingProcess:
         """End it."""
         self._end()
 
+    def require_gradebook(self) -> None:
+        """Wait until the process is ready. Raises UserError for a gradebook that cannot be used."""
+        failure, _ = self._ask("require_gradebook")
+        if failure:
+            raise UserError(f"The gradebook cannot be opened: {failure}. Run the command again: nothing is lost.")
+
     def prepare(self, unit: str) -> None:
         """Do what the unit's first page would wait for; nobody waits for this."""
         with suppress(OSError):
