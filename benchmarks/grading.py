@@ -1,7 +1,8 @@
 """`kicourse grade` beside stock `nbgrader autograde`, and how its time grows with a class: one machine, one run.
 
 Stock nbgrader runs with the configuration that it recommends for such notebooks: demonstrations skipped, deleted check
-cells put back. Rates are those of the whole command; beside them stands what each submission after the first adds.
+cells put back. It takes one submission after the other: its rate is measured once, and holds for a larger class too.
+Rates are those of the whole command; beside them stands what each submission after the first adds.
 CPU time is the whole machine's, so nothing else should be running.
 """
 
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ c.Execute.skip_cells_with_tag = "demo"
 c.Execute.timeout = 600
 """
 LIGHT_UNIT, LIGHT_TASKS = "mini_gpt", ("causal_attention", "transformer_block", "bits_per_character")
-LIGHT_COUNT = 20
+LIGHT_COUNT, LARGER_COUNT = 20, 100
 SIZES = (10, 100, 1000)
 
 
@@ -41,25 +42,39 @@ def measure() -> Iterator[Row]:
     """Measure a light unit beside stock nbgrader, classes of growing size, and the wait for a first mark."""
     with tempfile.TemporaryDirectory(prefix="kicourse-bench-") as name:
         place = Path(name)
-        what = "an import-heavy, light submission"
-        yield from beside_stock(place / "light", LIGHT_UNIT, [_light(LIGHT_UNIT)] * LIGHT_COUNT, what, "50 times")
+        what, light = "an import-heavy, light submission", _light(LIGHT_UNIT)
+        stock = yield from beside_stock(place / "light", LIGHT_UNIT, [light] * LIGHT_COUNT, what, "50 times")
+        larger = make_class(place / "larger", LIGHT_UNIT, [light] * LARGER_COUNT)
+        yield from _times_as_fast(graded(larger), stock, LARGER_COUNT, what, "50 times")
         yield from _growth(place / "growth")
         yield from _first_mark(place / "first")
 
 
-def beside_stock(place: Path, unit: str, submissions: list[Any], what: str, aim: str = "") -> Iterator[Row]:
-    """Grade the same class with both. What lies between the first mark and the last is the submissions' alone."""
+def beside_stock(
+    place: Path, unit: str, submissions: list[Any], what: str, aim: str = ""
+) -> Generator[Row, None, float]:
+    """Grade the same class with both; return how many seconds a submission takes stock nbgrader."""
     count = len(submissions)
     folder = make_class(place, unit, submissions)
     stock = Path(shutil.copytree(folder, place / "stock"))
     (stock / "nbgrader_config.py").write_text(STOCK.format(root=str(stock)))
-    kicourse = graded(folder)
-    stocks = _seconds([str(BIN / "nbgrader"), "autograde", unit], stock)
-    further = kicourse.between / (count - 1)
-    beside = f"stock nbgrader {count / stocks * 60:.1f} a minute; {stocks / kicourse.seconds:.0f} times as fast"
-    yield Row(f"{what}, {count} at once, start included", f"{count / kicourse.seconds * 60:.0f} a minute", beside, aim)
-    beside = f"stock nbgrader {stocks / count:.1f} s; {stocks / count / further:.0f} times as fast"
-    yield Row(f"{what}, each after the first", f"{further:.2f} s", beside, aim)
+    run = graded(folder)
+    each = _seconds([str(BIN / "nbgrader"), "autograde", unit], stock) / count
+    yield from _times_as_fast(run, each, count, what, aim)
+    return each
+
+
+def _times_as_fast(run: "Run", stock: float, count: int, what: str, aim: str) -> Iterator[Row]:
+    """Say how a run compares with stock nbgrader's seconds for each submission.
+
+    What lies between the first mark and the last is the submissions' alone.
+    """
+    measured = f"{count / run.seconds * 60:.0f} a minute"
+    beside = f"stock nbgrader {60 / stock:.1f} a minute; {count * stock / run.seconds:.0f} times as fast"
+    yield Row(f"{what}, {count} at once, start included", measured, beside, aim)
+    further = run.between / (count - 1)
+    beside = f"stock nbgrader {stock:.1f} s; {stock / further:.0f} times as fast"
+    yield Row(f"{what}, each after the first of {count}", f"{further:.2f} s", beside, aim)
 
 
 def _growth(place: Path) -> Iterator[Row]:

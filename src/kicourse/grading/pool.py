@@ -19,7 +19,7 @@ from kicourse.grading.worker import Worker
 from kicourse.syllabus import Limits, Unit, course
 
 _TRIES = 5
-_MANY = 16  # jobs that are worth a second worker from the start, however little each of them takes
+_MANY = 32  # jobs that are worth a second worker from the start, however little each of them takes
 _LOOK_SECONDS = 1.0  # how often it is asked whether more workers are needed, while nothing is done
 _MOST_IDLE_WORK = 0.05  # seconds of the processor in which a GPT has answered nothing
 _AHEAD = 2  # jobs a worker that are read before they are needed: what waits takes memory

@@ -16,6 +16,8 @@ from unittest.mock import patch
 import psutil
 
 SPAWN = multiprocessing.get_context("spawn")
+IMPORTS = threading.Semaphore(os.cpu_count() or 1)
+"""Processes of ours that import at the same time, one a core: more would only delay the first mark."""
 _LOOK_SECONDS = 0.1
 _LEAST_WORK = 0.005  # seconds: half of what the system counts in
 

@@ -1,7 +1,6 @@
 """A worker: the judge's server and the sandboxed player's, for one unit, one submission at a time."""
 
 import json
-import os
 import socket
 import tempfile
 import threading
@@ -24,8 +23,6 @@ from kicourse.grading.spawning import Spawner
 from kicourse.language import SOURCE
 from kicourse.syllabus import Unit
 
-_IMPORTS = threading.Semaphore(os.cpu_count() or 1)
-"""Servers that import at the same time, one a core: more would only delay the first mark."""
 _JUDGE_SLACK = 60.0  # seconds for the judge's own work, in all
 
 
@@ -214,20 +211,21 @@ class Worker:
                 self._judges = Spawner.of_judges(self.unit, self.stopped)
                 return self._players, self._judges
             with ThreadPoolExecutor(1) as beside:
-                _IMPORTS.acquire()  # before the judge: where there is but one core left, what takes longer goes first
+                # Before the judge: where there is but one core left, what takes longer goes first.
+                processes.IMPORTS.acquire()
                 judges = beside.submit(self._start_judges, ports.reserved())
                 try:
                     self._players = ForkServer.of_players(
                         self.unit, self.scratch, self.sandboxed, self.environment, self.stopped
                     )
                 finally:
-                    _IMPORTS.release()
+                    processes.IMPORTS.release()
                     self._judges = judges.result()
             self._rehearse()
         return self._players, self._judges
 
     def _start_judges(self, trial_ports: Sequence[int]) -> ForkServer:
-        with _IMPORTS:
+        with processes.IMPORTS:
             return ForkServer.of_judges(self.unit, self.scratch, trial_ports, self.stopped)
 
     def _rehearse(self) -> None:

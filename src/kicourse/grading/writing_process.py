@@ -1,6 +1,8 @@
 """The one that writes is a process that can be ended: whatever a submission holds, the class goes on."""
 
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -13,6 +15,7 @@ from kicourse.grading.job import Outcome
 from kicourse.quick_imports import leave_grammar_out
 
 _START_SECONDS = 120.0
+_LOOK_SECONDS = 0.1
 _ENDED = "the process that writes has ended"
 
 
@@ -27,26 +30,30 @@ class WritingProcess:
         self.root, self.db_url, self.seconds = root, db_url, seconds
         self._patience = _START_SECONDS
         self._process: SpawnProcess | None = None
+        self._left = threading.Event()
 
     def __enter__(self) -> "WritingProcess":
-        """Start the process in the background: it takes a second until it is ready."""
-        self._start()
+        """Start the process in the background, in its turn: it takes a second until it is ready."""
+        self._beside = ThreadPoolExecutor(1)
+        self._opening = self._beside.submit(self._open)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End it."""
+        self._left.set()
+        self._end()
+        self._beside.shutdown()
         self._end()
 
     def require_gradebook(self) -> None:
         """Wait until the process is ready. Raises UserError for a gradebook that cannot be used."""
-        failure, _ = self._ask("require_gradebook")
-        if failure:
-            raise UserError(f"The gradebook cannot be opened: {failure}. Run the command again: nothing is lost.")
+        self._opening.result()
 
     def prepare(self, unit: str) -> None:
         """Do what the unit's first page would wait for; nobody waits for this."""
+        self.require_gradebook()
         with suppress(OSError):
             self._connection.send(("prepare", unit))
 
@@ -69,8 +76,24 @@ class WritingProcess:
             raise UserError(f"The gradebook cannot be read: {failure}. Run the command again: what is graded is kept.")
         return str(text)
 
+    def _open(self) -> None:
+        while not processes.IMPORTS.acquire(timeout=_LOOK_SECONDS):
+            if self._left.is_set():
+                return
+        try:
+            self._start()
+            failure, _ = self._try_twice("require_gradebook")
+        finally:
+            processes.IMPORTS.release()
+        if failure:
+            raise UserError(f"The gradebook cannot be opened: {failure}. Run the command again: nothing is lost.")
+
     def _ask(self, *request: Any) -> tuple[str, Any]:
         """Return why a request failed, or the empty string, and its result."""
+        self.require_gradebook()
+        return self._try_twice(*request)
+
+    def _try_twice(self, *request: Any) -> tuple[str, Any]:
         failure, result = self._try(*request)
         # The process may have ended for a reason that has nothing to do with this request.
         return self._try(*request) if failure == _ENDED else (failure, result)
@@ -92,6 +115,8 @@ class WritingProcess:
         return failure, None
 
     def _start(self) -> None:
+        if self._left.is_set():
+            return
         self._connection, theirs = processes.SPAWN.Pipe()
         with theirs:
             self._process = processes.spawn(_serve, theirs, self.root, self.db_url)
