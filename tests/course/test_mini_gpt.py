@@ -141,6 +141,17 @@ def test_a_block_that_is_wrong_in_one_place_loses_that_points_only(fault: dict[s
     assert failed == ([criterion] if criterion else [])
 
 
+def test_a_block_that_nothing_can_train_is_told_so() -> None:
+    class Untrainable(Block):
+        @torch.no_grad()
+        def forward(self, x: Any) -> Any:
+            return super().forward(x)
+
+    (failed,) = [one for one in check.transformer_block.run(Untrainable).criteria if one.status == "failed"]
+    assert failed.name == "counts_parameters"
+    assert "cut off from training" in failed.message
+
+
 @pytest.mark.parametrize("visible", [lambda every: every.tril(1), lambda every: every.triu(1)])
 def test_no_name_is_given_to_a_mask_that_is_wrong_in_a_rare_way(visible: Any) -> None:
     def attention(query: Any, key: Any, value: Any) -> Any:

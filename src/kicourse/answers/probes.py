@@ -134,7 +134,9 @@ def parameter_gradients(module: Any, x: Any, weights: Any) -> dict[str, Any]:
     import torch
 
     module.zero_grad()
-    (module(x) * weights).sum().backward()
+    total = (module(x) * weights).sum()
+    if total.requires_grad:
+        total.backward()
     gradients = {
         name: torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         for name, parameter in module.named_parameters()
