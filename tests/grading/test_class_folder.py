@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -339,20 +340,29 @@ def wait_until_answering(address: str, server: "subprocess.Popen[bytes]") -> Non
             time.sleep(0.2)
 
 
-def ask(address: str, method: str = "GET") -> Any:
+def read(address: str, method: str = "GET") -> str:
     with urlopen(Request(address, method=method, headers={"Authorization": "token secret"}), timeout=300) as answer:
-        return json.load(answer)
+        return str(answer.read().decode())
+
+
+def ask(address: str, method: str = "GET") -> Any:
+    return json.loads(read(address, method))
 
 
 def test_the_formgrader_grades_at_the_press_of_its_button(room: Path, formgrader: Formgrader) -> None:
     address = formgrader.address
-    hand_in(room, "cy", {"ask": solved()["ask"], "cost": solved()["cost"]})
+    long = "first = 1" + " \n" * 100_000 + "last = '<script>'"  # which would take hours to colour
+    hand_in(room, "cy", {"ask": solved()["ask"], "cost": solved()["cost"]}, [("ask", long)])
     assert [assignment["name"] for assignment in ask(f"{address}/api/assignments")] == [UNIT]
     pressed = ask(f"{address}/api/submission/{UNIT}/cy/autograde", "POST")
     assert pressed["success"], pressed
     (submission,) = ask(f"{address}/api/submissions/{UNIT}")
     assert (submission["score"], submission["max_score"]) == (4.5, 10)
     assert not left_of(formgrader.pid), "the clerk and its workers end with the press"
+    (notebook,) = ask(f"{address}/api/submitted_notebooks/{UNIT}/{UNIT}")
+    page = read(f"{address}/submissions/{notebook['id']}/?index=0")
+    assert f"{escape(long, quote=False)}</pre>" in page, "its own view shows a long cell without colours"
+    assert '<span class="k">def</span>' in page, "and the others with them"
 
 
 def left_of(pid: int) -> set[str]:

@@ -39,8 +39,9 @@ c.Autograde.autograde_preprocessors = [
     "nbgrader.preprocessors.AssignLatePenalties",
 ]
 c.CourseDirectory.ignore = ["*"]
-# `nbgrader generate_feedback` and its button: the same pages, but no cell can hold them up.
+# `nbgrader generate_feedback` and its button: the same pages, but no cell can hold them up. Nor the formgrader's views.
 c.GenerateFeedback.exporter_class = "kicourse.grading.pages.Pages"
+c.HTMLExporter.filters = {{"highlight_code": "kicourse.grading.pages.Coloured"}}
 '''
 
 NEXT = """{folder} is a class folder with {count} assignment(s).

@@ -4,7 +4,7 @@ A page runs no scripts and loads nothing, wherever it is opened: formulas are Ma
 """
 
 import re
-from functools import lru_cache, partial
+from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -60,6 +60,31 @@ def _formula(source: str, display: str) -> str:
         return ""
 
 
+@lru_cache(maxsize=KEPT)
+def _coloured(source: str, language: str, magics: str | None) -> str:
+    return str(Highlight2HTML()(source, language, {"magics_language": magics} if magics else {}))  # type: ignore[no-untyped-call]
+
+
+class Coloured(Highlight2HTML):
+    """nbconvert's filter `highlight_code` for one notebook, which colours only so much code.
+
+    Cells that all students have are coloured once.
+    """
+
+    def __init__(self, pygments_lexer: str | None = None, **settings: Any) -> None:
+        super().__init__(pygments_lexer, **settings)  # type: ignore[no-untyped-call]
+        self._left = MOST_COLOURED
+
+    def __call__(self, source: str, language: str | None = None, metadata: Any = None) -> str:
+        """Return the source as HTML."""
+        self._left -= len(source)
+        if len(source) > LONGEST_COLOURED or self._left < 0:
+            return f'<div class="highlight"><pre>{escape(source)}</pre></div>'
+        if self.extra_formatter_options:  # a class's own
+            return str(super().__call__(source, language, metadata))  # type: ignore[no-untyped-call]
+        return _coloured(source, language or self.pygments_lexer, (metadata or {}).get("magics_language"))
+
+
 class Pages(HTMLExporter):
     """HTMLExporter, which makes the HTML of the cells that all students have once, and colours only so much code.
 
@@ -68,19 +93,17 @@ class Pages(HTMLExporter):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)  # type: ignore[no-untyped-call]
-        self._highlighted = lru_cache(maxsize=KEPT)(self._highlight)
         self._rendered = lru_cache(maxsize=KEPT)(self._render)
 
     def from_notebook_node(
         self, nb: NotebookNode, resources: dict[str, Any] | None = None, **kw: Any
     ) -> tuple[str, dict[str, Any]]:
         """Return the page of a notebook."""
-        self._colours_left = MOST_COLOURED
         language = nb.metadata.get("language_info", {})
         lexer = language.get("pygments_lexer", language.get("name"))
         resources = self._init_resources(resources)  # type: ignore[no-untyped-call]
         widgets = WidgetsDataTypeFilter(self._nb_metadata, resources, parent=self)  # type: ignore[no-untyped-call]
-        for name, own in (("highlight_code", partial(self._code, lexer)), ("filter_data_type", widgets)):
+        for name, own in (("highlight_code", Coloured(lexer, parent=self)), ("filter_data_type", widgets)):
             # A class's own goes first.
             self.register_filter(name, self.filters.get(name, own))  # type: ignore[no-untyped-call]
         page, resources = TemplateExporter.from_notebook_node(self, nb, resources, **kw)
@@ -103,13 +126,3 @@ class Pages(HTMLExporter):
             **self.lexer_options,
         )
         return str(MarkdownWithMath(renderer=renderer).render(source))
-
-    def _code(self, lexer: str | None, source: str, language: str | None = None, metadata: Any = None) -> str:
-        self._colours_left -= len(source)
-        if len(source) > LONGEST_COLOURED or self._colours_left < 0:
-            return f'<div class="highlight"><pre>{escape(source)}</pre></div>'
-        return self._highlighted(lexer, source, language, (metadata or {}).get("magics_language"))
-
-    def _highlight(self, lexer: str | None, source: str, language: str | None, magics: str | None) -> str:
-        highlight = Highlight2HTML(pygments_lexer=lexer, parent=self)  # type: ignore[no-untyped-call]
-        return str(highlight(source, language, {"magics_language": magics} if magics else {}))
