@@ -301,7 +301,10 @@ def test_force_grades_everybody_and_a_persons_grade_stays(class_copy: Path) -> N
     with gradebook_of(class_copy) as gradebook:
         by_hand = gradebook.find_grade("cost-check", UNIT, UNIT, "ada")
         assert (by_hand.manual_score, by_hand.auto_score) == (1.0, 2.5)
-    assert "1 graded before and unchanged" in grade(class_copy, "--student", "jon", KICOURSE_REFERENCE="on")
+    assert "One submission has marks by hand" in grade(class_copy, "--student", "ada", KICOURSE_REFERENCE="on")
+    said = grade(class_copy, "--student", "jon", KICOURSE_REFERENCE="on")
+    assert "1 graded before and unchanged" in said
+    assert "by hand" not in said
     hand_in(class_copy, "jon", solved())
     assert "1 graded before" not in grade(class_copy, "--student", "jon")
     assert marks(class_copy)["jon"] == all_but("ask"), "what was given up stays given up"

@@ -67,6 +67,9 @@ def grade(folder: Path, settings: Settings) -> int:
                 progress.stop()
                 console.print("Stopped. What is graded is kept; the same command does the others.")
                 raise
+            results.marked_by_hand = writer.marked_by_hand(
+                [release.unit for release in opened.chosen(settings.units)], settings.students
+            )
         if settings.json is not None:
             results.write_json(settings.json)
     show(opened, results, settings, console)

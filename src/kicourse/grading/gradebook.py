@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -133,6 +133,25 @@ class GradebookWriter:
         )
         with database_errors(self._engine.url), self._engine.connect() as connection:
             return {row.name: row.auto_score for row in connection.execute(found)}
+
+    def marked_by_hand(self, units: Sequence[str], students: Sequence[str] = ()) -> int:
+        """Return how many submissions for these units, of these students or all, have a mark that a person gave."""
+        submitted, book, grade, unit = (
+            table.__table__ for table in (SubmittedAssignment, SubmittedNotebook, Grade, Assignment)
+        )
+        found = (
+            select(func.count(submitted.c.id.distinct()))
+            .select_from(
+                submitted.join(unit, unit.c.id == submitted.c.assignment_id)
+                .join(book, book.c.assignment_id == submitted.c.id)
+                .join(grade, grade.c.notebook_id == book.c.id)
+            )
+            .where(unit.c.name.in_(units), grade.c.manual_score.is_not(None))
+        )
+        if students:
+            found = found.where(submitted.c.student_id.in_(students))
+        with database_errors(self._engine.url), self._engine.connect() as connection:
+            return int(connection.execute(found).scalar_one())
 
     def _write_penalty(self, connection: Connection, student: str, notebook: str, seconds_late: float) -> None:
         """What nbgrader's AssignLatePenalties does."""

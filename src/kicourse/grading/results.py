@@ -33,6 +33,7 @@ class Results(AbstractContextManager["Results"]):
     def __init__(self, keeps_all: bool) -> None:
         self.lines: list[Line] = []
         self.skipped = 0
+        self.marked_by_hand = 0
         self._file = tempfile.TemporaryFile() if keeps_all else None  # noqa: SIM115 (closed on exit)
         self._places: list[tuple[str, str, int, int]] = []
 

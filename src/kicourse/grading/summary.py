@@ -79,6 +79,9 @@ def show(opened: OpenClass, results: Results, settings: "Settings", console: Con
         console.print(f"Left out: submitted/{_printable(path)} ({_printable(why)}).", markup=False, soft_wrap=True)
     if results.skipped:
         console.print(f"{results.skipped} graded before and unchanged (--force grades them anew).", highlight=False)
+    if by_hand := results.marked_by_hand:
+        what = "One submission has marks" if by_hand == 1 else f"{by_hand} submissions have marks"
+        console.print(f"{what} by hand, which count in the gradebook; the table has what the checks gave.")
     if not results.lines and not results.skipped:
         console.print(
             f"Nothing was handed in: {opened.root / 'submitted'} has no submissions of these units.", soft_wrap=True

@@ -1,6 +1,7 @@
 """The one place that writes: gradebook, graded notebooks, feedback."""
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any
@@ -67,6 +68,10 @@ class Writer:
         if all((self.opened.root / room / student / unit / f"{unit}.{end}").is_file() for room, end in places):
             return json.dumps(self._gradebook.marks(student, unit))
         return ""
+
+    def marked_by_hand(self, units: Sequence[str], students: Sequence[str]) -> int:
+        """Return how many submissions have a mark that a person gave."""
+        return self._gradebook.marked_by_hand(units, students)
 
 
 def _without_the_students(notebook: bytes, release: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from multiprocessing.context import SpawnProcess
@@ -71,10 +72,17 @@ class WritingProcess:
 
     def written(self, student: str, unit: str) -> str:
         """Return what is written of a submission, as a text to compare; empty where gradebook or files lack it."""
-        failure, text = self._ask("written", student, unit)
+        return str(self._read("written", student, unit))
+
+    def marked_by_hand(self, units: Sequence[str], students: Sequence[str]) -> int:
+        """Return how many submissions for these units, of these students or all, have a mark that a person gave."""
+        return int(self._read("marked_by_hand", units, students))
+
+    def _read(self, *request: Any) -> Any:
+        failure, result = self._ask(*request)
         if failure:
             raise UserError(f"The gradebook cannot be read: {failure}. Run the command again: what is graded is kept.")
-        return str(text)
+        return result
 
     def _open(self) -> None:
         while not processes.IMPORTS.acquire(timeout=_LOOK_SECONDS):
