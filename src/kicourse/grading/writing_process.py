@@ -131,11 +131,12 @@ class WritingProcess:
         self._patience = _START_SECONDS
 
     def _end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
+        # Taken at once: on leaving, two threads may be here.
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.join()
             self._connection.close()
-            self._process = None
 
 
 def _serve(connection: Any, root: Path, db_url: str) -> None:
