@@ -23,7 +23,7 @@ def set_up(version: str = _own_version, no_sandbox: str = "", dask: str = "") ->
     versions._version_cached = (lambda _: dask) if dask else _own_dask
 
 
-class StandIn(WorkerPlugin):  # type: ignore[misc]
+class StandIn(WorkerPlugin):
     """While it is there, jobs are not graded but answered at once, and a worker dies of the student `killer`."""
 
     name = "stand-in"

@@ -36,7 +36,7 @@ ANSWERS = {
 STAMPS = {"ada": "2026-03-01 10:00:00.5 CET", "cy": "2026-03-09 10:00:00 UTC"}
 
 
-class Execute(NbGraderPreprocessor):  # type: ignore[misc]
+class Execute(NbGraderPreprocessor):
     """Does in nbgrader's Execute's place what a kernel would do to the toy unit, without the seconds that one takes."""
 
     def preprocess(self, notebook: Any, resources: Any) -> Any:

@@ -32,7 +32,7 @@ def test_a_cell_becomes_the_same_python(source: str) -> None:
 
 
 def test_what_a_cell_adds_is_used() -> None:
-    class Shouting(TokenTransformBase):  # type: ignore[misc]
+    class Shouting(TokenTransformBase):
         @classmethod
         def find(cls, tokens_by_line: list[Any]) -> "Shouting | None":
             return cls((1, 0)) if "quiet" in str(tokens_by_line) else None

@@ -271,7 +271,7 @@ def _lora(
     """Build a LoRA layer with faults on demand."""
     nn = torch.nn
 
-    class Layer(nn.Module):  # type: ignore[misc, name-defined]
+    class Layer(nn.Module):  # type: ignore[name-defined]
         def __init__(self, base: Any, rank: int, alpha: float) -> None:
             super().__init__()
             self.base = (copy.deepcopy(base) if copies else base).requires_grad_(trains_base)

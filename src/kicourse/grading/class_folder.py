@@ -39,7 +39,7 @@ c.Autograde.autograde_preprocessors = [
     "nbgrader.preprocessors.AssignLatePenalties",
 ]
 c.CourseDirectory.ignore = ["*"]
-# `nbgrader generate_feedback` and its button: the same pages, but no cell can hold them up. Nor the formgrader's views.
+# `nbgrader generate_feedback` and its button make the same pages. No cell can hold them, or the formgrader's views, up.
 c.GenerateFeedback.exporter_class = "kicourse.grading.pages.Pages"
 c.HTMLExporter.filters = {{"highlight_code": "kicourse.grading.pages.Coloured"}}
 '''

@@ -84,7 +84,7 @@ class FeedbackWriter:
         return exporter
 
 
-class _Disposable(NotebookNode):  # type: ignore[misc]
+class _Disposable(NotebookNode):
     """A notebook that nobody needs afterwards: what works on it need not work on a copy of a copy of a copy."""
 
     def __deepcopy__(self, memo: Any) -> Self:
@@ -127,7 +127,7 @@ def _read_marks(connection: Connection, student: str, unit: str) -> _Marks:
     )
 
 
-class _MarksOnCells(GetGrades):  # type: ignore[misc]
+class _MarksOnCells(GetGrades):
     """GetGrades, with all marks at hand instead of a search in the gradebook for each cell."""
 
     def preprocess(self, notebook: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:

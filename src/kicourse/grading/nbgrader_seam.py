@@ -32,7 +32,7 @@ class JudgedNotebook(NotebookExporter):
         opened = open_class(Path(self.parent.coursedir.root))
         submission = opened.submission(about["student"], about["assignment"])
         node = self._node(opened, submission, judged="autograded" in Path(filename).parts)
-        return self.from_notebook_node(node, resources=resources, **kwargs)  # type: ignore[no-untyped-call]
+        return self.from_notebook_node(node, resources=resources, **kwargs)
 
     def _node(self, opened: OpenClass, submission: Submission, judged: bool) -> Any:
         import nbformat

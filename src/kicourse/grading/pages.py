@@ -36,7 +36,7 @@ class StylesOnce(CSSHTMLHeaderPreprocessor):
     def preprocess(self, notebook: NotebookNode, resources: Any) -> tuple[NotebookNode, Any]:
         """Put the style sheet where the template looks for it."""
         if self._inlining is None:
-            super().preprocess(notebook, resources)  # type: ignore[no-untyped-call]
+            super().preprocess(notebook, resources)
             self._inlining = resources["inlining"]
         resources["inlining"] = self._inlining
         return notebook, resources
@@ -62,7 +62,7 @@ def _formula(source: str, display: str) -> str:
 
 @lru_cache(maxsize=KEPT)
 def _coloured(source: str, language: str, magics: str | None) -> str:
-    return str(Highlight2HTML()(source, language, {"magics_language": magics} if magics else {}))  # type: ignore[no-untyped-call]
+    return str(Highlight2HTML()(source, language, {"magics_language": magics} if magics else {}))
 
 
 class Coloured(Highlight2HTML):
@@ -72,7 +72,7 @@ class Coloured(Highlight2HTML):
     """
 
     def __init__(self, pygments_lexer: str | None = None, **settings: Any) -> None:
-        super().__init__(pygments_lexer, **settings)  # type: ignore[no-untyped-call]
+        super().__init__(pygments_lexer, **settings)
         self._left = MOST_COLOURED
 
     def __call__(self, source: str, language: str | None = None, metadata: Any = None) -> str:
@@ -81,7 +81,7 @@ class Coloured(Highlight2HTML):
         if len(source) > LONGEST_COLOURED or self._left < 0:
             return f'<div class="highlight"><pre>{escape(source)}</pre></div>'
         if self.extra_formatter_options:  # a class's own
-            return str(super().__call__(source, language, metadata))  # type: ignore[no-untyped-call]
+            return str(super().__call__(source, language, metadata))
         return _coloured(source, language or self.pygments_lexer, (metadata or {}).get("magics_language"))
 
 
@@ -92,7 +92,7 @@ class Pages(HTMLExporter):
     """
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)  # type: ignore[no-untyped-call]
+        super().__init__(**settings)
         self._rendered = lru_cache(maxsize=KEPT)(self._render)
 
     def from_notebook_node(
@@ -101,11 +101,11 @@ class Pages(HTMLExporter):
         """Return the page of a notebook."""
         language = nb.metadata.get("language_info", {})
         lexer = language.get("pygments_lexer", language.get("name"))
-        resources = self._init_resources(resources)  # type: ignore[no-untyped-call]
-        widgets = WidgetsDataTypeFilter(self._nb_metadata, resources, parent=self)  # type: ignore[no-untyped-call]
+        resources = self._init_resources(resources)
+        widgets = WidgetsDataTypeFilter(self._nb_metadata, resources, parent=self)
         for name, own in (("highlight_code", Coloured(lexer, parent=self)), ("filter_data_type", widgets)):
             # A class's own goes first.
-            self.register_filter(name, self.filters.get(name, own))  # type: ignore[no-untyped-call]
+            self.register_filter(name, self.filters.get(name, own))
         page, resources = TemplateExporter.from_notebook_node(self, nb, resources, **kw)
         page = _MATHJAX.sub(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">', page, count=1)
         return _MUTE_IMAGE.sub(f'<img alt="{_NO_DESCRIPTION}"', page), resources

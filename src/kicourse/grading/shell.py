@@ -18,7 +18,7 @@ from IPython.core.displaypub import DisplayPublisher
 from IPython.core.inputtransformer2 import TransformerManager
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.profiledir import ProfileDir
-from traitlets import Instance, Type, default
+from traitlets import Instance, Type
 from traitlets.config import Config
 
 Output = dict[str, Any]
@@ -92,7 +92,7 @@ class _Stream(TextIOBase):
         return len(text)
 
 
-class _Publisher(DisplayPublisher):  # type: ignore[misc]
+class _Publisher(DisplayPublisher):
     def publish(self, data: Any, metadata: Any = None, **_: Any) -> None:
         self.shell.outputs.data("display_data", data)
 
@@ -100,7 +100,7 @@ class _Publisher(DisplayPublisher):  # type: ignore[misc]
         """Keep what was shown: there is no screen to clear."""
 
 
-class _Hook(DisplayHook):  # type: ignore[misc]
+class _Hook(DisplayHook):
     def write_output_prompt(self) -> None:
         """Show no prompt."""
 
@@ -108,7 +108,7 @@ class _Hook(DisplayHook):  # type: ignore[misc]
         self.shell.outputs.data("execute_result", format_dict)
 
 
-class Transformer(TransformerManager):  # type: ignore[misc]
+class Transformer(TransformerManager):
     """Looks for IPython's own syntax only where there may be some: to find it takes a tokenizer written in Python."""
 
     def __init__(self) -> None:
@@ -122,7 +122,7 @@ class Transformer(TransformerManager):  # type: ignore[misc]
         return transformed
 
 
-class Shell(InteractiveShell):  # type: ignore[misc]
+class Shell(InteractiveShell):
     """Runs cells; `outputs` holds what the current one has shown.
 
     It can be made before a fork, and is started in the process whose cells it runs.
@@ -158,8 +158,8 @@ class Shell(InteractiveShell):  # type: ignore[misc]
     def init_profile_dir(self, profile_dir: Any) -> None:
         """Make none: few cells need one."""
 
-    @default("profile_dir")  # type: ignore[untyped-decorator]
-    def _profile_dir_on_demand(self) -> Any:
+    def _profile_dir_default(self) -> Any:
+        # traitlets calls this, by its name, when somebody asks for the folder.
         return ProfileDir.create_profile_dir_by_name(self.ipython_dir, "default")
 
     def enable_gui(self, gui: str | None = None) -> None:
