@@ -73,14 +73,20 @@ def is_alive(pid: int) -> bool:
 def clear(pid: int, seconds: float = 2.0) -> bool:
     """Kill whatever has come from a process; return whether nothing is left."""
     deadline = time.monotonic() + seconds
-    while left := descendants(pid):
-        if time.monotonic() > deadline:
-            return False
+    ended: set[int] | None = None
+    while time.monotonic() < deadline:
+        found = set(_descendants(pid))
+        left = [process for child in found if (process := _alive(child))]
+        # One that ends while it is looked for may have left another where that has been already: a second look tells.
+        if not left and found == ended:
+            return True
+        ended = None if left else found
         for process in left:
             with suppress(psutil.Error):
                 process.kill()
-        time.sleep(0.002)
-    return True
+        if left:
+            time.sleep(0.002)
+    return False
 
 
 def end(pid: int) -> None:
@@ -121,8 +127,7 @@ def used(pid: int, *, itself: bool = False) -> tuple[int, int]:
     own = [process] if itself and (process := _alive(pid)) else []
     for process in [*own, *descendants(pid)]:
         with suppress(psutil.Error):
-            info = process.memory_info()
-            memory += info.rss - getattr(info, "shared", 0)
+            memory += _own_memory(process)
             threads += process.num_threads()
     return memory, threads
 
@@ -130,8 +135,20 @@ def used(pid: int, *, itself: bool = False) -> tuple[int, int]:
 def _alive(pid: int) -> psutil.Process | None:
     with suppress(psutil.Error):
         process = psutil.Process(pid)
-        return process if process.status() != psutil.STATUS_ZOMBIE else None
+        # The first thread may end before the others, and the system then speaks of a zombie.
+        return process if process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1 else None
     return None
+
+
+def _own_memory(process: psutil.Process) -> int:
+    def own(pid: int) -> int:
+        with suppress(psutil.Error):
+            info = psutil.Process(pid).memory_info()
+            return int(info.rss - getattr(info, "shared", 0))
+        return 0
+
+    # Where the first thread has ended, another one knows.
+    return own(process.pid) or max((own(thread.id) for thread in process.threads()), default=0)
 
 
 def _descendants(pid: int) -> Iterator[int]:

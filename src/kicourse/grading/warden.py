@@ -32,7 +32,8 @@ def main() -> None:
     line.send(json.dumps({"pid": process.pid}).encode())
     with suppress(OSError):
         line.recv(1)
-    processes.clear(os.getpid())
+    if processes.clear(os.getpid()):
+        _reap()
     folders.remove(Path(request["remove"]))
 
 
@@ -53,6 +54,13 @@ def _start(request: dict[str, Any]) -> Any:
     settings = environment | {"PATH": "/usr/bin:/bin"}
     policy = sandbox.policy(scratch, runtime, request["ports"], request["processes"], settings)
     return policy.popen(request["command"], stdin=StdioMode.INHERIT, stdout=StdioMode.NULL, stderr=StdioMode.NULL)
+
+
+def _reap() -> None:
+    """Take note of every child's end, so that none of them is seen any more when this process has ended."""
+    with suppress(ChildProcessError):
+        while True:
+            os.wait()
 
 
 if __name__ == "__main__":

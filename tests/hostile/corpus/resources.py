@@ -126,6 +126,44 @@ attempt("a new user namespace", lambda: call("unshare", 0x10000000))
     )
 
 
+@attack("look dead: end the first thread of a process, which the system then calls a zombie, and go on in another")
+def living_zombie() -> Attack:
+    return Attack(
+        cell="""
+if os.fork() == 0:
+    os.setsid()
+    threading.Thread(target=time.sleep, args=(120,)).start()
+    libc.syscall(60 if os.uname().machine == "x86_64" else 93, 0)  # exit, which ends a thread and not its process
+time.sleep(0.2)
+"""
+    )
+
+
+@attack("look dead itself, in the middle of its work")
+def living_zombie_at_work() -> Attack:
+    return Attack(
+        cell="""
+threading.Thread(target=time.sleep, args=(120,)).start()
+libc.syscall(60 if os.uname().machine == "x86_64" else 93, 0)
+"""
+    )
+
+
+@attack("use three gigabytes in ten processes that look dead")
+def memory_in_living_zombies() -> Attack:
+    return Attack(
+        cell="""
+for _ in range(10):
+    if os.fork() == 0:
+        held = bytearray(b"x") * (300 * 2**20)
+        threading.Thread(target=time.sleep, args=(30,)).start()
+        libc.syscall(60 if os.uname().machine == "x86_64" else 93, 0)
+time.sleep(4)
+reached("held three gigabytes, in processes that look dead")
+"""
+    )
+
+
 @attack("start five hundred threads")
 def many_threads() -> Attack:
     return Attack(
