@@ -73,6 +73,30 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
     assert not expected
 
 
+def masking_one_head(query: Any, key: Any, value: Any, mask: Any) -> Any:
+    scores = query @ key.swapaxes(-1, -2) / math.sqrt(query.shape[-1])
+    scores[:, 0] = np.where(mask[:, None, :] == 1, scores[:, 0], -np.inf)
+    weights = check._softmax(scores)
+    return weights @ value, weights
+
+
+def padding_comes_last(query: Any, key: Any, value: Any, mask: Any) -> Any:
+    real = np.arange(mask.shape[1]) < mask.sum(axis=1)[:, None]
+    return honest.attention(query, key, value, real.astype(mask.dtype))
+
+
+def padding_comes_first(query: Any, key: Any, value: Any, mask: Any) -> Any:
+    real = np.arange(mask.shape[1])[::-1] < mask.sum(axis=1)[:, None]
+    return honest.attention(query, key, value, real.astype(mask.dtype))
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize("wrong", [masking_one_head, padding_comes_last, padding_comes_first])
+def test_padding_is_hidden_in_every_head_and_wherever_it_is(wrong: Any) -> None:
+    for seed in range(10):
+        assert failed(check.attention.run(wrong, seed=seed)) == ["hides_padding"]
+
+
 def test_padding_in_the_place_of_queries_is_nobodys_concern() -> None:
     def hides_both(query: Any, key: Any, value: Any, mask: Any) -> Any:
         output, weights = honest.attention(query, key, value, mask)

@@ -464,14 +464,24 @@ def scales(trial: Trial, answer: Handle) -> None:
 def hides_padding(trial: Trial, answer: Handle) -> None:
     message = _("Texts of different length: a piece must not look at padding, and looks at all else.")
     for texts, tokens in ((2, 2), (5, 6)):  # the first small enough to be read in a verdict
-        lengths = [tokens, *(int(length) for length in trial.rng.integers(1, tokens, size=texts - 1))]
-        heads = _draw_heads(trial.rng, texts, 1, tokens, 1, lengths=lengths)
+        heads = _draw_heads(trial.rng, texts, 1, tokens, 1, lengths=_lengths(trial.rng, texts, tokens))
+        if texts > 2:  # padding may be anywhere
+            heads = replace(heads, mask=trial.rng.permuted(heads.mask, axis=1))
         _require_attention(trial, answer, heads, message)
     # Now a score of -10, or 10 less than it was, would be the largest of all, and beside padding's all others vanish.
     message = _("The scores of real pieces are about −50 here, those of padding about 80, and still it gets no weight.")
     key = np.where(heads.mask[:, None, :, None] == 1, 0.1 * heads.key - 10, 16).astype(np.float32)
     low = replace(heads, query=np.full_like(heads.query, 5), key=key)
     _require_attention(trial, answer, low, message)
+    # All scores are 0 here: by what they are divided is another criterion's affair.
+    message = _("In every head, a piece must not look at padding.")
+    several = _draw_heads(trial.rng, 3, 3, 4, 2, spread=0.0, lengths=_lengths(trial.rng, 3, 4))
+    _require_attention(trial, answer, several, message)
+
+
+def _lengths(rng: Any, texts: int, tokens: int) -> list[int]:
+    """Draw how many tokens of each text are no padding: all of the first, not all of the others."""
+    return [tokens, *(int(length) for length in rng.integers(1, tokens, size=texts - 1))]
 
 
 @attention.criterion(
