@@ -169,8 +169,76 @@ def changed(task: str, before: str, after: str) -> Any:
     names += "\nimport json, inspect\nfrom traceback import format_exc\nfrom openai import OpenAI"
     exec(names, namespace)
     namespace |= {"Run": check._Run, "Step": check._Step, "ToolRecord": check._ToolRecord}
+    namespace |= {"Call": check.Call, "Rights": check.Rights}
     exec(source.replace(before, after), namespace)
     return namespace[task]
+
+
+ERROR = 'f"{type(error).__name__}: {error}"[:LONGEST_ERROR]'
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize(
+    ("task", "before", "after", "criterion"),
+    [
+        (
+            "authorise",
+            "confirmed.count(call)",
+            '[one["arguments"] for one in confirmed].count(call["arguments"])',
+            "confirmation_counts_once",
+        ),
+        (
+            "authorise",
+            "made.count(call)",
+            '[one["arguments"] for one in made].count(call["arguments"])',
+            "confirmation_counts_once",
+        ),
+        ("run_agent", "{as_data(one) for one in wanted}", "{as_data(wanted[0])}", "repeats"),
+        ("run_agent", "if keys & made", "if as_data(wanted[0]) in made", "repeats"),
+        ("run_agent", "if keys & made", "if keys <= made", "repeats"),
+        ("run_agent", "made |= keys", "made.add(as_data(wanted[0]))", "repeats"),
+        ("run_agent", "Step(tokens, done)", "Step(tokens, done[:1])", "records"),
+        ("run_agent", 'Run(None, "steps", steps)', 'Run(None, "steps", steps[:-1])', "records"),
+        ("run_agent", 'Run(None, "tokens", steps)', 'Run(None, "tokens", steps[:-1])', "records"),
+        ("run_agent", 'Run(None, "repeated", steps)', 'Run(None, "repeated", [])', "records"),
+        ("run_agent", "model=MODEL", 'model="no-such-model"', "goes_on"),
+        ("run_agent", "append(message)", 'append(message.model_copy(update={"content": None}))', "goes_on"),
+        ("call_tool", ERROR, f'"" if isinstance(error, json.JSONDecodeError) else {ERROR}', "refuses_nonsense"),
+        (
+            "call_tool",
+            'raise TypeError("the arguments are not a JSON object")',
+            'return {"error": ""}',
+            "refuses_nonsense",
+        ),
+        ("call_tool", "{', '.join(tools)}", "{', '.join(tools)}, not {name}", "refuses_nonsense"),
+        ("call_tool", ERROR, f"format_exc()[-500:] if isinstance(error, json.JSONDecodeError) else {ERROR}", "catches"),
+        ("call_tool", ERROR, f"{ERROR[:-16]}[:None if isinstance(error, ValidationError) else 500]", "bounds_results"),
+    ],
+)
+def test_a_branch_that_goes_wrong_costs_its_own_criterion_only(
+    task: str, before: str, after: str, criterion: str
+) -> None:
+    assert failed(getattr(check, task).run(changed(task, before, after))) == [criterion]
+
+
+@pytest.mark.usefixtures("undiagnosed")
+def test_null_is_no_argument_of_another_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    fits = honest._fits
+    monkeypatch.setattr(honest, "_fits", lambda value, annotation: value is None or fits(value, annotation))
+    assert failed(check.call_tool.run(honest.call_tool)) == ["refuses_arguments"]
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize("further", ["null", "object", "boolean"])
+def test_a_schema_that_allows_another_type_as_well_says_too_little(further: str) -> None:
+    def tool_schema(function: Any) -> Any:
+        tool = honest.tool_schema(function)
+        for stands in tool["function"]["parameters"]["properties"].values():
+            if stands.get("type") in ("integer", "boolean", "number"):
+                stands["type"] = sorted({stands["type"], further})
+        return tool
+
+    assert failed(check.tool_schema.run(tool_schema)) == ["says_types"]
 
 
 @pytest.mark.parametrize("cut", ["[:LONGEST_ERROR]", "[-LONGEST_ERROR:]"])

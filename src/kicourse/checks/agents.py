@@ -1,5 +1,6 @@
 """The checks of `agents`: what a model may ask for, what the program does about it, and where it stops."""
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,13 +27,17 @@ _PARAMETERS = ("part", "hall", "customer", "quantity", "topic", "day", "place", 
 
 @dataclass(frozen=True)
 class _Parameter:
-    """A parameter of a drawn function: values that fit its annotation, and values that do not."""
+    """A parameter of a drawn function: values that fit its annotation, and values that do not.
+
+    pydantic makes a value that fits of those in `converted`: a call may do so, a schema has to refuse them.
+    """
 
     name: str
     annotation: str
     told: str
     good: list[Any]
     bad: list[Any]
+    converted: list[Any]
     default: str | None = None
 
     def __str__(self) -> str:
@@ -88,25 +93,26 @@ def _draw_parameter(rng: "np.random.Generator", name: str, kind: str) -> _Parame
     annotation = kind.removesuffix("?")
     good: list[Any]
     bad: list[Any]
+    converted: list[Any] = []
     first, second, third, fourth = _words(rng, 4)
     match annotation:
         case "str":
-            good, bad = [first, f"{second} Ø {rng.integers(10, 99)}"], [17, [first]]
+            good, bad = [first, f"{second} Ø {rng.integers(10, 99)}"], [17, [first], None]
         case "int":
-            good, bad = [int(rng.integers(1, 500)), 0], ["twelve", 2.5]
+            good, bad, converted = [int(rng.integers(1, 500)), 0], ["twelve", 2.5, None], [True, "3"]
         case "float":
-            good, bad = [float(rng.integers(1, 99)) / 4, -0.5], ["much", [1.5]]
+            good, bad, converted = [float(rng.integers(1, 99)) / 4, -0.5], ["much", [1.5], None], [True, "1.5"]
         case "bool":
-            good, bad = [True, False], ["perhaps", 7]
+            good, bad, converted = [True, False], ["perhaps", 7, None], [1, "true"]
         case "list[str]":
-            good, bad = [[first, second], []], [first, [17]]
+            good, bad = [[first, second], []], [first, [17], None]
         case "str | None":
             good, bad = [None, first], [17, [first]]
         case _:
             annotation = f"Literal[{first!r}, {second!r}, {third!r}]"
-            good, bad = [first, second, third], [fourth, f"{first} ", 17]
+            good, bad = [first, second, third], [fourth, f"{first} ", 17, None]
     default = repr(good[-1]) if kind.endswith("?") else None
-    return _Parameter(name, annotation, chats.sentence(rng, words=3), good, bad, default)
+    return _Parameter(name, annotation, chats.sentence(rng, words=3), good, bad, converted, default)
 
 
 def _draw_function(rng: "np.random.Generator", *kinds: str, lines: int = 1, body: str = "return ''") -> _Function:
@@ -222,7 +228,7 @@ def says_types(trial: Trial, answer: Handle) -> None:
             whole = function.arguments(trial.rng)
             for value in parameter.good:
                 _require_allowed(trial, function, schema, whole | {parameter.name: value}, True)
-            for value in parameter.bad:
+            for value in (*parameter.bad, *parameter.converted, {}):
                 _require_allowed(trial, function, schema, whole | {parameter.name: value}, False)
 
 
@@ -480,6 +486,13 @@ class _Workshop:
             raise Failed(message, '{"result": ...} / {"error": "..."}', show(got))
         return got
 
+    def said(self, name: str, arguments: str) -> str:
+        """Return the text of the error in which a call ends; of one that ends otherwise, other criteria tell."""
+        error: Any = ""
+        with contextlib.suppress(AnswerRaised, Failed):
+            error = self.call(name, arguments).get("error")
+        return error if isinstance(error, str) else ""
+
     def require_result(self, name: str, arguments: Mapping[str, Any], result: Any, noted: Mapping[str, Any]) -> None:
         """Fail unless a call is made as it was asked for, and its result comes back."""
         got = self.call(name, _json(arguments), result)
@@ -514,6 +527,7 @@ class _Workshop:
             found=len(self.noted),
             expected=str(calls),
         )
+        _require_short(self.trial, error)
         self.require_said(error, named)
         return str(error)
 
@@ -641,14 +655,22 @@ def catches(trial: Trial, answer: Handle) -> None:
             message = trial.text(_("The tool raised an exception, and your code let it through."))
             line = f"  ← {raised.location.source}" if raised.location and raised.location.source else ""
             raise Failed(message, f'{{"error": "{kind}: {text}"}}', f"{show(raised)}{line}") from None
-        if _is_traceback(error):
-            message = trial.text(
-                _("That is a traceback or a part of one. It is no use to the model, and shows it your program from the "
-                  "inside.")
-            )  # fmt: skip
-            raise Failed(message, f"{kind}: {text}", show(error))
+        _require_no_traceback(trial, error, f"{kind}: {text}")
         for named in (kind, text):
             workshop.require_said(error, named)
+    # Other errors have no traceback either: those of broken arguments, of missing ones, and of an unfit result.
+    for body, given in ("return ''", arguments[:-1]), ("return ''", "{}"), ("return b'x'", arguments):
+        error = _Workshop(trial, answer, replace(function, body=body)).said(function.name, given)
+        _require_no_traceback(trial, error)
+
+
+def _require_no_traceback(trial: Trial, error: str, expected: str = "") -> None:
+    if _is_traceback(error):
+        message = trial.text(
+            _("That is a traceback or a part of one. It is no use to the model, and shows it your program from the "
+              "inside.")
+        )  # fmt: skip
+        raise Failed(message, expected, show(error))
 
 
 @call_tool.criterion(
@@ -666,7 +688,7 @@ def bounds_results(trial: Trial, answer: Handle) -> None:
         workshop.require_result(name, arguments, result, arguments)
     # A really long one comes first: so the diagnosis can tell no limit from one that is measured wrongly.
     for result in ("🙂" * 100_000, f"{fits}ü", ["x" * 46] * 41):
-        error = workshop.require_error(
+        workshop.require_error(
             name,
             _json(arguments),
             result,
@@ -676,26 +698,29 @@ def bounds_results(trial: Trial, answer: Handle) -> None:
             count=len(_json(result)),
             most=_LONGEST_RESULT,
         )  # fmt: skip
-        _require_short(trial, error)
     unfit: list[Any] = [math.nan, [math.inf], {"of": -math.inf}]
     for result in unfit:
         try:
-            error = workshop.require_error(name, _json(arguments), result, calls=1)
+            workshop.require_error(name, _json(arguments), result, calls=1)
         except AnswerRefused as refused:
             message = trial.text(
                 _("JSON cannot hold this result: {result}. `json.dumps` says so if it is told `allow_nan=False`."),
                 result=show(result),
             )
             raise Failed(message, '{"error": "..."}', refused.found) from None
-        _require_short(trial, error)
     for body in ("return {note()}", "return note", "return b'x'", "note(); raise ValueError('ß' * 1_000_000)"):
         odd = _Workshop(trial, answer, replace(function, body=body))
-        _require_short(trial, odd.require_error(name, _json(arguments), calls=int("()" in body)))
+        odd.require_error(name, _json(arguments), calls=int("()" in body))
+    # Who tells the model what was wrong with these repeats a long text.
+    error = workshop.said(name, _json({next(iter(arguments)): ["x" * 1000], "y" * 1000: 1}))
+    if error:
+        _require_short(trial, error)
 
 
 def _require_short(trial: Trial, error: str) -> None:
+    trial.require(error, _("The text of the error is empty: nobody learns what was wrong."))
     trial.require(
-        0 < len(error) <= _LONGEST_ERROR,
+        len(error) <= _LONGEST_ERROR,
         _("The text of the error has {count} characters; {most} are the most."),
         count=len(error),
         most=_LONGEST_ERROR,
@@ -969,9 +994,16 @@ def _observed(server: ScriptedServer, schemas: list[Any], limits: Mapping[str, i
         messages = (request.body or {}).get("messages")
         said = [_message(message) for message in messages] if isinstance(messages, list) else []
         tools = (request.body or {}).get("tools") == schemas
-        limited = _limit_sent(request.body, limits)
-        asked.append([tools, limited, [("system",) if one[0] == "system" else one for one in _by_id(said)]])
+        about = tools, _names_model(request.body), _limit_sent(request.body, limits)
+        asked.append([*about, [("system",) if one[0] == "system" else one for one in _by_id(said)]])
     return asked
+
+
+def _names_model(body: Mapping[str, Any] | None) -> bool:
+    """Whether a request goes to the model that `MODEL` names."""
+    from kicourse.models import gpt
+
+    return (body or {}).get("model") in (gpt.model(), gpt.MODEL)
 
 
 def _limit_sent(body: Mapping[str, Any] | None, limits: Mapping[str, int]) -> bool:
@@ -1030,6 +1062,13 @@ class _Played:
         self.trial.equal(self.field("stopped"), stopped, _("That is not why this run ended."))
         self.trial.equal(self.field("answer"), answer, _("That is not the answer of this run."))
 
+    def require_model(self, number: int) -> None:
+        """Fail unless a request goes to the model of the notebook."""
+        body = self.server.requests[number].body or {}
+        if not _names_model(body):
+            message = self.trial.text(_("Your request names another model."))
+            raise Failed(message, "model=MODEL", f"model={show(body.get('model'))}")
+
     def require_tools(self, number: int) -> None:
         """Fail unless a request offers the tools."""
         sent = (self.server.requests[number].body or {}).get("tools")
@@ -1055,14 +1094,13 @@ class _Played:
         self.trial.require(isinstance(messages, list), _("The request has no list of messages."))
         return messages or []
 
-    def require_dialogue(self, number: int, *steps: Sequence[ToolCall]) -> None:
-        """Fail unless a request holds the whole dialogue: the question, and each step with the outcome of its calls."""
+    def require_dialogue(self, number: int, *replies: Completion) -> None:
+        """Fail unless a request holds the whole dialogue: the question, and each reply with what came of its calls."""
         wanted: list[Any] = [("user", self.play.question)]
-        for step in steps:
-            wanted.append(("assistant", *((call.id, call.name, call.arguments) for call in step)))
-            for call in step:
-                made = self.play.made.index((call.name, call.arguments))
-                wanted.append(("tool", call.id, self.play.outcome(made)))
+        for reply in replies:
+            wanted.append(_message(reply.whole()["choices"][0]["message"]))
+            for id_, name, arguments in map(_call, reply.tool_calls):
+                wanted.append(("tool", id_, self.play.outcome(self.play.made.index((name, arguments)))))
         messages = self.messages(number)
         got = [_message(message) for message in messages]
         self.trial.require(
@@ -1106,13 +1144,13 @@ class _Played:
 
 
 def _message(message: Any) -> tuple[Any, ...]:
-    """Return what counts of a message: its role and text, or calls, or an outcome and the call that it belongs to."""
+    """Return what counts of a message: its role, its text and its calls, or an outcome and the call it belongs to."""
     import json
 
     role, text = chats.message(message)
     calls = message.get("tool_calls") if isinstance(message, dict) else None
     if role == "assistant" and isinstance(calls, list):
-        return (role, *(_call(call) for call in calls))
+        return (role, *[text] * bool(text), *map(_call, calls))
     if role == "tool":
         try:
             return role, str(message.get("tool_call_id")), json.loads(text)
@@ -1180,13 +1218,15 @@ def answers_at_once(trial: Trial, answer: Handle) -> None:
 def goes_on(trial: Trial, answer: Handle) -> None:
     play = _Play(trial)
     wanted = [play.call() for _step in range(2)]
+    replies = play.wants(wanted[0]), play.wants(wanted[1], said=chats.sentence(trial.rng, words=2))
     text = chats.sentence(trial.rng)
-    played = play.run(answer, play.wants(wanted[0]), play.wants(wanted[1], said="I look."), play.answers(text))
+    played = play.run(answer, *replies, play.answers(text))
     played.require_requests(3)
     played.require_made(*wanted)
     for number in range(3):
+        played.require_model(number)
         played.require_tools(number)
-        played.require_dialogue(number, *([call] for call in wanted[:number]))
+        played.require_dialogue(number, *replies[:number])
     played.require_ended("answered", text)
 
 
@@ -1214,13 +1254,35 @@ def parallel(trial: Trial, answer: Handle) -> None:
 )
 def records(trial: Trial, answer: Handle) -> None:
     play = _Play(trial)
-    wanted = [play.call() for _step in range(2)]
+    wanted = [[play.call() for _call in range(count)] for count in (1, 3)]
     tokens = [int(count) for count in trial.rng.integers(50, 500, size=2)]
-    replies = [play.wants(call, tokens=count) for call, count in zip(wanted, tokens, strict=True)]
+    replies = [play.wants(*step, tokens=count) for step, count in zip(wanted, tokens, strict=True)]
     played = play.run(answer, *replies, Completion(chats.sentence(trial.rng)))  # which does not say what it cost
     played.require_requests(3)
-    calls = [[(call.name, call.arguments, play.outcome(number))] for number, call in enumerate(wanted)]
-    _require_steps(played, [*zip(tokens, calls, strict=True), (0, [])])
+    calls = [[_recorded(play, call) for call in step if _recorded(play, call)[2] is not None] for step in wanted]
+    _require_steps(played, [*zip(tokens, calls, strict=True), (0, [])])  # who makes too few calls learns it elsewhere
+    for requests, limits in ((1, {"max_steps": 1}), (1, {"max_tokens": 50}), (2, {})):
+        _require_stop_recorded(trial, answer, requests, limits)
+
+
+def _require_stop_recorded(trial: Trial, answer: Handle, requests: int, limits: Mapping[str, int]) -> None:
+    """Fail unless a run that stops after so many requests, all with the same call, records the last one too."""
+    play = _Play(trial)
+    first = play.call()
+    wanted = [first, play.call(first.name, first.arguments)][:requests]
+    tokens = [int(count) for count in trial.rng.integers(50, 500, size=requests)]
+    replies = [play.wants(call, tokens=count) for call, count in zip(wanted, tokens, strict=True)]
+    played = play.run(answer, *replies, play.answers(chats.sentence(trial.rng)), **limits)
+    if len(played.server.requests) == requests and len(play.made) == requests - 1:  # else it did not stop
+        outcomes = [*(play.outcome(number) for number in range(requests - 1)), None]
+        calls = [[(call.name, call.arguments, outcome)] for call, outcome in zip(wanted, outcomes, strict=True)]
+        _require_steps(played, [*zip(tokens, calls, strict=True)])
+
+
+def _recorded(play: _Play, call: ToolCall) -> tuple[str, str, dict[str, Any] | None]:
+    """Return a call as a record has it, with its outcome if it was made."""
+    made = (call.name, call.arguments)
+    return *made, play.outcome(play.made.index(made)) if made in play.made else None
 
 
 def _require_steps(played: _Played, wanted: list[tuple[int, list[Any]]]) -> None:
@@ -1252,10 +1314,7 @@ def budgets(trial: Trial, answer: Handle) -> None:
         wanted = [play.call() for _step in range(most + 2)]
         script = [play.wants(call, tokens=100) for call in wanted]
         played = play.run(answer, *script, max_steps=most, max_tokens=10**6)
-        _require_stopped(played, "steps", wanted[:most])
-        if most == 1:
-            [call] = wanted[:1]
-            _require_steps(played, [(100, [(call.name, call.arguments, None)])])
+        _require_stopped(played, "steps", *([call] for call in wanted[:most]))
     # So many that nobody limits a single reply to them by chance.
     first, second = (int(count) for count in trial.rng.integers(10_000, 20_000, size=2))
     # One reply passes the limit by itself, or two of them reach it exactly.
@@ -1266,7 +1325,7 @@ def budgets(trial: Trial, answer: Handle) -> None:
         played = play.run(
             answer, *script, play.wants(play.call()), max_steps=6, max_tokens=sum(tokens[:stops]) - (stops < 2)
         )
-        _require_stopped(played, "tokens", wanted[:stops])
+        _require_stopped(played, "tokens", *([call] for call in wanted[:stops]))
     played.require_own_limit(1)
     text = chats.sentence(trial.rng)
     played = play.run(answer, Completion(text, usage=play.usage(500)), max_steps=1, max_tokens=100)
@@ -1299,10 +1358,10 @@ _OVER = {
 }  # fmt: skip
 
 
-def _require_stopped(played: _Played, reason: str, wanted: Sequence[ToolCall]) -> None:
-    """Fail unless the run ended with the last of these calls, which was not made."""
-    played.require_requests(len(wanted), _OVER[reason], expected=f"{len(wanted)}, stopped={reason!r}")
-    played.require_made(*wanted[:-1])
+def _require_stopped(played: _Played, reason: str, *steps: Sequence[ToolCall], message: str = "") -> None:
+    """Fail unless the run ended with the last of these steps, whose calls were not made."""
+    played.require_requests(len(steps), message or _OVER[reason], expected=f"{len(steps)}, stopped={reason!r}")
+    played.require_made(*(call for step in steps[:-1] for call in step))
     played.require_ended(reason, None)
 
 
@@ -1321,11 +1380,25 @@ def repeats(trial: Trial, answer: Handle) -> None:
     otherwise = f'{{ "options": {{"most":3,"near":true}},"part": {_json(first["part"])}}}'.replace("Ø", "\\u00d8")
     rows: list[tuple[Any, ...]] = [(first, first, first), (first, near, otherwise), (cut, cut, cut)]
     asked = [play.call(name, first), play.call(name, first)]
-    _require_stopped(play.run(answer, *(play.wants(call) for call in (*asked, play.call()))), "repeated", asked)
+    played = play.run(answer, *(play.wants(call) for call in (*asked, play.call())))
+    _require_stopped(played, "repeated", *([call] for call in asked))
     for number, (once, between, again) in enumerate(rows):
         asked = [play.call(name, once), play.call(name if number == 1 else other, between), play.call(name, again)]
         played = play.run(answer, *(play.wants(call) for call in (*asked, play.call())), max_steps=4)
-        _require_stopped(played, "repeated", asked)
+        _require_stopped(played, "repeated", *([call] for call in asked))
+    _require_every_call_compared(trial, answer)
+
+
+def _require_every_call_compared(trial: Trial, answer: Handle) -> None:
+    """Fail unless the second call of a reply counts as well, and so does that of an earlier one."""
+    play = _Play(trial)
+    once = [play.call(), play.call()]
+    again = [play.call(), play.call(once[1].name, once[1].arguments)]
+    played = play.run(answer, play.wants(*once), play.wants(*again), play.wants(play.call()), max_steps=4)
+    if (once[1].name, once[1].arguments) in play.made:  # else it is no repeat: `parallel` tells that it is missing
+        message = _("This run is over after request {count}, whose second call is the same as that of request 1. Your "
+                    "code sent {sent}.")  # fmt: skip
+        _require_stopped(played, "repeated", once, again, message=message)
 
 
 @dataclass(frozen=True)
@@ -1662,6 +1735,10 @@ class _House:
         arguments = {"text": words, "count": int(self.rng.integers(1, 9))}
         return {"name": fitting[self.rng.integers(len(fitting))], "arguments": arguments}
 
+    def another(self, name: str) -> str:
+        """Return a tool with the same rights as this one."""
+        return next(other for other, row in self.rights.items() if other != name and row == self.rights[name])
+
     def trusted(self, count: int) -> list[Call]:
         """Draw reading calls of trusted tools."""
         return [self.call(writes=False, untrusted=False) for _number in range(count)]
@@ -1788,6 +1865,9 @@ def confirmation_counts_once(trial: Trial, answer: Handle) -> None:
         for confirmed, made, wanted in ((1, 1, "confirm"), (2, 1, "allow"), (2, 2, "confirm"))
     ]
     cases += [_case("allow", between, [call], [call, between]), _case("confirm", call, [call], [call, between])]
+    # The same arguments, given to another tool that writes: neither confirmed nor made with this call.
+    other = call | {"name": house.another(call["name"])}
+    cases += [_case("confirm", call, (), [other]), _case("allow", call, [other], [other, call])]
     _decides(trial, answer, house, *cases)
 
 
