@@ -6,13 +6,13 @@ import logging
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import httpx
 import nbformat
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Body, FastAPI, HTTPException, Request
 from fastapi.responses import StreamingResponse
 
 from kicourse.answers import web
@@ -80,6 +80,127 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
                 results = task.run(wrong.build()).criteria
                 assert [result.name for result in results if result.status == "failed"] == [wanted], wrong.name
     assert not expected
+
+
+def names_question_only(answerer: Any, guards: Any = ()) -> Any:
+    return check._app(answerer, guards=guards, invalid=lambda _error: check._problem(422, "question"))
+
+
+def repeats_of_kind(kind: str) -> Any:
+    def faults(error: Any) -> str:
+        repeated = [f"{fault['input']} {error.body}" for fault in error.errors() if fault["type"] == kind]
+        return "; ".join([check._faults(error), *repeated])
+
+    return lambda answerer, guards=(): check._app(
+        answerer, guards=guards, invalid=lambda error: check._problem(422, faults(error))
+    )
+
+
+def words_of_its_own(answerer: Any, guards: Any = ()) -> Any:
+    return check._app(
+        answerer, guards=guards, refused=lambda error: check._problem(error.status_code, "No.", error.headers)
+    )
+
+
+def last_guard_only(answerer: Any, guards: Any = ()) -> Any:
+    return check._app(answerer, guards=list(guards)[-1:])
+
+
+def first_guard_only(answerer: Any, guards: Any = ()) -> Any:
+    return check._app(answerer, guards=list(guards)[:1])
+
+
+def streams_for_anything(streamer: Any) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/ask/stream")
+    async def ask(question: dict[str, Any]) -> StreamingResponse:
+        return StreamingResponse(check._right_events(streamer(question["question"])), media_type="text/event-stream")
+
+    return router
+
+
+def streams_for_any_text(streamer: Any) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/ask/stream")
+    async def ask(question: Annotated[str, Body(embed=True)]) -> StreamingResponse:
+        return StreamingResponse(check._right_events(streamer(question)), media_type="text/event-stream")
+
+    return router
+
+
+def junk_when_done(streamer: Any) -> Any:
+    def event(name: str, data: Any) -> str:
+        return check._sse(name, {"pieces": 3} if name == "done" else data)
+
+    return check._router(streamer, lambda stream: check._right_events(stream, event))
+
+
+def last_word_as_key(keys: Any) -> Any:
+    async def client_of(request: Request) -> str:
+        header = request.headers.get("Authorization", "")
+        names = {key: name for name, key in keys.items()}
+        if header.lower().startswith("bearer") and " " in header and header.split()[-1] in names:
+            return str(names[header.split()[-1]])
+        check._warn("refused")
+        raise HTTPException(401, "Send a valid key.", headers={"WWW-Authenticate": "Bearer"})
+
+    return client_of
+
+
+def end_of_sentence_forgiven(keys: Any) -> Any:
+    return check._door(keys, same=lambda key, known: key.rstrip("!?. ") == known)
+
+
+def first_word_as_key(keys: Any) -> Any:
+    return check._door(keys, same=lambda key, known: key.split()[:1] == [known])
+
+
+def silent_about_no_key(keys: Any) -> Any:
+    return check._door(keys, logged=lambda header, _key: check._warn("refused") if header else None)
+
+
+class CancelledUncounted(check._RightGate):
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.counts = True
+        await super().__call__(scope, receive, send)
+
+    async def let_in(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().let_in(scope, receive, send)
+        except asyncio.CancelledError:
+            self.counts = False
+            raise
+
+    def count(self, scope: Any, status: int) -> None:
+        if self.counts:
+            super().count(scope, status)
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize(
+    ("task", "wrong", "criterion"),
+    [
+        (check.create_app, names_question_only, "no_echo"),
+        (check.create_app, repeats_of_kind("extra_forbidden"), "no_echo"),
+        (check.create_app, repeats_of_kind("json_invalid"), "no_echo"),
+        (check.create_app, words_of_its_own, "guards_and_framework"),
+        (check.create_app, last_guard_only, "guards_and_framework"),
+        (check.create_app, first_guard_only, "guards_and_framework"),
+        (check.stream_router, streams_for_anything, "says_how_it_ended"),
+        (check.stream_router, streams_for_any_text, "says_how_it_ended"),
+        (check.stream_router, junk_when_done, "says_how_it_ended"),
+        (check.require_key, last_word_as_key, "refuses"),
+        (check.require_key, end_of_sentence_forgiven, "refuses"),
+        (check.require_key, first_word_as_key, "refuses"),
+        (check.require_key, silent_about_no_key, "logs_without_key"),
+        (check.gate, CancelledUncounted, "counts"),
+    ],
+)
+def test_a_rare_mistake_costs_its_own_criterion_too(task: Any, wrong: Any, criterion: str) -> None:
+    results = task.run(wrong).criteria
+    assert [result.name for result in results if result.status == "failed"] == [criterion]
 
 
 def test_an_app_that_fails_as_it_starts_is_told_so() -> None:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from kicourse.answers.handle import unobserved
@@ -218,22 +219,29 @@ def refuses_invalid(trial: Trial, answer: Handle) -> None:
           "there; which field was wrong is all that a developer needs."),
 )  # fmt: skip
 def no_echo(trial: Trial, answer: Handle) -> None:
-    secrets = [f"secret{trial.rng.integers(10**9, 10**10)}" for _number in range(3)]
-    bodies = [{"question": secrets[0] * 40}, {"question": [secrets[1]]}, {"question": {"deep": secrets[2]}}]
+    one, other, deep, more, broken = (f"secret{trial.rng.integers(10**9, 10**10)}" for _number in range(5))
+    extra = f"{trial.rng.choice(['model', 'language', 'user'])}_{trial.rng.integers(10, 100)}"
+    sent: list[tuple[Any, str, str]] = [  # a body, what must not be repeated of it, and which field is wrong
+        ({"question": one * 40}, one, "question"),
+        ({"question": [other]}, other, "question"),
+        ({"question": {"deep": deep}}, deep, "question"),
+        ({extra: more, "question": more}, more, extra),
+        (f'{{"question": "{broken}'.encode(), broken, ""),
+    ]
     app, answerer = _made(trial, answer)
-    play = _play(trial, app, answerer, [_post(str(number), "/ask", body) for number, body in enumerate(bodies)])
-    replies = [play.reply(str(number)) for number in range(len(bodies))]
+    play = _play(trial, app, answerer, [_post(str(n), "/ask", body) for n, (body, _secret, _field) in enumerate(sent)])
+    replies = [play.reply(str(number)) for number in range(len(sent))]
     trial.observe(
-        [[secret in reply.text, "question" in reply.text] for secret, reply in zip(secrets, replies, strict=True)]
+        [[secret in reply.text, field in reply.text] for (_, secret, field), reply in zip(sent, replies, strict=True)]
     )
-    for secret, body, reply in zip(secrets, bodies, replies, strict=True):
-        sent = f"POST /ask {chats.short(str(body), 60)}"
+    for (body, secret, field), reply in zip(sent, replies, strict=True):
+        request = f"POST /ask {chats.short(str(body), 60)}"
         if not 400 <= reply.status < 500:
-            _require_status(trial, reply, 422, sent)
+            _require_status(trial, reply, 422, request)
         message = _("{sent}: the answer repeats what was sent: {reply}")
-        trial.require(secret not in reply.text, message, sent=sent, reply=str(reply))
-        message = _("{sent}: the answer does not name the field `question`: {reply}")
-        trial.require("question" in reply.text, message, sent=sent, reply=str(reply))
+        trial.require(secret not in reply.text, message, sent=request, reply=str(reply))
+        message = _("{sent}: the answer does not name the field `{field}`: {reply}")
+        trial.require(field in reply.text, message, sent=request, field=field, reply=str(reply))
 
 
 @create_app.criterion(
@@ -267,19 +275,26 @@ def failure(trial: Trial, answer: Handle) -> None:
 def guards_and_framework(trial: Trial, answer: Handle) -> None:
     answerer, script = answer.build("web", "answerer"), [_answer_entry(trial.rng)]
     wait = str(trial.rng.integers(2, 100))
-    guards = [answer.build("web", "guard", 200, {}), answer.build("web", "guard", 429, {"Retry-After": wait})]
+    # The one that refuses stands in the middle: neither the first nor the last is enough.
+    guards = [answer.build("web", "guard", *of) for of in ((200, {}), (429, {"Retry-After": wait}), (200, {}))]
     app = answer.make(answerer, guards)
     path = f"/{trial.rng.choice(chats.WORDS[:10])}{trial.rng.integers(100)}"
     steps = [_get("path", path), _get("method", "/ask"), _get("health", "/healthz")]
     steps.append(_post("guarded", "/ask", {"question": chats.sentence(trial.rng)}))
     play = _play(trial, app, answerer, steps, script)
-    trial.observe(["allow" in play.reply("method").headers, "retry-after" in play.reply("guarded").headers])
+    details = {"guarded": "Not now.", "path": "Not Found", "method": "Method Not Allowed"}
+    told = {name: detail in play.reply(name).text for name, detail in details.items()}
+    trial.observe(["allow" in play.reply("method").headers, "retry-after" in play.reply("guarded").headers, told])
     sent = trial.text(_("POST /ask, and a guard raises an HTTPException with the status 429"))
     trial.require(not play.of("called"), _("{sent}: the answerer is asked all the same."), expected="429", sent=sent)
-    _require_problem(trial, play.reply("guarded"), 429, sent)
+    problems = {"guarded": _require_problem(trial, play.reply("guarded"), 429, sent)}
     _require_status(trial, play.reply("health"), 200, trial.text(_("GET /healthz, which no guard should block")))
-    _require_problem(trial, play.reply("path"), 404, f"GET {path}")
-    _require_problem(trial, play.reply("method"), 405, "GET /ask")
+    problems["path"] = _require_problem(trial, play.reply("path"), 404, f"GET {path}")
+    problems["method"] = _require_problem(trial, play.reply("method"), 405, "GET /ask")
+    for name, detail in details.items():
+        message = _("The error came with the detail `{wanted}`; that of your answer is `{found}`.")
+        found = chats.short(problems[name]["detail"], 80)
+        trial.require(problems[name]["detail"] == detail, message, expected=detail, wanted=detail, found=found)
     for name, header, wanted in (("guarded", "Retry-After", wait), ("method", "Allow", "POST")):
         found = play.reply(name).headers.get(header.lower(), "-")
         message = _("The error came with the header `{header}: {wanted}`, which your answer does not have.")
@@ -616,7 +631,7 @@ def at_once(trial: Trial, answer: Handle) -> None:
 
 
 @stream_router.criterion(
-    _("says how it ended: `done`, or `error`"),
+    _("says how it ended, `done` or `error`, and begins no stream for what is no `Question`"),
     points=0.25,
     why=_("The status 200 has long been sent when a model fails in the middle. Without a last word, the reader takes "
           "half an answer for a whole one; half a sentence may say the opposite of the whole."),
@@ -629,7 +644,9 @@ def says_how_it_ended(trial: Trial, answer: Handle) -> None:
         {"pieces": pieces, "error": f"lost {secret}"},
         {"pieces": [], "error": secret},
     ]
-    streaming = _Streaming(trial, answer, script)
+    invalid = [{"question": ""}, {"question": "x" * 501}, {"question": pieces[0], "model": "large"}]
+    steps = [_post(f"invalid {number}", "/ask/stream", body) for number, body in enumerate(invalid)]
+    streaming = _Streaming(trial, answer, script, *steps)
     trial.observe([secret in streaming.play.reply(str(number)).text for number in range(3)])
     for number, wanted in enumerate(("done", "error", "error")):
         expected = [*("piece" for _piece in script[number]["pieces"]), wanted]
@@ -641,8 +658,11 @@ def says_how_it_ended(trial: Trial, answer: Handle) -> None:
         if kinds != expected:
             text = trial.text(message, kinds=", ".join(kinds)) + ("" if number else streaming.logged())
             raise Failed(text, ", ".join(expected))
-        if wanted == "error":
-            last = streaming.events(number)[-1][1]
+        last = streaming.events(number)[-1][1]
+        if wanted == "done":
+            message = _("The data of `done` are an empty JSON object. Yours: {data}")
+            trial.require(last == {}, message, expected="{}", data=show(last))
+        else:
             message = _("The data of `error` need a `detail`, a text. Yours: {data}")
             said = isinstance(last.get("detail"), str) and last["detail"].strip()
             trial.require(said, message, data=show(last))
@@ -652,6 +672,11 @@ def says_how_it_ended(trial: Trial, answer: Handle) -> None:
     trial.observe(logged)
     message = _("The streamer has raised an error, and nothing about it is in the log. Nobody else will note it.")
     trial.require(logged, message, expected="log.exception(...)")
+    for number, body in enumerate(invalid):
+        reply, sent = streaming.play.reply(f"invalid {number}"), chats.short(str(body), 60)
+        message = _("POST /ask/stream {sent}: that is no `Question`. As long as nothing has been sent, the status can "
+                    "say so. It is answered with {reply}.")  # fmt: skip
+        trial.require(400 <= reply.status < 500, message, expected="422", sent=sent, reply=str(reply))
 
 
 def _require_closed(trial: Trial, streaming: _Streaming, message: str, count: int = 1) -> None:
@@ -1020,7 +1045,8 @@ def _wrong(keys: dict[str, str]) -> list[str | None]:
     """Return what is nobody's key."""
     (name, key), *_rest = keys.items()
     return [None, "", "Bearer", "Bearer ", f"Bearer {key[:-1]}", f"Bearer {key}x", f"Bearer {key.swapcase()}",
-            f"Bearer {name}", key, f"Basic {key}", f"Bearer {key[::-1]}"]  # fmt: skip
+            f"Bearer {name}", key, f"Basic {key}", f"Bearer {key[::-1]}", f"Bearer {key}!", f"Bearerfoo {key}",
+            f"Bearerfoo x {key}", f"Bearer x {key}", f"Bearer {key} x"]  # fmt: skip
 
 
 @require_key.criterion(
@@ -1049,23 +1075,28 @@ def refuses_any_bytes(trial: Trial, answer: Handle) -> None:
 
 
 class _Slip:
-    """A key with a slip, and then the right one: what is logged and answered, and what of that holds a part of them."""
+    """No key, one with a slip, the right one: what is logged and answered, and what of that holds a part of them."""
 
     def __init__(self, trial: Trial, answer: Handle) -> None:
         keys = _keys(trial.rng)
         (_name, key), *_rest = keys.items()
         slip = key[:-1] + "!"
-        knocking = _Knocking(trial, answer, keys, [f"Bearer {slip}", f"Bearer {key}"])
+        knocking = _Knocking(trial, answer, keys, [None, f"Bearer {slip}", f"Bearer {key}"])
         parts = {sent[place : place + 4] for sent in (slip, key) for place in range(len(sent) - 3)}
-        before = knocking.play.before_step(1).of("logged")
-        self.warned = any(level >= 30 for level, _text in before)  # 30: logging.WARNING
+        warnings = [
+            sum(level >= 30 for level, _text in knocking.play.before_step(step).of("logged"))  # 30: logging.WARNING
+            for step in (0, 1, 2)
+        ]
+        warned_of_none, self.warned = (after > before for before, after in pairwise(warnings))
+        failed = knocking.replies[0].status >= 500  # who breaks without a key has another criterion to fail
+        self.warned_of_none = warned_of_none or failed
         texts = [text for _level, text in knocking.play.of("logged")]
         self.logged, self.told = (
             [text for text in found if any(part in text for part in parts)]
-            for found in (texts, [knocking.replies[0].text])
+            for found in (texts, [knocking.replies[1].text])
         )
         whole = [sum(slip in text or key in text for text in found) for found in (self.logged, self.told)]
-        trial.observe([self.warned, *whole, len(self.logged), len(self.told)])
+        trial.observe([self.warned, self.warned_of_none, *whole, len(self.logged), len(self.told)])
 
 
 @require_key.criterion(
@@ -1079,6 +1110,8 @@ def logs_without_key(trial: Trial, answer: Handle) -> None:
     slip = _Slip(trial, answer)
     message = _("A key was refused, and nothing was logged as a warning.")
     trial.require(slip.warned, message, expected="log.warning(...)")
+    message = _("A request without a key was refused, and nothing was logged as a warning.")
+    trial.require(slip.warned_of_none, message, expected="log.warning(...)")
     message = _("The key, or a part of it, stands in the log: {found}")
     trial.require(not slip.logged, message, found=chats.short("".join(slip.logged[:1]), 160))
 
@@ -1792,11 +1825,15 @@ def counts(trial: Trial, answer: Handle) -> None:
             [row for row in rows if row not in others] for rows, others in ((wanted, got), (got, wanted))
         )
         raise Failed(trial.text(message, missing=_counted(missing), surplus=_counted(surplus)))
-    broken = _House(trial, answer, 1)
-    broken.play(_get("broken", f"/stream/{_name(trial.rng)}"), ["fail", "lost"])
-    got = broken.counted(trial)
-    message = _("A stream broke off after its status 200 was sent. The counter says {found}.")
-    wanted = [["/stream/{name}", "200", 1.0]]
+    ended = _House(trial, answer, 2)  # room for two: who keeps the place of the first has another criterion to fail
+    ended.play(
+        _document("cancelled", _name(trial.rng)), ["cancel", "cancelled"],
+        _get("broken", f"/stream/{_name(trial.rng)}"), ["fail", "lost"],
+    )  # fmt: skip
+    got = ended.counted(trial)
+    message = _("One request was cancelled before it had an answer, and a stream broke off after its status 200 was "
+                "sent. The counter says {found}.")  # fmt: skip
+    wanted = [["/documents/{name}", "500", 1.0], ["/stream/{name}", "200", 1.0]]
     trial.require(got == wanted, message, expected=_counted(wanted), found=_counted(got))
     talking = _House(trial, answer, 1)
     talking.play(["connect", "talking", "/talk"])
