@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 import time
 from contextlib import suppress
 from copy import deepcopy
@@ -97,7 +98,7 @@ def test_a_loop_without_end_is_ended() -> None:
     def stubborn(client: Any, messages: Any, *, sleep: Any, **told: Any) -> Any:
         while True:
             try:
-                return client.chat.completions.create(model="m", messages=messages).choices[0].message.content
+                return client.chat.completions.create(model=honest.MODEL, messages=messages).choices[0].message.content
             except Exception:
                 sleep(1.0)
 
@@ -120,8 +121,62 @@ def test_dice_and_sleep_of_ones_own_are_told_apart() -> None:
     def real_sleep(client: Any, messages: Any, **told: Any) -> Any:
         return honest.with_retries(client, messages, **(told | {"sleep": lambda wait: time.sleep(wait / 100)}))
 
-    assert "never calls `jitter()`" in messages(check.with_retries.run(other_dice))
+    verdict = check.with_retries.run(other_dice)
+    assert failed(verdict) == ["backs_off"]
+    assert "never calls `jitter()`" in messages(verdict)
     assert "without a call of `sleep`" in messages(check.with_retries.run(real_sleep))
+
+
+def silent_at_the_deadline(client: Any, messages: Any, *, attempts: int, sleep: Any, **told: Any) -> Any:
+    waits: list[float] = []
+
+    def noted(seconds: float) -> None:
+        waits.append(seconds)
+        sleep(seconds)
+
+    try:
+        return honest.with_retries(client, messages, attempts=attempts, sleep=noted, **told)
+    except openai.APIStatusError as error:
+        if not honest.passes(error) or len(waits) == attempts - 1:
+            raise
+        return "Sorry, no time."
+
+
+def hasty_at_the_deadline(client: Any, messages: Any, **told: Any) -> Any:
+    clock, sleep = told["clock"], told["sleep"]
+    end = clock() + told["deadline"]
+    unhurried = told | {"sleep": lambda wait: sleep(wait) if clock() + wait < end else None}
+    return honest.with_retries(client, messages, **(unhurried | {"deadline": float("inf")}))
+
+
+def an_hour_for_a_date(client: Any, messages: Any, **told: Any) -> Any:
+    def after(error: Any) -> float | None:
+        header = getattr(getattr(error, "response", None), "headers", {}).get("retry-after")
+        return check._after(error) if header is None or header[0].isdigit() else 3600.0
+
+    return check._retrying(client, messages, told, after=after)
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        (silent_at_the_deadline, "keeps_deadline"),
+        (hasty_at_the_deadline, "keeps_deadline"),
+        (an_hour_for_a_date, "obeys_retry_after"),
+    ],
+)
+def test_retries_do_what_the_text_says_where_it_is_rare(wrong: Any, expected: str) -> None:
+    for seed in range(3):
+        assert failed(check.with_retries.run(wrong, seed=seed)) == [expected]
+
+
+@pytest.mark.usefixtures("undiagnosed")
+def test_retries_that_ask_another_model_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(honest, "MODEL", "no-such-model")
+    verdict = check.with_retries.run(honest.with_retries)
+    assert failed(verdict) == ["counts_attempts"]
+    assert "another model" in messages(verdict)
 
 
 def test_a_new_client_in_place_of_a_copy_is_told_so() -> None:
@@ -147,7 +202,7 @@ def test_a_reply_that_is_not_returned_is_no_fault_of_the_server() -> None:
     def forgetful(client: Any, messages: Any, *, attempts: int, **told: Any) -> None:
         for _attempt in range(attempts):
             with suppress(openai.APIStatusError):
-                client.chat.completions.create(model="m", messages=messages)
+                client.chat.completions.create(model=honest.MODEL, messages=messages)
 
     verdict = check.with_retries.run(forgetful)
     assert "and your code went on" in messages(verdict)
@@ -173,6 +228,19 @@ def test_a_cache_that_returns_the_reply_itself_is_told_so() -> None:
     verdict = check.request_cache.run(Objects)
     assert verdict.points == 0
     assert "ChatCompletion" in messages(verdict) or "requests" in messages(verdict)
+
+
+@pytest.mark.usefixtures("undiagnosed")
+def test_a_cache_that_keeps_a_part_of_the_reply_is_told_so() -> None:
+    class Partial(honest.request_cache):
+        def create(self, **request: Any) -> Any:
+            reply = super().create(**request)
+            content = reply["choices"][0]["message"]["content"]
+            return {"model": reply["model"], "choices": [{"message": {"content": content}}]}
+
+    verdict = check.request_cache.run(Partial)
+    assert failed(verdict) == ["same_request"]
+    assert "model_dump" in messages(verdict)
 
 
 def test_a_key_that_is_the_callers_own_list_is_told_so() -> None:
@@ -331,6 +399,58 @@ def test_a_table_that_all_pseudonymisers_share_is_told_so() -> None:
     verdict = check.pseudonymiser.run(Shared)
     assert failed(verdict) == ["leaves_alone"]
     assert "another `Pseudonymiser`" in messages(verdict)
+
+
+class Hiding(honest.pseudonymiser):
+    """Hides a secret under a number of its own choice."""
+
+    def __init__(self, names: Any) -> None:
+        super().__init__(names)
+        self.back: dict[str, str] = {}
+
+    def _number(self, kind: str, secret: str) -> str:
+        placeholder = f"{kind}_{self.choose(kind, secret)}"
+        self.back[placeholder] = secret
+        return placeholder
+
+    def choose(self, kind: str, secret: str) -> int:
+        return int(super()._number(kind, secret).rpartition("_")[2])
+
+    def restore(self, text: str) -> str:
+        return re.sub(r"\b[A-Z]+_\d+\b", lambda match: self.back.get(match[0], match[0]), text)
+
+
+def sharing(shared: str) -> Any:
+    class Sharing(Hiding):
+        def choose(self, kind: str, secret: str) -> int:
+            return 0 if kind == shared else super().choose(kind, secret) + 1
+
+    return Sharing
+
+
+def forgetting(forgotten: str) -> Any:
+    class Forgetting(Hiding):
+        def choose(self, kind: str, secret: str) -> int:
+            return len(self.back) + 1000 if kind == forgotten else super().choose(kind, secret)
+
+    return Forgetting
+
+
+class OnlyTheLatest(Hiding):
+    def pseudonymise(self, text: str) -> str:
+        self.back = {}
+        return super().pseudonymise(text)
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize(
+    "wrong",
+    [OnlyTheLatest, *(make(kind) for make in (sharing, forgetting) for kind in ("EMAIL", "PHONE", "CUSTOMER"))],
+)
+def test_every_kind_of_secret_has_placeholders_of_its_own_that_stay(wrong: Any) -> None:
+    assert check.pseudonymiser.run(Hiding).status == "passed"
+    for seed in range(5):
+        assert failed(check.pseudonymiser.run(wrong, seed=seed)) == ["stable"]
 
 
 def test_a_long_text_is_shown_where_it_differs() -> None:

@@ -45,6 +45,16 @@ def _sent(trial: Trial, server: ScriptedServer, messages: list[dict[str, str]]) 
             )
 
 
+def _for_model(trial: Trial, server: ScriptedServer) -> None:
+    """Fail unless every request was for the notebook's MODEL."""
+    from kicourse.models import gpt
+
+    for request in server.requests:
+        model = (request.body or {}).get("model")
+        if model not in (gpt.model(), gpt.MODEL):
+            raise Failed(trial.text(_("Your request names another model.")), "model=MODEL", f"model={show(model)}")
+
+
 def _requests(trial: Trial, count: int) -> str:
     return trial.text(_("one request")) if count == 1 else trial.text(_("{count} requests"), count=count)
 
@@ -253,6 +263,7 @@ def counts_attempts(trial: Trial, answer: Handle) -> None:
                  "by `with_options` keeps such settings; a new client has lost them.")  # fmt: skip
         kept = all(request.headers.get("x-team") == team for request in world.server.requests)
         trial.require(kept, lost, expected=f"X-Team: {team}")
+        _for_model(trial, world.server)
         assert world.client is not None
         trial.require(
             world.client.attribute("max_retries").data() == 2,
@@ -303,9 +314,9 @@ def backs_off(trial: Trial, answer: Handle) -> None:
           "whoever comes later wastes the customer's time."),
 )  # fmt: skip
 def obeys_retry_after(trial: Trial, answer: Handle) -> None:
-    # Shorter than the usual wait and longer, with a point and without.
-    afters: list[float | str] = [0.5, 21, "Wed, 21 Oct 2026 07:28:00 GMT", 1, "soon", 0]
-    statuses = [int(status) for status in trial.rng.permutation([429, 503] * 3)]  # both of them with numbers
+    # Shorter than the usual wait and longer, with a point and without; the last one tells what the usual wait is.
+    afters: list[float | str | None] = [0.5, 21, "Wed, 21 Oct 2026 07:28:00 GMT", 1, "soon", 0, None]
+    statuses = [*(int(status) for status in trial.rng.permutation([429, 503] * 3)), 429]  # both of them with numbers
     failures = [Failure(status, retry_after=after) for status, after in zip(statuses, afters, strict=True)]
     world = _world(trial, [reply for failure in failures for reply in (failure, Completion("well"))])
     messages = _chat(trial.rng)
@@ -315,24 +326,28 @@ def obeys_retry_after(trial: Trial, answer: Handle) -> None:
         got = world.run(answer, messages, {"base": 4.0, "cap": 9.0})
         world.require_sleep()
         seen.append((after, got, world.slept[before:]))
+    # Whether that is the right wait has a criterion of its own; whoever throws dice of their own waits anew each time.
+    usual = seen[-1][2] if "jitter" in world.asked else None
     for status, (after, got, slept) in zip(statuses, seen, strict=True):
         message = _("The server said Retry-After: {after} with status {status}; that is not how long you wait.")
         if isinstance(after, str):
-            _usual(trial, got, slept, after)
+            _usual(trial, got, slept, after, usual)
         elif after:
             trial.close(slept, [after], message, after=after, status=status)
-        else:  # a wait of no time at all may be left out
+        elif after is not None:  # a wait of no time at all may be left out
             _text(trial, got, "well")
             trial.close(sum(slept), after, message, after=after, status=status)
 
 
-def _usual(trial: Trial, got: Any, slept: Sequence[float], after: str) -> None:
-    """Fail unless there was one wait, of whatever length, after a Retry-After that is no number."""
+def _usual(trial: Trial, got: Any, slept: list[float], after: str, usual: list[float] | None) -> None:
+    """Fail unless the wait after a Retry-After that is no number was the one without any."""
     if isinstance(got, AnswerRaised):
         message = _("The server said Retry-After: {text}, which is no number; your code crashes on it.")
         raise Failed(trial.text(message, text=after), "", f"{got.type_names[0]}: {got.text}")
     message = _("The server said Retry-After: {text}, which is no number: then the usual wait applies.")
     trial.require(len(slept) == 1, message, text=after)
+    if usual is not None:
+        trial.close(slept, usual, message, text=after)
 
 
 @with_retries.criterion(
@@ -345,26 +360,27 @@ def keeps_deadline(trial: Trial, answer: Handle) -> None:
     late = float(trial.rng.integers(20, 40)) + 0.125
     soon = float(trial.rng.integers(10, 14)) + 0.125
     seen = []
-    failures = [Failure(503)] * 8
+    failures = [Failure(503, f"busy {number}") for number in range(1, 9)]
     # The server's wait alone would be in time; with the waits before it, it is not.
-    until_later = [*failures[:3], Failure(503, retry_after=int(late) - 2), *failures[4:]]
+    until_later = [*failures[:3], Failure(503, "busy 4", retry_after=int(late) - 2), *failures[4:]]
     for told, request_seconds, replies in (
         ({"attempts": 6, "base": 0.5, "cap": 0.5, "deadline": soon}, 3.0, failures),  # the requests take the time
         ({"attempts": 3, "base": 8.0, "cap": 8.0, "deadline": 4.0}, 0.0, failures),  # a wait would end at the deadline
         ({"attempts": 8, "base": 2.0, "cap": 256.0, "deadline": late}, 0.0, until_later),  # the server's ends too late
     ):  # all of them first: so one mistake can be told from another
         world = _world(trial, replies, request_seconds=request_seconds)
-        world.run(answer, _chat(trial.rng), told)
+        got = world.run(answer, _chat(trial.rng), told)
         world.require_sleep()
-        seen.append((world, told["deadline"]))
-    trial.observe([sorted(world.asked & {"clock"}) for world, _deadline in seen])
-    for world, deadline in seen:
+        seen.append((world, told["deadline"], got))
+    trial.observe([sorted(world.asked & {"clock"}) for world, _deadline, _got in seen])
+    for world, deadline, got in seen:
         too_late = [(start, end) for start, end in world.waits if end >= world.start + deadline]
         if too_late:
             start, end = (when - world.start for when in too_late[0])
             message = _("The deadline is {deadline:.9g} seconds after the start. At {start:.9g} seconds you begin to "
                         "wait until {end:.9g}: raise the error at once instead.")  # fmt: skip
             raise Failed(trial.text(message, deadline=deadline, start=start, end=end), tried=world.shown)
+        _original(trial, got, 503, f"busy {len(world.server.requests)}")
     world = _world(trial, [Failure(503), Failure(503), Completion("well")], request_seconds=4.0)
     got = world.run(answer, _chat(trial.rng), {"base": 0.5, "cap": 0.5, "deadline": 14.0})
     if isinstance(got, AnswerRaised):
@@ -398,8 +414,10 @@ def _temporary(error: Exception) -> bool:
     return isinstance(error, (openai.APIConnectionError, json.JSONDecodeError))
 
 
-def _reply(client: Any, messages: Any, model: str = "m") -> Any:
-    return client.chat.completions.create(model=model, messages=messages)
+def _reply(client: Any, messages: Any, model: str = "") -> Any:
+    from kicourse.models import gpt
+
+    return client.chat.completions.create(model=model or gpt.model(), messages=messages)
 
 
 def _retrying(
@@ -716,6 +734,11 @@ def _request(rng: "np.random.Generator") -> dict[str, Any]:
     }
 
 
+def _usage(rng: "np.random.Generator") -> dict[str, int]:
+    read, written = (int(count) for count in rng.integers(5, 900, size=2))
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+
 @dataclass
 class _Cached:
     """A cache of the answer's with its server, and a time that the trial moves."""
@@ -751,14 +774,19 @@ class _Cached:
         """Fail unless the reply has this text and the server has had so many requests by now."""
         self.judge(self.create(request), len(self.server.requests), text, requests, message, **values)
 
+    def expect_whole(self, request: Mapping[str, Any], reply: Completion, requests: int, message: str) -> None:
+        """Fail unless all of this reply comes back, and the server has had so many requests by now."""
+        got = self.create(request)
+        self.judge(got, len(self.server.requests), "".join(reply.pieces), requests, message)
+        self.trial.require(_holds(got, reply.whole()), _NO_REPLY, expected=show(reply.whole()))
+
     def judge(self, got: Any, found: int, text: str, requests: int, message: str, **values: Any) -> None:
         if found != requests:
             wanted, seen = (_requests(self.trial, count) for count in (requests, found))
             raise Failed(self.trial.text(message, **values), wanted, seen)
         self.trial.is_a(got, dict)
         said = _content(got)
-        no_reply = _("The dict is not what `reply.model_dump()` makes of a reply.")
-        self.trial.require(said is not None, no_reply, expected="choices, model, usage, ...")
+        self.trial.require(said is not None, _NO_REPLY, expected="choices, model, usage, ...")
         self.trial.equal(said, text, _("The reply has another text than the server's."))
 
 
@@ -770,6 +798,16 @@ def _content(got: Any) -> Any:
         return None
 
 
+def _holds(got: Any, wanted: Any) -> bool:
+    """Return whether all of `wanted` is in the same place; how a client writes what is missing is its own affair."""
+    if isinstance(wanted, dict):
+        return isinstance(got, dict) and all(_holds(got.get(name), value) for name, value in wanted.items())
+    if isinstance(wanted, list):
+        return isinstance(got, list) and len(got) == len(wanted) and all(map(_holds, got, wanted))
+    return bool(got == wanted)
+
+
+_NO_REPLY = _("The dict is not what `reply.model_dump()` makes of a reply.")
 _AGAIN = _("The same request came again. It should not reach the server again.")
 _NONE = _("A field that is missing is the same as one that is `None`. This request should not reach the server again.")
 _SHARED = _("Another cache asked this before, and this one took its reply. It should ask its own server.")
@@ -811,13 +849,14 @@ def _sent_as_it_is(trial: Trial, server: ScriptedServer, requests: Sequence[Mapp
 )  # fmt: skip
 def same_request(trial: Trial, answer: Handle) -> None:
     request = _request(trial.rng)
-    cached = _Cached(trial, answer, [Completion("one"), Completion("two")])
+    one = Completion("one", usage=_usage(trial.rng))
+    cached = _Cached(trial, answer, [one, Completion("two")])
     cached.create(request)
     turned = dict(reversed(request.items()))
     turned["messages"] = [dict(reversed(message.items())) for message in request["messages"]]
     turned["response_format"] = dict(reversed(request["response_format"].items()))
     for other in (turned, request | {"user": chats.sentence(trial.rng, words=1)}):
-        cached.expect(other, "one", 1, _AGAIN)
+        cached.expect_whole(other, one, 1, _AGAIN)
     short = {name: request[name] for name in ("model", "messages")} | {"user": chats.sentence(trial.rng, words=1)}
     cached.expect(short, "two", 2, _NEW)
     cached.expect(short | {"temperature": None}, "two", 2, _NONE)
@@ -1957,19 +1996,27 @@ def hides(trial: Trial, answer: Handle) -> None:
 
 
 @pseudonymiser.criterion(
-    _("gives the same person the same placeholder, in later texts too, and no two people the same"),
+    _("gives the same secret the same placeholder, in later texts too, and no two secrets the same"),
     points=0.25,
     why=_("If one person becomes two, the model no longer understands the ticket; if two become one, the answer goes "
           "to the wrong one."),
 )  # fmt: skip
 def stable(trial: Trial, answer: Handle) -> None:
-    names = _people(trial.rng, 4)
+    rng = trial.rng
+    names = _people(rng, 4)
     desk = _Desk(trial, answer, names)
-    known = [("EMAIL", _email(trial.rng)), *(("PERSON", name) for name in names)]
+    known = [("PERSON", name) for name in names]
+    for kind, draw in (("EMAIL", _email), ("PHONE", _phone), ("CUSTOMER", _customer)):
+        known += [(kind, secret) for secret in _two(rng, draw)]
     seen: dict[tuple[str, str], str] = {}
-    for _number in range(3):
-        secrets = [known[place] for place in trial.rng.integers(0, len(known), size=6)]
-        for secret, placeholder in zip(secrets, desk.hide(_pieces(trial.rng, secrets)), strict=True):
+    tickets: list[tuple[str, str]] = []  # hidden, and as they were
+    some, all_of_them = rng.integers(0, len(known), size=4), rng.permutation(len(known))
+    for places in ([*all_of_them, *some], rng.permutation(all_of_them), some[:2]):
+        secrets = [known[place] for place in places]
+        pieces = _pieces(rng, secrets)
+        placeholders = desk.hide(pieces)
+        tickets.append((_filled(pieces, placeholders), _joined(pieces)))
+        for secret, placeholder in zip(secrets, placeholders, strict=True):
             first = seen.setdefault(secret, placeholder)
             message = _("{secret} was {first}, and is now {placeholder}.")
             trial.require(first == placeholder, message, secret=secret[1], first=first, placeholder=placeholder)
@@ -1977,6 +2024,15 @@ def stable(trial: Trial, answer: Handle) -> None:
         other = next((one for one, taken in seen.items() if taken == placeholder and one != secret), None)
         message = _("{secret} and {other} are both {placeholder}.")
         trial.require(other is None, message, secret=secret[1], other=other and other[1], placeholder=placeholder)
+    desk.restore(*tickets[0], _("Later texts were hidden, and an earlier one is no longer restored rightly."))
+
+
+def _two(rng: "np.random.Generator", draw: Callable[["np.random.Generator"], str]) -> list[str]:
+    """Draw two secrets that differ."""
+    secrets: dict[str, None] = {}
+    while len(secrets) < 2:
+        secrets[draw(rng)] = None
+    return list(secrets)
 
 
 @pseudonymiser.criterion(
@@ -1990,21 +2046,18 @@ def comes_back(trial: Trial, answer: Handle) -> None:
     secrets = [("PERSON", name) for name in names] + _secrets(trial.rng, names)
     pieces = _pieces(trial.rng, secrets)
     placeholders = desk.hide(pieces)
-    hidden = "".join(
-        piece if isinstance(piece, str) else placeholder
-        for piece, placeholder in zip(pieces, _spread(pieces, placeholders), strict=True)
-    )
-    desk.restore(hidden, _joined(pieces), _("Hidden and restored, this is no longer the same text."))
+    message = _("Hidden and restored, this is no longer the same text.")
+    desk.restore(_filled(pieces, placeholders), _joined(pieces), message)
     order = [int(place) for place in trial.rng.permutation(len(secrets))]
     reply = "\n".join(f"Dear {placeholders[place]}, danke! 🙂" for place in order)
     wanted = "\n".join(f"Dear {secrets[place][1]}, danke! 🙂" for place in order)
     desk.restore(reply, wanted, _("The model's reply is not restored rightly."))
 
 
-def _spread(pieces: Sequence[Piece], placeholders: Sequence[str]) -> list[str]:
-    """Put placeholders in the places of the secrets."""
+def _filled(pieces: Sequence[Piece], placeholders: Sequence[str]) -> str:
+    """Return a ticket with placeholders in the places of its secrets."""
     left = iter(placeholders)
-    return ["" if isinstance(piece, str) else next(left) for piece in pieces]
+    return "".join(piece if isinstance(piece, str) else next(left) for piece in pieces)
 
 
 @pseudonymiser.criterion(

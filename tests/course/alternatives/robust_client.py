@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import openai
 from openai import OpenAI
 
+MODEL = "SmolLM2-135M-Instruct"
+
 
 def passes(error: Exception) -> bool:
     match error:
@@ -32,7 +34,7 @@ def with_retries(client: OpenAI, messages: Any, **options: Any) -> str:
 
     for left in reversed(range(attempts)):
         try:
-            reply = client.with_options(max_retries=0).chat.completions.create(model="m", messages=messages)
+            reply = client.with_options(max_retries=0).chat.completions.create(model=MODEL, messages=messages)
         except Exception as error:
             if not passes(error) or not left:
                 raise
