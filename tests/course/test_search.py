@@ -71,6 +71,36 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
     assert not expected
 
 
+def code_never_again(document: str, size: int, overlap: int) -> Any:
+    def again(current: list[tuple[int, int]], _size: int) -> int:
+        kept = current
+        for place, (start, _end) in enumerate(current):
+            if document.startswith("```", start):
+                kept = current[place + 1 :]
+        while sum(len(document[start:end].split()) for start, end in kept) > overlap:
+            kept = kept[1:]
+        return len(kept)
+
+    return check._chunked(document, check._packed(document, check._blocks(document), size, overlap, again=again))
+
+
+@pytest.mark.usefixtures("undiagnosed")
+def test_code_comes_again_like_any_other_block() -> None:
+    for seed in range(10):
+        assert failed(check.chunk.run(code_never_again, seed=seed)) == ["right_overlap"]
+
+
+def test_a_query_of_zeros_finds_as_many_as_any_other() -> None:
+    class Nothing(check._VectorIndex):
+        def search(self, query: np.ndarray, k: int) -> Any:
+            return super().search(query, k) if query.any() else []
+
+    for seed in range(10):
+        verdict = check.vector_index.run(Nothing, seed=seed)
+        assert failed(verdict) == ["zero_vectors"]
+        assert "Passage 0 is missing" in verdict.criteria[3].message
+
+
 def test_the_manual_is_cut_without_loss_and_never_inside_code() -> None:
     documents = python_topics.documents()
     for document in documents:
