@@ -422,7 +422,7 @@ class CitationError(Exception):
 # %% [markdown]
 # ## Task 2: which sources does it cite?
 #
-# Write `cited_sources`. A citation is a number in square brackets, or several with commas between them: `[12]`, `[2][5]`, `[2, 5]`. A number consists of the digits 0 to 9, and there may be spaces around it: `[ 2 ,5 ]`. Nothing else is a citation, whether it is another number (`6 bar`, `(2)`) or something else in brackets (`[E17]`, `[source 2]`).
+# Write `cited_sources`. A citation is a number in square brackets, or several with commas between them: `[12]`, `[2][5]`, `[2, 5]`. A number consists of the digits 0 to 9, and there may be spaces around it: `[ 2 ,5 ]`. Nothing else is a citation, whether it is another number (`6 bar`, `(2)`) or something else in brackets (`[E17]`, `[source 2]`, `[E17, 2]`, `[2,]`).
 #
 # Return the numbers that are cited as a list of `int`, each once, in the order in which the reply first names them. The sources have the numbers 1 to `count`. If the reply cites any other number, or none at all, raise `CitationError`.
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from kicourse.checks import rag as check
+from kicourse.checks.help import reference_source
+from kicourse.models import gpt
 from kicourse.syllabus import course
 from tests.course.alternatives import rag as honest
 from tests.course.conftest import code_cells
@@ -55,6 +57,44 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
             if wrong.name in expected:
                 assert failed(task.run(wrong.build())) == [expected.pop(wrong.name)], wrong.name
     assert not expected
+
+
+CITATIONS = r'r"\[ *([0-9]+(?: *, *[0-9]+)*) *\]"'
+PARTS = r'[p for b in re.findall(r"\[([^][]*)\]", reply) for p in b.split(",") if re.fullmatch(" *[0-9]+ *", p)]'
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize(
+    ("task", "before", "after", "criterion"),
+    [
+        (
+            "build_prompt",
+            "count_tokens(instructions) + count_tokens(user) <= budget",
+            "count_tokens(instructions) * bool(shown) + count_tokens(user) <= budget",
+            "question_too_long",
+        ),
+        ("cited_sources", f"re.findall({CITATIONS}, reply)", PARTS, "other_numbers"),
+        ("cited_sources", CITATIONS, CITATIONS.replace(r" *\]", r" *,? *\]"), "other_numbers"),
+        ("answer", "model=MODEL", 'model="no-such-model"', "good_hits_only"),
+    ],
+)
+def test_a_branch_that_goes_wrong_costs_its_own_criterion_only(
+    task: str, before: str, after: str, criterion: str
+) -> None:
+    assert failed(getattr(check, task).run(changed(task, before, after))) == [criterion]
+
+
+def changed(task: str, before: str, after: str) -> Any:
+    """Build the unit's own solution with one change."""
+    source = reference_source("rag", task, "en")
+    assert source.count(before) == 1
+    namespace: dict[str, Any] = {name: getattr(check, name) for name in ("INSTRUCTIONS", "BUDGET", "NOT_FOUND", "Hit")}
+    namespace |= {name: getattr(honest, name) for name in ("build_prompt", "cited_sources", "CitationError")}
+    namespace |= {"Prompt": check._Prompt, "Answer": check._Answer, "MODEL": gpt.MODEL}
+    namespace |= {"estimate_tokens": check._count_quarters, "__name__": "notebook"}
+    exec("import re\nfrom collections.abc import *\nfrom typing import *\nfrom openai import OpenAI", namespace)
+    exec(source.replace(before, after), namespace)
+    return namespace[task]
 
 
 def test_the_checks_know_the_notebooks_words() -> None:
@@ -136,7 +176,7 @@ def test_an_answer_whose_prompt_has_a_fault_of_its_own_loses_nothing() -> None:
         if not good:
             return honest.Answer(outcome="not_found")
         messages = honest._messages(honest.INSTRUCTIONS, question, good)
-        reply = client.chat.completions.create(model="m", messages=messages).choices[0].message.content
+        reply = client.chat.completions.create(model=gpt.MODEL, messages=messages).choices[0].message.content
         try:
             numbers = honest.cited_sources(reply, len(good))
         except honest.CitationError:

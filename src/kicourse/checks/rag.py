@@ -310,6 +310,26 @@ def question_too_long(trial: Trial, answer: Handle) -> None:
         task = _tight(trial.rng, count, 0)
         with trial.raises("ValueError", message=_("A question that does not fit even alone must raise {names}.")):
             replace(task, budget=task.budget // 2).given_to(answer)
+    _require_both_counted(trial, answer)
+
+
+def _require_both_counted(trial: Trial, answer: Handle) -> None:
+    """Fail unless a question is refused that lacks one token of room beside the instructions.
+
+    Who counts wrongly everywhere has room for a short source, too: that is for `within_budget` to say.
+    """
+    task = replace(_tight(trial.rng, _count_framed, 0), sources=[str(trial.rng.choice(chats.WORDS))])
+    used, budget = task.budget, task.budget - 1
+    try:
+        got = replace(task, budget=budget).given_to(answer)
+    except AnswerRaised as error:
+        if "ValueError" in error.type_names:
+            return
+        raise
+    shown = got.fields.get("sources") if isinstance(got, Record) else None
+    message = _("Instructions and question have {used} tokens together, and the budget is {budget}: this must raise "
+                "ValueError.")  # fmt: skip
+    trial.require(shown, message, used=used, budget=budget, expected="ValueError")
 
 
 @dataclass(frozen=True)
@@ -675,7 +695,8 @@ def none_refused(trial: Trial, answer: Handle) -> None:
           "the customer's screen that the answer does not rest on."),
 )  # fmt: skip
 def other_numbers(trial: Trial, answer: Handle) -> None:
-    for other in ("3 bar", "(4)", "[E5]", "{2}", "<4>", "[source 5]", "8,000 hours", "[2 5]", "[²]", "[٣]"):
+    others = "3 bar", "(4)", "[E5]", "{2}", "<4>", "[source 5]", "8,000 hours", "[2 5]", "[²]", "[٣]"
+    for other in (*others, "[E5, 3]", "[3, see 4]", "[2,]"):
         number = int(trial.rng.integers(6, 10))
         _cites(trial, answer, _reply(trial.rng, other, f"[{number}]"), 9, [number])
         _refuses(trial, answer, _reply(trial.rng, other), 9, _("This reply cites nothing: {reply}"))
@@ -755,7 +776,7 @@ def one_number(reply: str, count: int) -> Any:
 
 @cited_sources.misconception(_("a pattern without spaces: `[2,5]` is seen, `[2, 5]` is not"))
 def no_spaces(reply: str, count: int) -> Any:
-    return _citing(reply, count, pattern=r"\[([0-9,]+)\]")
+    return _citing(reply, count, pattern=r"\[([0-9]+(?:,[0-9]+)*)\]")
 
 
 @cited_sources.misconception(
@@ -927,12 +948,20 @@ class _Service:
             raise Failed(message, show(wanted[wrong]), show(found[wrong]))
 
 
+def _names_model(server: ScriptedServer) -> bool:
+    """Whether all requests go to the model that `MODEL` names."""
+    from kicourse.models import gpt
+
+    return all((request.body or {}).get("model") in (gpt.model(), gpt.MODEL) for request in server.requests)
+
+
 def _serve(
     trial: Trial, answer: Handle, hits: list[Hit], *replies: str | Failure, threshold: float = 0.5, words: int = 4
 ) -> _Service:
     """Ask a question of which retrieval finds these hits; raise what the answer raises, if that is no OpenAI error."""
     script: list[Reply] = [reply if isinstance(reply, Failure) else Completion(reply) for reply in replies]
-    service = _Service(trial, f"{chats.sentence(trial.rng, words=words)}?", trial.server(script), hits)
+    server = trial.server(script, observed=lambda server: [_names_model(server), server.observed()])
+    service = _Service(trial, f"{chats.sentence(trial.rng, words=words)}?", server, hits)
     service.replies += [f"HTTP {reply.status}" if isinstance(reply, Failure) else reply for reply in replies]
 
     @unobserved
@@ -1048,6 +1077,9 @@ def _require_shown(trial: Trial, service: _Service, good: list[str], threshold: 
     if good:
         message = _("The question is not in the user's message.")
         trial.require(service.question in service.prompt("user"), message, expected=service.question)
+        if not _names_model(service.server):
+            asked = (service.server.requests[0].body or {}).get("model")
+            raise Failed(trial.text(_("Your request names another model.")), "model=MODEL", f"model={show(asked)}")
         placed = [said.find(text) for text in good]
         trial.require(placed == sorted(placed), _("The sources are not in the order in which they were found."))
         named = service.got.get("sources") or ()
