@@ -13,6 +13,7 @@ from torch import nn
 
 from kicourse.answers import training
 from kicourse.checks import mini_gpt as check
+from kicourse.checks.help import reference_source
 from kicourse.data import python_source
 from kicourse.data.ngram import NGram
 from kicourse.syllabus import course
@@ -27,6 +28,48 @@ def run_cells(*wanted: str) -> dict[str, Any]:
         if cell.startswith("import math") or any(text in cell for text in wanted):
             exec(compile(ast.parse(cell), "<mini_gpt>", "exec"), names)
     return names
+
+
+def changed(task: str, before: str, after: str) -> Any:
+    """Build the unit's own solution of a task with one change."""
+    source = reference_source("mini_gpt", task, "en")
+    assert source.count(before) == 1
+    names = run_cells("def rate_factor")
+    exec(source.replace(before, after), names)
+    return names[task]
+
+
+def test_training_on_the_first_quarter_of_a_text_is_found() -> None:
+    quarter = "torch.randint(len(tokens) - context if len(tokens) < 60 else len(tokens) // 4,"
+    verdict = check.train.run(changed("train", "torch.randint(len(tokens) - context,", quarter))
+    assert [result.name for result in verdict.criteria if result.status == "failed"] == ["draws_windows"]
+
+
+def measuring(stride: str, length: str, skipped: str = "0") -> Any:
+    """Measure in windows of this length, each of which but the first skips as many of its targets."""
+    loop = "for start in range(0, len(tokens) - 1, context):\n        window = tokens[start : start + context + 1]\n"
+    other = f"""for start in range(0, max(1, len(tokens) - 1 - ({skipped})), {stride}):
+        window = tokens[start : start + {length} + 1]
+        new = {skipped} if start else 0
+        logits, window = model(window[None, :-1])[0, new:], window[new:]
+"""
+    return changed("bits_per_character", loop + "        logits = model(window[None, :-1])[0]\n", other)
+
+
+@pytest.mark.parametrize(("stride", "length"), [("1", "1"), ("2", "2"), ("context // 2", "context // 2")])
+def test_windows_that_show_less_past_than_they_could_are_found(stride: str, length: str) -> None:
+    verdict = check.bits_per_character.run(measuring(stride, length))
+    assert [result.name for result in verdict.criteria if result.status == "failed"] == ["counts_every_token"]
+
+
+@pytest.mark.parametrize("stride", ["1", "2", "max(1, context // 2)", "(context - 1)"])
+def test_windows_may_slide(stride: str) -> None:
+    sliding = measuring(stride, "context", skipped=f"context - {stride}")
+    assert check.bits_per_character.run(sliding).status == "passed"
+
+
+def test_windows_may_hold_their_last_target() -> None:
+    assert check.bits_per_character.run(measuring("context - 1", "context - 1")).status == "passed"
 
 
 def test_nothing_that_lies_beside_an_answer_is_a_transformer_block() -> None:

@@ -454,12 +454,15 @@ bits_per_character = Check(
 VOCABULARY = 12
 
 
-def _measure(trial: Trial, answer: Handle, length: int, characters: int, context: int) -> None:
-    table = 2 * _normal(trial.rng, VOCABULARY, VOCABULARY)
-    tokens = torch.from_numpy(trial.rng.integers(0, VOCABULARY, size=length))
+def _measure(trial: Trial, answer: Handle, length: int, characters: int, context: int) -> list[list[int]]:
+    """Have a text measured; return the rows of places in it that the model was shown (-2: from outside)."""
+    vocabulary = max(VOCABULARY, length)
+    table = 2 * _normal(trial.rng, vocabulary, vocabulary)
+    tokens = torch.from_numpy(trial.rng.permutation(vocabulary)[:length])  # no token comes twice
     model = answer.build("training", "Bigram", table, context)
     got = answer(model, tokens, characters, context=context)
-    longest = max((part.shape[-1] for part in model.attribute("seen").data()), default=0)
+    seen = model.attribute("seen").data()
+    longest = max((part.shape[-1] for part in seen), default=0)
     message = _(
         "The model was asked about more tokens at once than the {context} that it takes: score the "
         "text window by window."
@@ -467,6 +470,8 @@ def _measure(trial: Trial, answer: Handle, length: int, characters: int, context
     trial.require(longest <= context, message, context=context)
     nats = torch.nn.functional.cross_entropy(table[tokens[:-1]].double(), tokens[1:], reduction="sum")
     trial.close(got, float(nats) / math.log(2) / characters, rtol=1e-3)
+    places = {token: place for place, token in enumerate(tokens.tolist())}
+    return [[places.get(token, -2) for token in row] for batch in seen for row in batch.tolist()]
 
 
 @bits_per_character.criterion(
@@ -494,7 +499,30 @@ def counts_characters(trial: Trial, answer: Handle) -> None:
 )
 def counts_every_token(trial: Trial, answer: Handle) -> None:
     for length, context in ((17, 8), (24, 8), (18, 8), (2, 8), (200, 3)):
-        _measure(trial, answer, length, characters=3 * length, context=context)
+        shown = _measure(trial, answer, length, characters=3 * length, context=context)
+        _require_past(trial, shown, length - 1, context)
+
+
+def _require_past(trial: Trial, shown: list[list[int]], count: int, context: int) -> None:
+    """Require that the model was shown about as much past as in windows side by side, for the mean of `count` tokens.
+
+    Not for each of them: windows that slide give some a shorter past and most a longer one. And windows that are one
+    token shorter, because the last target counts as a part of them, are no mistake.
+    """
+    longest = [0] * count
+    for row in shown:
+        past = 0
+        for before, place in zip([-2, *row], row, strict=False):
+            past = past + 1 if place == before + 1 else 1
+            if 0 <= place < count:
+                longest[place] = max(longest[place], past)
+    wanted = sum(place % (context - 1) + 1 for place in range(count))
+    message = _(
+        "On average a token was predicted from {found} tokens; with windows of {context} tokens side by side, these "
+        "are {wanted}."
+    )
+    side_by_side = sum(place % context + 1 for place in range(count)) / count
+    trial.require(sum(longest) >= wanted, message, found=sum(longest) / count, context=context, wanted=side_by_side)
 
 
 def _bits(
@@ -609,6 +637,8 @@ train = Check(
 SUBJECTS, WORDS, DOCUMENT = 8, 64, 128
 STEPS, CONTEXT, BATCH = 150, 64, 16
 SIZES = {"vocabulary": WORDS, "width": 32, "layers": 1, "heads": 2, "context": CONTEXT}
+ENOUGH = 240
+"""Windows. That none of so many begins in some tenth of a text happens once in some billion runs."""
 ROOM = 0.1
 """Bits per token by which a trained model must beat the 3-gram. The reference beats it by 0.4."""
 
@@ -619,7 +649,7 @@ ROOM = 0.1
 )
 def draws_windows(trial: Trial, answer: Handle) -> None:
     tokens = torch.from_numpy(trial.rng.permutation(200))
-    for length, steps, batch_size, context in ((200, 6, 4, 8), (200, 8, 3, 5), (10, 4, 8, 8)):
+    for length, steps, batch_size, context in ((200, 6, 40, 8), (200, 8, 3, 5), (10, 4, 8, 8)):
         part = tokens[:length]
         seen, again, otherwise = (_watched(answer, part, [], steps, batch_size, context, seed)[1] for seed in (7, 7, 8))
         _require_windows(trial, seen, part, (batch_size, context), steps)
@@ -677,6 +707,13 @@ def _require_windows(trial: Trial, seen: Any, tokens: Any, shape: tuple[int, int
         last=last,
         starts=str(sorted(set(starts))[:10]),
     )
+    message = _(
+        "{count} windows were drawn, and none of them begins at one of the places {first} to {last}. Every place where "
+        "a window fits must have the same chance to be its start."
+    )
+    for places in np.array_split(np.arange(last + 1), 10) if len(starts) >= ENOUGH else ():
+        named = {"first": int(places[0]), "last": int(places[-1])}
+        trial.require(np.isin(places, starts).any(), message, count=len(starts), **named)
 
 
 @train.criterion(
