@@ -369,7 +369,7 @@ print(f"{trainable:,} of {everything:,} numbers can be trained: {trainable / eve
 # 2. Cut it into batches of `size` texts. The last batch holds what is left over. Each batch is as wide as its longest text; tokens come first, then zeros.
 # 3. Return the batches in an order that is drawn with `generator`.
 #
-# Equal generators give equal batches. No texts give no batches.
+# Equal generators give equal batches. The same generator, used again for the next epoch, gives others. No texts give no batches.
 
 # %%
 Batch = tuple[Int[Tensor, "batch time"], Int[Tensor, "batch time"], Int[Tensor, " batch"]]

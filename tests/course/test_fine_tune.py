@@ -9,7 +9,10 @@ from torch import nn
 
 from kicourse.answers.training import Shifted, SmallClassifier, descend, linear
 from kicourse.checks import fine_tune as check
+from kicourse.checks.help import reference_source
+from kicourse.syllabus import course
 from tests.course.alternatives import fine_tune as honest
+from tests.course.conftest import code_cells
 from tests.course.demonstrations import demonstrated
 
 CHECKS = (check.lora_linear, check.add_lora, check.make_batches, check.fine_tune, check.model_files)
@@ -50,6 +53,7 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
         "never_back_to_training": "takes_steps",
         "mean_of_batches": "evaluates",
         "reports_development": "reports",
+        "reports_last": "reports",
         "falls_too_early": "takes_steps",
         "falls_too_fast": "takes_steps",
         "epochs_from_zero": "keeps_best",
@@ -69,6 +73,76 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
                 own = [result.name for result in results if result.status == "failed"]
                 assert own == [expected.pop(wrong.name)], wrong.name
     assert not expected
+
+
+def changed(task: str, changes: dict[str, str]) -> Any:
+    """Build the unit's own solution of a task with some changes."""
+    source = reference_source("fine_tune", task, "en")
+    for before, after in changes.items():
+        assert source.count(before) == 1
+        source = source.replace(before, after)
+    names: dict[str, Any] = {"__name__": "notebook"}
+    for cell in code_cells(course().unit("fine_tune").solution("en")):
+        if cell.startswith(("import copy", "Batch =", "def wilson")):  # what all answers need
+            exec(cell, names)
+    exec(source, names)
+    return names["LoRALinear" if task == "lora_linear" else task]
+
+
+BEGIN = "torch.randn(rank, base.in_features)"
+DRAW = "order = torch.randperm(len(texts), generator=generator)"
+KEEP, MEASURE = "accuracies.append(right / count)", "right, count = count_right(test)"
+NUMBERS = "{100 * report.accuracy:.1f} % were right (95 % interval {100 * low:.1f} % to {100 * high:.1f} %)."
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize(
+    ("criterion", "task", "changes"),
+    [
+        ("learns", "lora_linear", {BEGIN: "torch.ones(rank, base.in_features)"}),
+        ("learns", "lora_linear", {BEGIN: "torch.randn(1, base.in_features).repeat(rank, 1)"}),
+        (
+            "learns",
+            "lora_linear",
+            {BEGIN: "torch.randn(rank, base.in_features, generator=torch.Generator().manual_seed(0))"},
+        ),
+        (
+            "shuffles",
+            "make_batches",
+            {DRAW: f"generator = torch.Generator().manual_seed(generator.initial_seed()); {DRAW}"},
+        ),
+        (
+            "reports",
+            "fine_tune",
+            {
+                "best: dict[str, Tensor] = {}": "best, peeks = {}, []",
+                KEEP: f"{KEEP}; peeks.append(count_right(test))",
+                MEASURE: "right, count = max(peeks)",
+            },
+        ),
+        ("states_numbers", "model_files", {NUMBERS: "{[n / 10 for n in range(1001)]}"}),
+        ("states_numbers", "model_files", {NUMBERS: "{[str(n / 10) + ' %' for n in range(500, 1000)]}"}),
+        ("states_numbers", "model_files", {NUMBERS: NUMBERS.replace(" %", "")}),
+        ("states_numbers", "model_files", {NUMBERS: NUMBERS.replace(" %", "").replace("95", "95 %")}),
+    ],
+)
+def test_a_branch_that_goes_wrong_costs_its_own_criterion_only(
+    criterion: str, task: str, changes: dict[str, str]
+) -> None:
+    assert failed(getattr(check, task).run(changed(task, changes))) == [criterion]
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        "{100 * report.accuracy:.1f} % (95 % interval {100 * low:.1f} to {100 * high:.1f} %)",
+        "| accuracy in percent: {100 * report.accuracy:.1f} | from {100 * low:.1f} | to {100 * high:.1f} |",
+        "{report.accuracy:.1%}, {low:.1%}, {high:.1%}; {[format(share, '.1%') for share in report.development]}",
+        "{report.accuracy:.1%}, {low:.1%}, {high:.1%}; {[format(right / 60, '.1%') for right in range(60)]}",
+    ],
+)
+def test_a_card_may_say_more_than_its_numbers(numbers: str) -> None:
+    assert check.model_files.run(changed("model_files", {NUMBERS: numbers})).status == "passed"
 
 
 def test_a_layer_whose_matrices_have_other_names_is_told_so() -> None:
