@@ -1,6 +1,7 @@
 """What is special about structured_output: repairs, statistics against SciPy, and the real GPT in demonstrations."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,6 +68,38 @@ def test_a_ticket_by_hand_is_told_what_it_lets_through() -> None:
     assert result.name == "refuses_values"
     assert "complaint" in result.message
     assert "any text" in verdict.diagnosis
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"serial": (str | None, {"default": None, "pattern": r"^HP-.{4}$"})}, "refuses_texts"),
+        ({"serial": (str | None, {"default": None, "pattern": r"^HP-\w{4}$"})}, "refuses_texts"),
+        (
+            {"serial": (str | None, {"default": None, "pattern": "^HP-", "min_length": 7, "max_length": 7})},
+            "refuses_texts",
+        ),
+        ({"category": (str, {"pattern": "^[abd-z][a-z]{3,9}$"})}, "refuses_values"),
+        (
+            {
+                "extra": "ignore",
+                "serial_number": (None, {"default": None, "exclude": True}),
+                "customer": (None, {"default": None, "exclude": True}),
+            },
+            "refuses_unknown",
+        ),
+    ],
+)
+def test_a_ticket_that_is_nearly_right_is_not(changed: dict[str, Any], expected: str) -> None:
+    for seed in range(10):
+        assert failed(check.ticket.run(lambda: check._ticket_model(**changed), seed=seed)) == [expected]
+
+
+@pytest.mark.parametrize("digits", [r"\d", "[0-9]"])
+def test_a_ticket_with_its_digits_written_in_another_way_passes(digits: str) -> None:
+    serial = (str | None, {"default": None, "pattern": f"^HP-{digits}{{4}}$"})
+    assert check.ticket.run(lambda: check._ticket_model(serial=serial)).status == "passed"
 
 
 @pytest.mark.parametrize(
@@ -150,6 +183,107 @@ def test_the_last_examples_are_not_taken_for_all_of_them() -> None:
     verdict = check.few_shot_messages.run(last)
     assert verdict.status != "passed"
     assert verdict.diagnosis == ""
+
+
+def sends_names_only(schema: Any) -> Any:
+    return {"properties": {name: {} for name in schema.model_fields}}
+
+
+def requires_nothing(schema: Any) -> Any:
+    return {name: value for name, value in schema.model_json_schema().items() if name != "required"}
+
+
+def extracting(
+    schema_of: Callable[[Any], Any] = lambda schema: schema.model_json_schema(),
+    repair: Callable[..., Any] = lambda chat, reply, error: [*chat, reply, error],
+) -> Any:
+    """Build an `extract` that sends another schema, or repairs in another way."""
+
+    def extract(client: Any, message: str, schema: Any) -> Any:
+        chat: list[Any] = [{"role": "system", "content": "Form, please."}, {"role": "user", "content": message}]
+        form = {"type": "json_schema", "json_schema": {"name": "form", "schema": schema_of(schema)}}
+        for _round in range(2):
+            reply = client.chat.completions.create(model="m", messages=chat, response_format=form)
+            content = reply.choices[0].message.content
+            try:
+                return schema.model_validate_json(content)
+            except ValidationError as error:
+                chat = repair(
+                    chat, {"role": "assistant", "content": content}, {"role": "user", "content": f"Mend it: {error}"}
+                )
+        raise honest.ExtractionError
+
+    return extract
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        (extracting(sends_names_only), "asks_for_schema"),
+        (extracting(requires_nothing), "asks_for_schema"),
+        (extracting(repair=lambda chat, reply, error: [error, reply, chat[1]]), "shows_again"),
+        (extracting(repair=lambda chat, reply, error: [*chat[1:], reply, error]), "shows_again"),
+        (extracting(repair=lambda chat, reply, error: [*chat, error, reply, error]), "shows_again"),
+        (extracting(repair=lambda chat, reply, error: [*chat, reply, error | {"role": "system"}, chat[1]]), "repairs"),
+    ],
+)
+def test_an_extract_sends_the_whole_schema_and_repairs_in_order(wrong: Any, expected: str) -> None:
+    assert failed(check.extract.run(wrong)) == [expected]
+
+
+def test_a_strict_schema_is_the_schema_too() -> None:
+    def strict(schema: Any) -> Any:
+        return schema.model_json_schema() | {"additionalProperties": False}
+
+    assert check.extract.run(extracting(strict)).status == "passed"
+
+
+def leaving_out(pool_key: Callable[[str], Any], question_key: Callable[[str], Any]) -> Any:
+    """Build a `few_shot_messages` that compares in this way."""
+
+    def few_shot_messages(instructions: str, pool: Any, question: str, count: int) -> Any:
+        kept = [pair for pair in pool if pool_key(pair[0]) != question_key(question)]
+        examples = [line for text, label in kept[:count] for line in (("user", text), ("assistant", label))]
+        return check._chat([("system", instructions), *examples, ("user", question)])
+
+    return few_shot_messages
+
+
+def between_spaces(text: str) -> list[str]:
+    return text.strip().casefold().split(" ")
+
+
+def without_empty_words(text: str) -> list[str]:
+    return [word for word in between_spaces(text) if word]
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        leaving_out(between_spaces, between_spaces),
+        leaving_out(without_empty_words, without_empty_words),
+        leaving_out(check._key, str.casefold),
+        leaving_out(str.casefold, check._key),
+        leaving_out(check._key, lambda text: text.casefold().strip()),
+    ],
+)
+def test_spaces_and_line_breaks_are_nothing_on_either_side(wrong: Any) -> None:
+    assert failed(check.few_shot_messages.run(wrong)) == ["no_near_leak"]
+
+
+@pytest.mark.usefixtures("undiagnosed")
+def test_an_interval_counts_failures_as_the_accuracy_does() -> None:
+    def of_usable(truth: Any, predicted: Any, labels: Any) -> Any:
+        usable = sum(answer in labels for answer in predicted)
+        hits = sum(true == answer for true, answer in zip(truth, predicted, strict=True))
+        return check._evaluating(truth, predicted, labels, interval=check._wilson(hits / usable, usable))
+
+    [dropped] = [wrong for wrong in check.evaluate.misconceptions if wrong.name == "failures_dropped"]
+    for seed in range(20):
+        assert failed(check.evaluate.run(of_usable, seed=seed)) == ["right_interval"]
+        assert failed(check.evaluate.run(dropped.build(), seed=seed)) == ["failures_count"]
 
 
 def test_an_extract_without_a_request_is_told_so() -> None:

@@ -171,10 +171,13 @@ def insists(trial: Trial, answer: Handle) -> None:
           "counts on five priorities."),
 )  # fmt: skip
 def refuses_values(trial: Trial, answer: Handle) -> None:
-    categories = ("complaint", "Leak", "leak, noise", "", chats.sentence(trial.rng, words=1))
-    priorities = (0, 6, -1, 2.5, "high", int(trial.rng.integers(7, 100)))
-    wrong = [_ticket(trial.rng, category=category) for category in categories]
-    wrong += [_ticket(trial.rng, priority=priority) for priority in priorities]
+    rng = trial.rng
+    word = rng.choice([word for word in chats.WORDS if word not in _CATEGORIES])
+    backwards = rng.choice(_CATEGORIES)[::-1]  # as long as a category, and of its letters
+    categories = ("complaint", "Leak", "leak, noise", "", str(word), str(backwards))
+    priorities = (0, 6, -1, 2.5, "high", int(rng.integers(7, 100)))
+    wrong = [_ticket(rng, category=category) for category in categories]
+    wrong += [_ticket(rng, priority=priority) for priority in priorities]
     _decides(trial, answer, *map(_bad, wrong))
 
 
@@ -185,11 +188,15 @@ def refuses_values(trial: Trial, answer: Handle) -> None:
           "on a screen."),
 )  # fmt: skip
 def refuses_texts(trial: Trial, answer: Handle) -> None:
-    digits = f"{trial.rng.integers(1000, 10_000)}"
-    serials = ("", digits, f"HP-{digits[:3]}", f"HP-{digits}1", f"XHP-{digits}", f"hp-{digits}", f"HP{digits}")
-    good = [_ticket(trial.rng, summary=summary) for summary in ("x", "ö" * _LONGEST_SUMMARY)]
-    bad = [_ticket(trial.rng, serial=serial) for serial in serials]
-    bad += [_ticket(trial.rng, summary=summary) for summary in ("", "x" * (_LONGEST_SUMMARY + 1))]
+    rng = trial.rng
+    digits = f"{rng.integers(1000, 10_000)}"
+    serials = ["", digits, f"HP-{digits[:3]}", f"HP-{digits}1", f"XHP-{digits}", f"hp-{digits}", f"HP{digits}"]
+    for other in ("A", str(rng.choice(list(" _-.")))):  # among the digits, in the place of one
+        place = int(rng.integers(4))
+        serials.append(f"HP-{digits[:place]}{other}{digits[place + 1 :]}")
+    good = [_ticket(rng, summary=summary) for summary in ("x", "ö" * _LONGEST_SUMMARY)]
+    bad = [_ticket(rng, serial=serial) for serial in serials]
+    bad += [_ticket(rng, summary=summary) for summary in ("", "x" * (_LONGEST_SUMMARY + 1))]
     _decides(trial, answer, *map(_good, good), *map(_bad, bad))
 
 
@@ -200,7 +207,7 @@ def refuses_texts(trial: Trial, answer: Handle) -> None:
           "nobody ever learns of it."),
 )  # fmt: skip
 def refuses_unknown(trial: Trial, answer: Handle) -> None:
-    extras = ("serial_number", "customer")
+    extras = ("serial_number", f"{trial.rng.choice(chats.WORDS)}_{trial.rng.integers(10, 100)}")
     wrong = [_ticket(trial.rng, **{extra: chats.sentence(trial.rng, words=1)}) for extra in extras]
     _decides(trial, answer, *map(_bad, wrong))
 
@@ -466,6 +473,19 @@ class _Extraction:
             expected=str(sorted(order.fields)),
         )
 
+    def require_limits(self, order: _Order) -> None:
+        """Fail unless the first request's schema says of each field what the model's says, and which must be there."""
+        sent = self.requests[0].body["response_format"]["json_schema"]["schema"]  # type: ignore[index]
+        whole = pydantic_model(None, "Order", order.fields).model_json_schema()
+        for name, wanted in whole["properties"].items():
+            field = sent["properties"][name]
+            kept = isinstance(field, dict) and all(field.get(key) == wanted[key] for key in wanted if key != "title")
+            message = _("The schema that you sent does not say what the field `{name}` may hold.")
+            self.trial.require(kept, message, name=name, expected=show(wanted))
+        missing = [name for name in whole["required"] if name not in (sent.get("required") or [])]
+        message = _("The schema that you sent does not say that `{name}` must be there.")
+        self.trial.require(not missing, message, name="".join(missing[:1]), expected=show(whole["required"]))
+
 
 def _arguments(fields: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in fields.items())
@@ -513,6 +533,7 @@ def asks_for_schema(trial: Trial, answer: Handle) -> None:
     trial.require(
         told, _("No message of the system's says what to do with the customer's message."), expected="system: FORM"
     )
+    tried.require_limits(order)
 
 
 @extract.criterion(
@@ -531,7 +552,7 @@ def repairs(trial: Trial, answer: Handle) -> None:
         tried.require_record(record)
         tried.require_requests(2, _("One faulty reply and one good one are two requests; your code sent {sent}."))
         tried.require_schema(1, order)
-        said = "\n".join(text for _role, text in tried.messages(1))
+        said = "\n".join(text for role, text in tried.messages(1) if role == "user")
         missing = [error for error in order.errors(faulty) if error not in said]
         if missing:
             message = trial.text(
@@ -552,11 +573,16 @@ def shows_again(trial: Trial, answer: Handle) -> None:
         tried.require_repair()
         tried.require_requests(2, _("One faulty reply and one good one are two requests; your code sent {sent}."))
         first, second = tried.messages(0), tried.messages(1)
-        for wanted in (("user", order.message), ("assistant", faulty)):
+        begins = [*first, ("assistant", faulty)]
+        expected = chats.said([*begins, ("user", "...")])
+        for wanted in (("user", order.message), *begins):
             if wanted not in second:
                 missing = chats.said([wanted], 150)
                 message = trial.text(_("In the second request this message is missing: {missing}"), missing=missing)
-                raise Failed(message, chats.said([*first, ("assistant", faulty), ("user", "...")]), chats.said(second))
+                raise Failed(message, expected, chats.said(second))
+        if second[: len(begins)] != begins:
+            message = _("The second request does not begin with the messages of the first one, followed by the reply.")
+            raise Failed(trial.text(message), expected, chats.said(second))
         trial.require(second[-1][0] == "user", _("The last word is not the user's; the model answers the user."))
 
 
@@ -864,10 +890,17 @@ def no_leak(trial: Trial, answer: Handle) -> None:
     why=_("Messages are forwarded, quoted and sent twice: a copy is rarely the same to the byte."),
 )
 def no_near_leak(trial: Trial, answer: Handle) -> None:
-    for change in (str.title, lambda text: f"  {text}\n", lambda text: text.replace(" ", "  "), str.upper):
+    for change in (
+        str.title,
+        lambda text: f"  {text}\n",
+        lambda text: text.replace(" ", "  "),
+        lambda text: text.replace(" ", "\n"),
+        str.upper,
+    ):
         pool = _pool(trial.rng, 6)
-        question = f"Große {chats.sentence(trial.rng)}"
-        pool[1] = (change(question), pool[1][1])
+        plain = f"Große {chats.sentence(trial.rng)}"
+        question = change(plain)
+        pool[1] = (plain, pool[1][1])
         pool[3] = (question, pool[3][1])
         _prompt(trial, answer, pool, question, 4, [pool[0], pool[2], pool[4], pool[5]])
 
@@ -1067,14 +1100,25 @@ def failures_count(trial: Trial, answer: Handle) -> None:
           "formula claims to be certain."),
 )  # fmt: skip
 def right_interval(trial: Trial, answer: Handle) -> None:
-    for right in (0.7, 1.0, 0.0, 0.95):
-        run = _draw_run(trial.rng, int(trial.rng.integers(10, 60)), right)
-        got = _evaluated(trial, answer, run, "interval")
-        wanted = _wilson(_accuracy(run), len(run.truth))
+    for right, failed in ((0.7, 0.0), (1.0, 0.0), (0.0, 0.0), (0.95, 0.0), (0.8, 0.3)):
+        run = _draw_run(trial.rng, int(trial.rng.integers(10, 60)), right, failed)
+        got = answer(run.truth, run.predicted, run.labels)
+        interval, accuracy = (_field(trial, got, "Evaluation", name) for name in ("interval", "accuracy"))
+        hits = round(_accuracy(run) * len(run.truth))
+        count = _denominator(run, accuracy, hits)
         message = _("That is not Wilson's interval for {right} right answers to {count} items.")
         # Whoever takes 1.96 for the quantile is right as well.
-        shown = {"right": round(_accuracy(run) * len(run.truth)), "count": len(run.truth)}
-        trial.close(got, wanted, message, rtol=0, atol=2e-4, **shown)
+        trial.close(interval, _wilson(hits / count, count), message, rtol=0, atol=2e-4, right=hits, count=count)
+
+
+def _denominator(run: _Run, accuracy: Any, hits: int) -> int:
+    """Return the number of items that an interval is of: of all, unless the accuracy leaves failures out as well.
+
+    That has a criterion of its own.
+    """
+    usable = sum(predicted in run.labels for predicted in run.predicted)
+    left_out = isinstance(accuracy, float | int) and math.isclose(accuracy, hits / usable)
+    return usable if left_out else len(run.truth)
 
 
 @evaluate.criterion(
