@@ -104,6 +104,19 @@ def test_the_cut_at_each_end_is_judged_apart_from_the_draws() -> None:
         assert [result.name for result in verdict.criteria if result.status == "failed"] == ["levels"]
 
 
+def test_equal_scores_are_alarms_together() -> None:
+    def by_place(labels: Any, scores: Any, tuning: Any, inspection: float, failure: float) -> float:
+        labels, scores = labels[tuning], scores[tuning]
+        order = np.argsort(-scores)
+        found = np.concatenate([[0], labels[order].cumsum()])
+        best = int(np.argmin(inspection * np.arange(len(scores) + 1) + failure * (labels.sum() - found)))
+        return float(np.inf if best == 0 else scores[order[best - 1]])
+
+    for seed in range(20):
+        verdict = maintenance.best_threshold.run(by_place, seed=seed)
+        assert [result.name for result in verdict.criteria if result.status != "passed"] == ["equal_scores"]
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [

@@ -889,7 +889,7 @@ def _try_threshold(
 
 @best_threshold.criterion(
     _("finds the threshold of least cost"),
-    points=0.5,
+    points=0.25,
     why=_("Every alarm costs an inspection, needed or not, and every failure without an alarm costs a failure. No "
           "other figure of merit knows these two prices."),
 )  # fmt: skip
@@ -899,6 +899,25 @@ def least_cost(trial: Trial, answer: Handle) -> None:
         _try_threshold(trial, answer, labels, scores, tuning, 300.0, 1200.0)
         scores[np.argmax(scores)] += 1e6  # beside this one, all other scores lie close together
         _try_threshold(trial, answer, labels, scores, tuning, 300.0, 1200.0)
+
+
+@best_threshold.criterion(
+    _("rows of the same score are alarms together"),
+    points=0.25,
+    why=_("A forest gives the same score to many rows, and no threshold lies between them. Whoever goes down a sorted "
+          "list row by row finds costs that no threshold has."),
+)  # fmt: skip
+def equal_scores(trial: Trial, answer: Handle) -> None:
+    def draw(rng: Any, size: int) -> tuple[Any, Any]:
+        paying = int(rng.integers(1, 2 + size))  # to how many scores it pays to go down; then one row in six fails
+        groups = [[True, True, False] if place < paying else [True] + 5 * [False] for place in range(2 + size)]
+        scores = np.repeat(np.sort(rng.uniform(-20, 20, size=len(groups)))[::-1], [len(group) for group in groups])
+        labels = np.concatenate(groups)
+        rows = np.argsort(labels, kind="stable")[:: 1 if size % 2 else -1]  # among equals, failures last or first
+        return labels[rows], scores[rows]
+
+    for labels, scores in trial.cases(draw, 8):
+        _try_threshold(trial, answer, labels, scores, np.ones(len(labels), dtype=bool), 300.0, 1200.0)
 
 
 @best_threshold.criterion(

@@ -78,7 +78,8 @@ def best_threshold(labels: Booleans, scores: Numbers, tuning: Booleans, inspecti
     ranked, failing = scores[tuning][order], labels[tuning][order]
     alarms = np.arange(len(ranked) + 1)
     missed = failing.sum() - np.concatenate([[0], np.cumsum(failing)])
-    best = int(np.argmin(inspection * alarms + failure * missed))
+    cuts = np.concatenate([[True], ranked[:-1] != ranked[1:], [True]])  # no threshold lies between equal scores
+    best = int(np.argmin(np.where(cuts, inspection * alarms + failure * missed, np.inf)))
     if best == 0:
         return float(ranked[0] + 1)
     return float(ranked[best - 1])
