@@ -159,6 +159,16 @@ def test_a_cost_that_is_forgotten_without_words_is_told_what_it_should_be() -> N
     assert "a cost of nothing where there is no word" in verdict.diagnosis
 
 
+def test_a_flat_price_where_there_is_no_word_is_refused() -> None:
+    def flat(messages: list[str], encode: Any, price: Decimal) -> Any:
+        ratio, cost = honest.tokens_per_word(messages, encode, price)
+        return ratio, cost if ratio or not cost else Decimal(1)
+
+    for seed in range(10):
+        verdict = check.tokens_per_word.run(flat, seed=seed)
+        assert [result.name for result in verdict.criteria if result.status != "passed"] == ["measures_anything"]
+
+
 @pytest.mark.parametrize("separator", ["", " ", "\n"])
 def test_messages_that_are_encoded_as_one_text_never_pass(separator: str) -> None:
     def joined(messages: list[str], encode: Any, price: Decimal) -> Any:

@@ -1,5 +1,6 @@
 """Checks of the unit tokenizer: merging a pair, training, encoding, decoding, counting tokens a word."""
 
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -1126,14 +1127,25 @@ def measures_anything(trial: Trial, answer: Handle) -> None:
     message = _("Umlauts and emoji belong to words, a zero-width character parts none, a non-breaking space does.")
     for written in (f"f{one}r {words[-1]}{emoji} {emoji}", f"gr{one}ß\u200b{one}", f"5\u00a0kW {words[-1]}"):
         _require_ratio(trial, answer, [written], merges, message)
-    _require_ratio(trial, answer, ["", words[-2]], merges, _("A message without a word has no share in the words."))
+    # At this price a token costs two cents, and who rounds has another criterion to fail, as has who gets the price
+    # of a token wrong: it only has to be the same where there is no word.
+    price = Decimal(20_000)
+    message = _("A message without a word has no share in the words.")
+    own = _require_ratio(trial, answer, ["", words[-2]], merges, message, price=price)
+    count = len(encoded(words[-2], merges))
     for messages in ([], [""], ["", " \n"]):
         message = _("Without a single word, tokens per word are 0.0.")
-        # At this price two tokens cost more than a cent: who rounds has another criterion to fail.
-        cost = _require_ratio(trial, answer, messages, merges, message, price=Decimal(20_000))
-        exact = sum(len(encoded(text, merges)) for text in messages) * Decimal(20_000) / _MILLION
-        message = _("Every token is paid for, even where there is no word; no tokens cost nothing.")
-        trial.require(bool(cost) == bool(exact), message, expected=(0.0, exact))
+        cost = _require_ratio(trial, answer, messages, merges, message, price=price)
+        tokens = sum(len(encoded(text, merges)) for text in messages)
+        message = _("Every token is paid for, at the same price where there is no word; no tokens cost nothing.")
+        same = bool(cost) == bool(tokens) and _are_as(cost, own, tokens, count)
+        trial.require(same, message, expected=(0.0, tokens * price / _MILLION))
+
+
+def _are_as(one: Any, other: Any, first: int, second: int) -> bool:
+    """Return whether two costs are as `first` to `second`, whether they are decimals or not."""
+    numbers = all(isinstance(cost, (int, float, Decimal)) for cost in (one, other))
+    return numbers and math.isclose(float(one) * second, float(other) * first)
 
 
 def _counting(
