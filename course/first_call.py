@@ -418,7 +418,7 @@ print(ask(client, "What is my pump called?"))
 #
 # ## Task 4: a dialogue inside a budget
 #
-# Write the class `Conversation`. `conversation.ask(question)` sends, in this order:
+# Write the class `Conversation`. `conversation.ask(question)` sends to MODEL, in this order:
 #
 # 1. the instructions, as the system's message, always;
 # 2. as many of the **latest exchanges** as fit. An exchange is a question and its answer; it is sent whole or not at all, and where one does not fit, all older ones are left out too;

@@ -1,5 +1,6 @@
 """What is special about first_call: answers that remember too much, and demonstrations that talk to the real GPT."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,57 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
     assert not expected
 
 
+def to_the_cent_where_cached(usage: Any, prices: Any) -> Any:
+    fresh, cached, _reasoning = check._counts(usage)
+    cents = Decimal(round(float(cached) * float(prices["cached_input"]) / 1e6, 2))
+    rest = check._dollars(usage, prices, fresh, 0, usage.completion_tokens)
+    return check._rounded(rest + cents)
+
+
+def floats_where_cached(usage: Any, prices: Any) -> Any:
+    fresh, cached, _reasoning = check._counts(usage)
+    rest = check._dollars(usage, prices, fresh, 0, usage.completion_tokens)
+    return check._rounded(rest + Decimal(cached * float(prices["cached_input"]) / 1e6))
+
+
+def to_the_cent_where_it_thinks(usage: Any, prices: Any) -> Any:
+    _fresh, _cached, reasoning = check._counts(usage)
+    return round(check._right(usage, prices), 2) if reasoning else check._rounded(check._right(usage, prices))
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize("wrong", [to_the_cent_where_cached, floats_where_cached, to_the_cent_where_it_thinks])
+def test_a_cost_is_exact_with_cached_and_reasoning_tokens_too(wrong: Any) -> None:
+    for seed in range(10):
+        verdict = check.cost.run(wrong, seed=seed)
+        assert [result.name for result in verdict.criteria if result.status != "passed"] == ["rounds_once"]
+
+
+@pytest.mark.usefixtures("undiagnosed")
+def test_tokens_that_are_charged_wrongly_are_no_fault_of_the_rounding() -> None:
+    expected = {
+        "cached_twice": "cached_once",
+        "cached_like_fresh": "cached_once",
+        "cached_free": "cached_once",
+        "reasoning_free": "reasoning_once",
+    }
+    for wrong in check.cost.misconceptions:
+        for seed in range(10 if wrong.name in expected else 0):
+            verdict = check.cost.run(wrong.build(), seed=seed)
+            failed = [result.name for result in verdict.criteria if result.status != "passed"]
+            assert failed == [expected[wrong.name]], wrong.name
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize(("task", "expected"), [("stream", "same_messages"), ("conversation", "no_gap")])
+def test_another_model_costs_a_criterion(task: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(honest._SETTINGS, "model", "no-such-model")
+    verdict = getattr(check, task).run(getattr(honest, task))
+    [failed] = [result for result in verdict.criteria if result.status != "passed"]
+    assert failed.name == expected
+    assert "another model" in failed.message
+
+
 def test_a_precision_that_is_enough_is_enough() -> None:
     from decimal import localcontext
 
@@ -81,7 +133,7 @@ def test_a_precision_that_is_enough_is_enough() -> None:
 def test_a_stream_that_asks_eagerly_passes_too() -> None:
     def eager(client: Any, question: str, instructions: str = "") -> Any:
         messages: Any = [{"role": "system", "content": instructions}, {"role": "user", "content": question}]
-        chunks = client.chat.completions.create(model="m", messages=messages, stream=True)
+        chunks = client.chat.completions.create(model=gpt.model(), messages=messages, stream=True)
         texts = (choice.delta.content for chunk in chunks for choice in chunk.choices)
         return (piece for piece in texts if piece)
 
@@ -100,7 +152,7 @@ def test_who_collects_first_is_told_where_the_stream_stood_still() -> None:
 def test_a_stream_that_forgot_to_ask_for_one_is_told_so() -> None:
     def forgetful(client: Any, question: str, instructions: str = "") -> Any:
         messages: Any = [{"role": "system", "content": instructions}, {"role": "user", "content": question}]
-        for chunk in client.chat.completions.create(model="m", messages=messages):
+        for chunk in client.chat.completions.create(model=gpt.model(), messages=messages):
             yield chunk.choices[0].delta.content
 
     assert "did not ask for a stream" in check.stream.run(forgetful).criteria[0].message
@@ -118,7 +170,7 @@ def test_a_question_kept_before_its_answer_came_is_named_whatever_the_style() ->
                 raise ValueError("too long")
             while self.tokens(self.messages) > self.budget:
                 del self.messages[1:3]
-            reply = self.client.chat.completions.create(model="m", messages=self.messages)
+            reply = self.client.chat.completions.create(model=gpt.model(), messages=self.messages)
             self.messages.append({"role": "assistant", "content": reply.choices[0].message.content})
             return reply.choices[0].message.content
 

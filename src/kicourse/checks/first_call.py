@@ -25,6 +25,16 @@ def _messages(trial: Trial, request: Request) -> list[tuple[str, str]]:
     return [chats.message(message) for message in messages or []]
 
 
+def _for_model(trial: Trial, request: Request) -> None:
+    """Fail unless the request is for the notebook's MODEL."""
+    from kicourse.models import gpt
+
+    model = (request.body or {}).get("model")
+    if model not in (gpt.model(), gpt.MODEL):
+        message = trial.text(_("Your request names another model."))
+        raise Failed(message, "model=MODEL", f"model={chats.short(repr(model), 60)}")
+
+
 def _answered(trial: Trial, server: ScriptedServer, ask: Callable[[], Any]) -> tuple[Any, Request]:
     """Return what `ask()` returns and the request that it led to; fail unless that was exactly one."""
     before = len(server.requests)
@@ -116,13 +126,8 @@ def sends_nothing_else(trial: Trial, answer: Handle) -> None:
     why=_("The day the company changes its provider, this name changes, and it should do so in one place only."),
 )
 def asks_model(trial: Trial, answer: Handle) -> None:
-    from kicourse.models import gpt
-
     _got, request = _asked(trial, answer, chats.sentence(trial.rng), chats.sentence(trial.rng))
-    model = (request.body or {}).get("model")
-    if model not in (gpt.model(), gpt.MODEL):
-        message = trial.text(_("Your request names another model."))
-        raise Failed(message, "model=MODEL", f"model={chats.short(repr(model), 60)}")
+    _for_model(trial, request)
 
 
 def _asked(
@@ -195,6 +200,7 @@ cost = Check(
 )  # fmt: skip
 
 _PLACES = Decimal("0.0001")
+_CENT = Decimal("0.01")
 _MILLION = Decimal(1_000_000)
 _EXAMPLE = {"input": Decimal("0.50"), "cached_input": Decimal("0.125"), "output": Decimal("3.50")}
 """The prices in the notebook."""
@@ -241,7 +247,7 @@ def _about(trial: Trial, answer: Handle, usage: dict[str, Any], prices: dict[str
     """Fail unless the answer charges the right amount to the cent: rounding has a criterion of its own."""
     got, exact = _charge(trial, answer, usage, prices or _prices(trial.rng))
     trial.require(
-        abs(Decimal(got) - exact) <= Decimal("0.01"),
+        abs(Decimal(got) - exact) <= _CENT,
         _("You charge {got} dollars; exactly it is {exact}."),
         got=str(got),
         exact=_plainly(exact),
@@ -314,17 +320,21 @@ def missing_details(trial: Trial, answer: Handle) -> None:
 )
 def rounds_once(trial: Trial, answer: Handle) -> None:
     _to_the_digit(trial, answer, _usage(900, 2800), dict(_EXAMPLE))  # tells rounding to even from floats
-    for _number in range(12):  # halves of the fourth place
-        read, written = 100 * (2 * int(trial.rng.integers(1, 4_000)) + 1), 200 * int(trial.rng.integers(1, 300))
-        _to_the_digit(trial, answer, _usage(read, written), dict(_EXAMPLE))
-    for _number in range(30):
-        read, written = (int(count) for count in trial.rng.integers(1, 3_000, size=2))
-        _to_the_digit(trial, answer, _usage(read, written), _prices(trial.rng))
+    for number in range(12):  # halves of the fourth place
+        fresh, written = 100 * (2 * int(trial.rng.integers(1, 4_000)) + 1), 200 * int(trial.rng.integers(1, 300))
+        cached = 800 * int(trial.rng.integers(200, 400)) * (number % 2)  # whole, but as floats a little off
+        _to_the_digit(trial, answer, _usage(fresh + cached, written, cached=cached), dict(_EXAMPLE))
+    for number in range(30):
+        fresh, written = (int(count) for count in trial.rng.integers(1, 3_000, size=2))
+        cached, reasoning = (int(count) * (number % 2) for count in trial.rng.integers(200, 3_000, size=2))
+        _to_the_digit(trial, answer, _usage(fresh + cached, written + reasoning, cached, reasoning), _prices(trial.rng))
 
 
 def _to_the_digit(trial: Trial, answer: Handle, usage: dict[str, Any], prices: dict[str, Decimal]) -> None:
     got, exact = _charge(trial, answer, usage, prices)
     trial.is_a(got, Decimal)
+    if usage["prompt_tokens_details"]["cached_tokens"] and abs(got - exact) > _CENT:
+        return  # that is no rounding: cached and reasoning tokens have criteria of their own
     wanted = _rounded(exact)
     numbers = {"got": str(got), "exact": _plainly(exact)}
     trial.require(
@@ -529,6 +539,7 @@ def same_messages(trial: Trial, answer: Handle) -> None:
     if messages != wanted:
         message = trial.text(_("The messages are not the instructions and the question."))
         raise Failed(message, chats.said(wanted), chats.said(messages))
+    _for_model(trial, request)
 
 
 @stream.criterion(
@@ -850,16 +861,18 @@ def no_gap(trial: Trial, answer: Handle) -> None:
     instructions = chats.sentence(trial.rng)
     # Room for the third exchange and the first, but not for the second between them.
     said = [instructions, *lines[0], *lines[2], lines[3][0]]
-    _within(trial, answer, lines, sum(map(_count_words, said)) + 2, _count_words, instructions)
+    server = _within(trial, answer, lines, sum(map(_count_words, said)) + 2, _count_words, instructions)
+    _for_model(trial, server.requests[-1])
 
 
 def _within(
     trial: Trial, answer: Handle, lines: Exchanges, budget: int, count: Callable[[str], int], instructions: str
-) -> None:
-    """Lead a whole dialogue and look at every request."""
+) -> ScriptedServer:
+    """Lead a whole dialogue and look at every request; return the server that got them."""
     dialogue = _Dialogue(trial, answer, [Completion(reply) for _question, reply in lines], budget, count, instructions)
     for question, reply in lines:
         dialogue.turn(question, reply)
+    return dialogue.server
 
 
 @conversation.criterion(
