@@ -344,6 +344,20 @@ def test_what_a_submission_does_to_the_gpt_is_not_the_next_ones_affair(
     assert marks(folder) == {"a-kills": NOTHING, "b-honest": POINTS, "c-hogs": NOTHING, "d-honest": POINTS}
 
 
+def test_processes_that_others_left_behind_are_not_what_the_next_one_lacks(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    leave = "import os, time\nfor _ in range(40):\n    if os.fork() == 0:\n        time.sleep(60)"
+    make = "import subprocess\nmade = [subprocess.Popen(['sleep', '0.5']) for _ in range(40)]\n"
+    make += "print(sum(one.wait() == 0 for one in made), 'have ended')"
+    folder = new_class(tmp_path_factory, tmp_path / "class")
+    for student, own in (("a", leave), ("b", leave), ("c", make)):
+        hand_in(folder, student, {}, [("setup", own)])
+    grade(folder, "--workers", "1")
+    said = [output.get("text") for cell in graded(folder, "c").cells for output in cell.get("outputs", ())]
+    assert "40 have ended\n" in said
+
+
 SLOW_TO_COLOUR = "x = 1" + " \n" * 4_990 + "x = 2"
 """Pygments takes seconds for it, and four times as many for one that is twice as long."""
 

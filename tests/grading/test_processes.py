@@ -1,5 +1,6 @@
 """Processes that do not want to be found, and an end to them."""
 
+import math
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ LOOKS_DEAD = """
 import ctypes, os, threading, time
 if os.fork() == 0:
     held = bytearray(b"x") * (64 * 2**20)
+    ctypes.CDLL(None).prctl(15, b"Threads:\\t1", 0, 0, 0)  # a name like a line of /proc/PID/status
     threading.Thread(target=time.sleep, args=(60,)).start()
     ctypes.CDLL(None).syscall(60 if os.uname().machine == "x86_64" else 93, 0)  # exit: of a thread, not of its process
 print(flush=True)
@@ -32,6 +34,40 @@ if os.fork() == 0:
 print(flush=True)
 time.sleep(60)
 """
+
+SHARES = """
+import os, time
+held = bytearray(b"x") * (64 * 2**20)
+for _ in range(10):
+    if os.fork() == 0:
+        time.sleep(60)
+print(flush=True)
+time.sleep(60)
+"""
+MAPS = """
+import mmap, os, time
+if os.fork() == 0:
+    kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
+    held = mmap.mmap(-1, 64 * 2**30, flags=kind, prot=mmap.PROT_READ)
+    held.madvise(mmap.MADV_NOHUGEPAGE)
+    for place in range(0, len(held), 2 * 2**20):
+        held[place]
+    connections = [os.pipe() for _ in range(60)]
+    print(flush=True)
+time.sleep(60)
+"""
+UNLINKS = """
+import ctypes, os, tempfile, time
+if os.fork() == 0:
+    descriptor, path = tempfile.mkstemp()
+    os.truncate(path, 8 * 2**20)
+    os.posix_fallocate(descriptor, 0, 8 * 2**20)
+    os.unlink(path)
+    print(flush=True)
+    time.sleep(60)
+time.sleep(60)
+"""
+ONLY_MAPS = "ctypes.CDLL(None).mmap(None, 4096, 1, 1, descriptor, 0); os.close(descriptor); "
 
 
 @contextmanager
@@ -54,11 +90,33 @@ def test_one_that_looks_dead_is_found() -> None:
         while child.status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
         assert processes.descendants(pid) == [child]
-        memory, threads = processes.used(pid)
-        assert memory >= 64 * 2**20
-        assert threads == 2
+        used = processes.used(pid)
+        assert used.memory >= 64 * 2**20
+        assert processes.exact_memory(pid) >= 64 * 2**20
+        assert (used.threads, used.processes) == (2, 1)
         assert processes.clear(pid)
         assert child.num_threads() == 1, "the first thread's remains"
+
+
+def test_what_forks_share_counts_once() -> None:
+    with _running(SHARES) as pid:
+        assert processes.used(pid).memory > 600 * 2**20
+        assert processes.exact_memory(pid) < 200 * 2**20
+
+
+def test_what_the_kernel_keeps_for_a_process_counts() -> None:
+    with _running(MAPS) as pid:
+        used = processes.used(pid)
+        assert used.memory > 100 * 2**20, "a page of a table for every two mebibytes"
+        assert processes.exact_memory(pid) > 100 * 2**20
+        assert used.descriptors > 100
+
+
+def test_files_without_a_name_are_found() -> None:
+    with _running(UNLINKS) as pid:
+        assert 8 * 2**20 <= processes.unlinked(pid) < math.inf
+    with _running(UNLINKS.replace("print", f"{ONLY_MAPS}print")) as pid:
+        assert processes.unlinked(pid) == math.inf
 
 
 def test_one_that_hops_is_caught() -> None:

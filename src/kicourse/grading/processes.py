@@ -3,11 +3,14 @@
 import math
 import multiprocessing
 import os
+import stat
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,22 @@ IMPORTS = threading.Semaphore(os.cpu_count() or 1)
 """Processes of ours that import at the same time, one a core: more would only delay the first mark."""
 _LOOK_SECONDS = 0.1
 _LEAST_WORK = 0.005  # seconds: half of what the system counts in
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+_MOST = 10_000  # processes that are looked for at once: new ones may come faster than they are found
+_UNSEEN = (b"VmPTE:", b"VmSwap:", b"HugetlbPages:")  # KiB that Linux keeps for a process beside its resident memory
+
+
+@dataclass(frozen=True)
+class Used:
+    """What processes use in all: bytes of memory that no file stands for, threads, processes, open descriptors.
+
+    What forks share counts for each of them: `memory` is the most that it can be, and `exact_memory` takes longer.
+    """
+
+    memory: int = 0
+    threads: int = 0
+    processes: int = 0
+    descriptors: int = 0
 
 
 def can_fork() -> bool:
@@ -75,7 +94,7 @@ def clear(pid: int, seconds: float = 2.0) -> bool:
     deadline = time.monotonic() + seconds
     ended: set[int] | None = None
     while time.monotonic() < deadline:
-        found = set(_descendants(pid))
+        found = set(islice(_descendants(pid), _MOST))
         left = [process for child in found if (process := _alive(child))]
         # One that ends while it is looked for may have left another where that has been already: a second look tells.
         if not left and found == ended:
@@ -118,37 +137,100 @@ def comes_to_rest(pid: int, seconds: float = 2.0) -> bool:
     return False
 
 
-def used(pid: int, *, itself: bool = False) -> tuple[int, int]:
-    """Return how many bytes of memory of their own the descendants of a process use, and how many threads.
+def used(pid: int, *, itself: bool = False) -> Used:
+    """Return what all that has come from a process uses, dead ones included; with `itself`, it counts too."""
+    found = [*([pid] if itself else []), *islice(_descendants(pid), _MOST)]
+    memory = threads = descriptors = 0
+    for one in found:
+        with suppress(OSError, psutil.Error):  # it has just ended
+            more = _used_on_linux(one) if sys.platform == "linux" else _used_elsewhere(one)
+            memory, threads, descriptors = memory + more.memory, threads + more.threads, descriptors + more.descriptors
+    return Used(memory, threads, len(found), descriptors)
 
-    With `itself`, what the process uses counts too.
+
+def exact_memory(pid: int) -> int:
+    """Return the bytes of memory that no file stands for, what forks share by its share for each, of what has come."""
+    memory = 0
+    for child in islice(_descendants(pid), _MOST):
+        with suppress(OSError):  # it has just ended
+            memory += next((own for task in _tasks(child) if (own := _share(task))), 0)
+    return memory
+
+
+def unlinked(pid: int) -> float:
+    """Return how many bytes are in files that have no name any more, and that what has come from a process holds.
+
+    How large a file is that is mapped and not open nobody is told: infinitely.
     """
-    memory = threads = 0
-    own = [process] if itself and (process := _alive(pid)) else []
-    for process in [*own, *descendants(pid)]:
-        with suppress(psutil.Error):
-            memory += _own_memory(process)
-            threads += process.num_threads()
-    return memory, threads
+    sizes: dict[int, int] = {}
+    mapped: set[int] = set()
+    for child in islice(_descendants(pid), _MOST):
+        for task in _tasks(child):
+            for descriptor in _descriptors(task):
+                with suppress(OSError):
+                    status = os.stat(f"{task}/fd/{descriptor}")
+                    if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
+                        sizes[status.st_ino] = status.st_blocks * 512
+        with suppress(OSError):
+            lines = Path(f"/proc/{child}/maps").read_bytes().split(b"\n")
+            mapped |= {int(line.split()[4]) for line in lines if line.endswith(b" (deleted)")}
+    return math.inf if mapped - set(sizes) else sum(sizes.values())
 
 
 def _alive(pid: int) -> psutil.Process | None:
     with suppress(psutil.Error):
         process = psutil.Process(pid)
         # The first thread may end before the others, and the system then speaks of a zombie.
-        return process if process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1 else None
+        return process if process.status() != psutil.STATUS_ZOMBIE or len(_tasks(pid)) > 1 else None
     return None
 
 
-def _own_memory(process: psutil.Process) -> int:
-    def own(pid: int) -> int:
-        with suppress(psutil.Error):
-            info = psutil.Process(pid).memory_info()
-            return int(info.rss - getattr(info, "shared", 0))
-        return 0
+# A process chooses its name and its threads' names, and may make them look like a line of a table. So nothing is read
+# here that stands behind a name in the same line, as psutil reads the number of threads.
 
-    # Where the first thread has ended, another one knows.
-    return own(process.pid) or max((own(thread.id) for thread in process.threads()), default=0)
+
+def _used_on_linux(pid: int) -> Used:
+    tasks = _tasks(pid)
+    tables = [_descriptors(task) for task in tasks]
+    # Threads share a table, unless one has asked for its own; and where the first has ended, another knows the memory.
+    descriptors = sum(len(table) for number, table in enumerate(tables) if not number or table != tables[0])
+    return Used(next((own for task in tasks if (own := _own_memory(task))), 0), len(tasks), 1, descriptors)
+
+
+def _used_elsewhere(pid: int) -> Used:
+    process = psutil.Process(pid)
+    return Used(process.memory_info().rss, process.num_threads())
+
+
+def _tasks(pid: int) -> list[str]:
+    """Return where Linux tells of each of a process's threads; nothing elsewhere."""
+    with suppress(OSError):
+        return [f"/proc/{pid}/task/{task}" for task in os.listdir(f"/proc/{pid}/task")]
+    return []
+
+
+def _descriptors(task: str) -> list[str]:
+    with suppress(OSError):
+        return os.listdir(f"{task}/fd")
+    return []
+
+
+def _own_memory(task: str) -> int:
+    resident, shared = (int(pages) for pages in Path(f"{task}/statm").read_bytes().split()[1:3])
+    return (resident - shared) * _PAGE + _said(f"{task}/status", _UNSEEN)
+
+
+def _share(task: str) -> int:
+    try:
+        return _said(f"{task}/smaps_rollup", (b"Pss_Anon:", b"Pss_Shmem:")) + _said(f"{task}/status", _UNSEEN)
+    except OSError:  # a thread that has ended, or a program that nobody may read
+        return _own_memory(task)
+
+
+def _said(path: str, names: tuple[bytes, ...]) -> int:
+    """Add up what the lines of these names say in KiB; return bytes."""
+    lines = Path(path).read_bytes().split(b"\n")
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(names))
 
 
 def _descendants(pid: int) -> Iterator[int]:

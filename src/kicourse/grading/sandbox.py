@@ -71,6 +71,13 @@ def unavailable() -> str:
     return "" if result.success else f"the sandbox does not start ({result.error or result.exit_code})"
 
 
+def keeps_signals_in() -> bool:
+    """Whether signals do not pass the sandbox's walls: from Linux 6.12 on."""
+    import sandlock
+
+    return bool(sandlock.landlock_abi_version() >= 6)
+
+
 def require() -> None:
     """Raise UserError if this machine has no sandbox."""
     if reason := unavailable():
@@ -80,11 +87,12 @@ def require() -> None:
         )
 
 
-def policy(scratch: Path, runtime: Path, ports: Sequence[int], processes: int, environment: dict[str, str]) -> Any:
+def policy(scratch: Path, runtime: Path, ports: Sequence[int], environment: dict[str, str]) -> Any:
     """Return sandlock's policy for the fork server of submissions.
 
-    It may read Python, the installed packages and the embedded models, write below `scratch`, connect to these ports
-    of this machine, and have so many processes; nothing else.
+    It may read Python, the installed packages and the embedded models, write below `scratch`, and connect to these
+    ports of this machine; nothing else. How many processes there are is watched from outside: sandlock never takes
+    those off its own count that were killed, so that what one submission leaves behind the next ones would lack.
     """
     from sandlock import Sandbox
 
@@ -95,7 +103,6 @@ def policy(scratch: Path, runtime: Path, ports: Sequence[int], processes: int, e
         fs_writable=[str(scratch), "/dev/null"],
         net_allow=[f"tcp://127.0.0.1:{','.join(map(str, ports))}"] if ports else [],
         extra_deny_syscalls=_DENIED,
-        max_processes=processes,
         clean_env=True,
         env=environment | {"PYTHONPATH": str(runtime), "HF_HOME": str(hub_cache.home())},
         cwd=str(scratch),
@@ -119,6 +126,9 @@ def _smooth_over() -> None:
     for name in ("chmod", "fchmod", "lchmod", "chown", "fchown", "lchown", "utime", "setxattr", "removexattr"):
         setattr(os, name, lambda *_, **__: None)
     # It reads /proc/self/maps on Linux, as it has no need to.
+    from asyncio import selector_events
+
+    selector_events._HAS_SENDMSG = False  # type: ignore[attr-defined]  # Python from 3.12 on: `send` does, too
     with suppress(ImportError):
         import threadpoolctl
 

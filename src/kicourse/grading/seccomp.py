@@ -14,17 +14,48 @@ import sys
 _LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
 _NUMBER, _ARCHITECTURE = 0, 4  # where struct seccomp_data has them, and the arguments: low and high half of each
 _FIRST_LOW, _FIRST_HIGH, _SECOND_LOW, _THIRD_LOW, _FOURTH_LOW = 16, 20, 24, 32, 40
-_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM
+_ALLOW, _REFUSE, _PRETEND = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x00050000
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _X32 = 0x40000000  # from here on, numbers name the same calls in another way
-_SECRET_MEMORY = 447  # memfd_secret: calls as new as this have one number on all architectures
 _NETLINK, _KIND = 16, 0xF  # with it libc asks for addresses of this machine; a socket's kind without its flags
+_F_SETLEASE, _F_NOTIFY, _PR_SET_DUMPABLE = 1024, 1026, 4
 
 _SHARED_WITHOUT_FILE = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS if sys.platform == "linux" else 0
 
-_NUMBERS = {  # the architecture's own name (AUDIT_ARCH_*); bind, listen, socket, mmap, memfd_create and prlimit64 there
-    "x86_64": (0xC000003E, 49, 50, 41, 9, 319, 302),
-    "aarch64": (0xC00000B7, 200, 201, 198, 222, 279, 261),
+# The architecture's own name (AUDIT_ARCH_*), and the numbers of system calls there.
+_ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_REFUSED = {  # whatever the arguments
+    "x86_64": {
+        "bind": 49,
+        "listen": 50,
+        "memfd_create": 319,
+        "sendmsg": 46,
+        "sendmmsg": 307,
+        "vmsplice": 278,
+        "tee": 276,
+        "inotify_init": 253,
+        "inotify_init1": 294,
+    },
+    "aarch64": {
+        "bind": 200,
+        "listen": 201,
+        "memfd_create": 279,
+        "sendmsg": 211,
+        "sendmmsg": 269,
+        "vmsplice": 75,
+        "tee": 77,
+        "inotify_init1": 26,
+    },
+}
+_REFUSED_EVERYWHERE = {  # calls as new as these have one number on all architectures
+    "landlock_create_ruleset": 444,
+    "landlock_add_rule": 445,
+    "landlock_restrict_self": 446,
+    "memfd_secret": 447,
+}
+_LOOKED_INTO = {  # whose arguments decide
+    "x86_64": {"socket": 41, "mmap": 9, "prlimit64": 302, "fcntl": 72, "prctl": 157, "setsockopt": 54},
+    "aarch64": {"socket": 198, "mmap": 222, "prlimit64": 261, "fcntl": 25, "prctl": 167, "setsockopt": 208},
 }
 
 
@@ -38,15 +69,19 @@ class _Instruction(ctypes.Structure):
 
 def known() -> bool:
     """Say whether there is a filter for this machine."""
-    return platform.machine() in _NUMBERS
+    return platform.machine() in _ARCHITECTURES
 
 
 def refuse() -> None:
     """From now on nobody here waits for connections, names a socket (a file, anywhere), or limits another process.
 
     Of the sockets that reach other machines there is only TCP's, which Landlock guards by itself: sandlock reads an
-    address before the kernel does, and a thread can exchange it in between. And there is no memory that belongs to no
-    process alone: limits of data do not count it, and it need not be mapped to be held.
+    address before the kernel does, and a thread can exchange it in between. There is no memory that belongs to no
+    process alone: limits of data do not count it, and it need not be mapped to be held (memory files, pages that were
+    given to a pipe, rules for a sandbox, what sandlock copies when `sendmsg` sends it). Nobody takes what all programs
+    of a user share (watches of files, descriptors on their way in a message), or lets them wait for a file by a lease.
+    No process hides what it uses from others of the same user, and no connection holds more than others do; who asks
+    for that is told that it does.
 
     Raises
     ------
@@ -54,33 +89,37 @@ def refuse() -> None:
         If the kernel takes no filter; it wants `no_new_privs` set before.
 
     """
-    program = _assembled(*_NUMBERS[platform.machine()])
+    program = _assembled(platform.machine())
     filter_ = _Program(len(program), ctypes.cast(program, ctypes.c_void_p))
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(filter_), 0, 0):
         raise OSError(ctypes.get_errno(), "the kernel takes no seccomp filter")
 
 
-def _assembled(
-    architecture: int, bind: int, listen: int, make_socket: int, map_memory: int, make_file: int, prlimit: int
-) -> "ctypes.Array[_Instruction]":
+def _assembled(machine: str) -> "ctypes.Array[_Instruction]":
     """Return the filter. Each row: its name, what it does, with what, and where to go if so, or if not; "" is on."""
+    refused = (_REFUSED[machine] | _REFUSED_EVERYWHERE).values()
     rows = (
         ("", _LOAD, _ARCHITECTURE, "", ""),
-        ("", _EQUAL, architecture, "", "refuse"),
+        ("", _EQUAL, _ARCHITECTURES[machine], "", "refuse"),
         ("", _LOAD, _NUMBER, "", ""),
         ("", _AT_LEAST, _X32, "refuse", ""),
-        ("", _EQUAL, bind, "refuse", ""),
-        ("", _EQUAL, listen, "refuse", ""),
-        ("", _EQUAL, make_file, "refuse", ""),
-        ("", _EQUAL, _SECRET_MEMORY, "refuse", ""),
-        ("", _EQUAL, make_socket, "socket", ""),
-        ("", _EQUAL, map_memory, "memory", ""),
-        ("", _EQUAL, prlimit, "", "allow"),
-        ("", _LOAD, _FIRST_LOW, "", ""),  # prlimit64's process: none but the caller itself, which is 0
+        *(("", _EQUAL, number, "refuse", "") for number in refused),
+        *(("", _EQUAL, number, name, "") for name, number in _LOOKED_INTO[machine].items()),
+        ("", _RETURN, _ALLOW, "", ""),
+        ("prlimit64", _LOAD, _FIRST_LOW, "", ""),  # of which process: none but the caller itself, which is 0
         ("", _EQUAL, 0, "", "refuse"),
         ("", _LOAD, _FIRST_HIGH, "", ""),
         ("", _EQUAL, 0, "allow", "refuse"),
+        ("fcntl", _LOAD, _SECOND_LOW, "", ""),
+        ("", _EQUAL, _F_SETLEASE, "refuse", ""),
+        ("", _EQUAL, _F_NOTIFY, "refuse", "allow"),
+        ("prctl", _LOAD, _FIRST_LOW, "", ""),
+        ("", _EQUAL, _PR_SET_DUMPABLE, "refuse", "allow"),
+        ("setsockopt", _LOAD, _SECOND_LOW, "", ""),
+        ("", _EQUAL, socket.SOL_SOCKET, "", "allow"),
+        ("", _LOAD, _THIRD_LOW, "", ""),
+        ("", _EQUAL, socket.SO_SNDBUF, "pretend", "allow"),
         ("socket", _LOAD, _FIRST_LOW, "", ""),
         ("", _EQUAL, socket.AF_UNIX, "allow", ""),
         ("", _EQUAL, _NETLINK, "allow", ""),
@@ -92,10 +131,11 @@ def _assembled(
         ("", _LOAD, _THIRD_LOW, "", ""),  # the protocol: MPTCP and SCTP have streams too, which Landlock lets pass
         ("", _EQUAL, 0, "allow", ""),
         ("", _EQUAL, socket.IPPROTO_TCP, "allow", "refuse"),
-        ("memory", _LOAD, _FOURTH_LOW, "", ""),
+        ("mmap", _LOAD, _FOURTH_LOW, "", ""),
         ("", _AND, _SHARED_WITHOUT_FILE, "", ""),
         ("", _EQUAL, _SHARED_WITHOUT_FILE, "refuse", "allow"),
         ("refuse", _RETURN, _REFUSE, "", ""),
+        ("pretend", _RETURN, _PRETEND, "", ""),
         ("allow", _RETURN, _ALLOW, "", ""),
     )
     place = {name: number for number, (name, *_) in enumerate(rows) if name}

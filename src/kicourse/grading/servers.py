@@ -14,11 +14,12 @@ from typing import Any, Protocol
 
 import psutil
 
-from kicourse.grading import ports, processes
+from kicourse.grading import ports, processes, sandbox
 from kicourse.syllabus import Limits, Unit
 
 START_SECONDS = 120
 WATCH_SECONDS = 0.2
+_CLEAR_SECONDS = 5.0
 ENVIRONMENT = {
     # After an operation with two threads, forks would hang for good.
     **dict.fromkeys(("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
@@ -54,8 +55,14 @@ class Server(Protocol):
     def keep_to(self, core: int) -> None:
         """Let the next processes run on this core only, where the system can do that."""
 
-    def used(self) -> tuple[int, int]:
-        """Return how many bytes of memory of its own the process uses with all it has started, and how many threads."""
+    def used(self) -> processes.Used:
+        """Return what the process uses with all it has started."""
+
+    def exact_memory(self) -> int:
+        """Return how many bytes of memory they use, where `used` counts what they share more than once."""
+
+    def unlinked(self) -> float:
+        """Return how many bytes are in files without a name that they hold."""
 
     def is_alive(self) -> bool:
         """Whether there can be another process."""
@@ -99,7 +106,6 @@ class ForkServer:
             "scratch": str(scratch / "sandbox"),
             "remove": str(scratch),
             "sandboxed": sandboxed,
-            "processes": unit.limits.processes,
             "ports": [*ports.reserved(), *ports.of_gpt(environment)],
             "environment": ENVIRONMENT | dict(environment) | folders_of(scratch / "sandbox"),
         }
@@ -110,6 +116,7 @@ class ForkServer:
             process = _spawn(command, theirs, dict(os.environ), scratch, pass_fds=(wardens.fileno(),))
         server = cls(process, process.pid, control, stopped)  # the warden's, until there is more
         server.line = line
+        server.clears_itself = sandboxed and sandbox.keeps_signals_in()
         with server._closed_if_it_fails():
             server.pid = int(_exchange(line, request, [], START_SECONDS, stopped)["pid"])
             server.import_(
@@ -118,6 +125,7 @@ class ForkServer:
         return server
 
     line: socket.socket | None = None
+    clears_itself = False
 
     @contextmanager
     def _closed_if_it_fails(self) -> Iterator[None]:
@@ -153,9 +161,17 @@ class ForkServer:
         """Let the server and its next forks run on this core only."""
         processes.keep_to(self.pid, core)
 
-    def used(self) -> tuple[int, int]:
+    def used(self) -> processes.Used:
         """Return what the forks use."""
         return processes.used(self.pid)
+
+    def exact_memory(self) -> int:
+        """Return what the forks use, and the server's memory for the part that it shares with them."""
+        return processes.exact_memory(self.pid)
+
+    def unlinked(self) -> float:
+        """Return what the forks hold."""
+        return processes.unlinked(self.pid)
 
     def is_alive(self) -> bool:
         """Whether the server is there."""
@@ -163,10 +179,17 @@ class ForkServer:
 
     def clear(self) -> bool:
         """Kill every fork and whatever it started; return whether nothing is left."""
+        if self.clears_itself:
+            try:
+                _exchange(self.control, {"clear": os.getpid()}, [], _CLEAR_SECONDS, self.stopped)
+            except WorkerLostError:
+                processes.clear(self.pid)
+                return False
         return processes.clear(self.pid)
 
     def close(self) -> None:
         """End the process and everything that came from it."""
+        self.clear()
         processes.end(self.pid)
         self.control.close()
         if self.line is not None:

@@ -71,11 +71,19 @@ class Spawner:
     def keep_to(self, core: int) -> None:
         """Leave that to the system."""
 
-    def used(self) -> tuple[int, int]:
+    def used(self) -> processes.Used:
         """Return what the process uses, with all it has started."""
         if self._process is None or not self._process.pid:
-            return 0, 0
+            return processes.Used()
         return processes.used(self._process.pid, itself=True)
+
+    def exact_memory(self) -> int:
+        """Return what the process uses: these share next to nothing."""
+        return self.used().memory
+
+    def unlinked(self) -> float:
+        """Return nothing: where there are no forks, files without a name are not looked for."""
+        return 0
 
     def is_alive(self) -> bool:
         """Whether there can be another process: always."""

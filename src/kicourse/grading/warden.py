@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,8 @@ def main() -> None:
     line.send(json.dumps({"pid": process.pid}).encode())
     with suppress(OSError):
         line.recv(1)
-    if processes.clear(os.getpid()):
-        _reap()
+    processes.clear(os.getpid())
+    _reap()
     folders.remove(Path(request["remove"]))
 
 
@@ -52,15 +53,17 @@ def _start(request: dict[str, Any]) -> Any:
 
     runtime = sandbox.make_runtime(scratch / "runtime")
     settings = environment | {"PATH": "/usr/bin:/bin"}
-    policy = sandbox.policy(scratch, runtime, request["ports"], request["processes"], settings)
+    policy = sandbox.policy(scratch, runtime, request["ports"], settings)
     return policy.popen(request["command"], stdin=StdioMode.INHERIT, stdout=StdioMode.NULL, stderr=StdioMode.NULL)
 
 
-def _reap() -> None:
+def _reap(seconds: float = 2.0) -> None:
     """Take note of every child's end, so that none of them is seen any more when this process has ended."""
+    deadline = time.monotonic() + seconds
     with suppress(ChildProcessError):
-        while True:
-            os.wait()
+        while time.monotonic() < deadline:
+            if not os.waitpid(-1, os.WNOHANG)[0]:
+                time.sleep(0.002)
 
 
 if __name__ == "__main__":

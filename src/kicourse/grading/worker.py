@@ -1,6 +1,7 @@
 """A worker: the judge's server and the sandboxed player's, for one unit, one submission at a time."""
 
 import json
+import shutil
 import socket
 import tempfile
 import threading
@@ -21,9 +22,10 @@ from kicourse.grading.job import Job, Outcome
 from kicourse.grading.servers import START_SECONDS, WATCH_SECONDS, ForkServer, Server, WorkerLostError, folders_of
 from kicourse.grading.spawning import Spawner
 from kicourse.language import SOURCE
-from kicourse.syllabus import Unit
+from kicourse.syllabus import Limits, Unit
 
 _JUDGE_SLACK = 60.0  # seconds for the judge's own work, in all
+_MOST_DESCRIPTORS = 2_000  # of all processes: what waits in a connection is the kernel's memory, 0.2 MiB for each
 
 
 @dataclass
@@ -144,22 +146,25 @@ class Worker:
         }
         reports.send(STAGE, json.dumps(request).encode())
         why, ended = "it took too long", False
+        looked, free = time.monotonic(), _free(folder)
         while time.monotonic() < deadline:
             if self.stopped.is_set():
                 raise WorkerLostError("grading was stopped")
             try:
-                report = json.loads(reports.receive(WATCH_SECONDS)[1])
+                if self._take(json.loads(reports.receive(WATCH_SECONDS)[1]), progress):
+                    return
             except TimeoutError:
-                if why := self._excess(job, folder):
-                    break
-                why = "it took too long"
-                continue
+                pass
             except WireError:
                 self._require_servers()
                 why, ended = "its judge ended", True
                 break
-            if self._take(report, progress):
-                return
+            # By the clock: a submission may have much to report.
+            if time.monotonic() - looked >= WATCH_SECONDS:
+                if excess := self._excess(job.limits, folder, free):
+                    why = excess
+                    break
+                looked = time.monotonic()
         progress.lose(progress.current, f"Grading was broken off in this cell: {why}.", ended=ended)
 
     def _take(self, report: dict[str, Any], progress: Progress) -> bool:
@@ -188,16 +193,25 @@ class Worker:
             if server is not None:
                 server.import_(modules)
 
-    def _excess(self, job: Job, folder: Path) -> str:
-        """Say what the submission uses too much of; the empty string if nothing."""
-        memory, threads = self._players.used() if self._players else (0, 0)
-        limits = job.limits
-        if memory > limits.mebibytes * 2**20:
+    def _excess(self, limits: Limits, folder: Path, free: int) -> str:
+        """Say what the submission uses too much of; the empty string if nothing. `free` is what its disk had before."""
+        players = self._players
+        if players is None:
+            return ""
+        used, most = players.used(), limits.mebibytes * 2**20
+        if used.processes > limits.processes:
+            return f"it had more than {limits.processes} processes"
+        if used.memory > most and players.exact_memory() > most:
             return f"it used more than {limits.mebibytes} MiB of memory"
-        if threads > limits.threads:
+        if used.threads > limits.threads:
             return f"it used more than {limits.threads} threads"
+        if used.descriptors > _MOST_DESCRIPTORS:
+            return f"it had more than {_MOST_DESCRIPTORS:,} files and connections open"
+        most = limits.disk_mebibytes * 2**20
         size, count = folders.used(folder, limits.files)
-        if size > limits.disk_mebibytes * 2**20 or count > limits.files:
+        # Where somebody writes much and nothing is seen of it, it may be in files without a name.
+        unlinked = players.unlinked() if size <= most < free - _free(folder) else 0
+        if size + unlinked > most or count > limits.files:
             return f"it wrote more than {limits.disk_mebibytes} MiB or {limits.files} files"
         return ""
 
@@ -247,3 +261,8 @@ class Worker:
             if server is not None:
                 server.close()
         self._players = self._judges = None
+
+
+def _free(folder: Path) -> int:
+    """Return how many bytes a disk has left."""
+    return shutil.disk_usage(folder).free

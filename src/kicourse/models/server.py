@@ -11,6 +11,7 @@ import secrets
 import socket
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ CONTEXT_TOKENS = 8192
 CALLERS = 4
 """How many requests are answered side by side; they share the context."""
 CACHE_MIB = 256
-LONGEST_ANSWER = 512  # tokens, where a request sets no limit: a small model may never come to an end
 """What earlier prompts may keep in memory."""
+MOST_GROWTH_MIB = CACHE_MIB + 1024
+LONGEST_ANSWER = 512  # tokens, where a request sets no limit: a small model may never come to an end
 MOST_THREADS = 4
 OWNER_SECONDS = 0.5
 """How often the server looks whether its owner lives."""
@@ -41,6 +43,7 @@ def main() -> None:
     except Exception as error:
         report({"error": f"{type(error).__name__}: {error}"})
         sys.exit(1)
+    _bound_memory()
     report({"url": f"{server.listening_address}/v1", "key": key, "pid": os.getpid()})
     _wait_for_end(options.owner)
     # Nothing to save, and nobody left to wait for an orderly shutdown.
@@ -79,6 +82,18 @@ def _serve(weights: Path, name: str, port: int, key: str) -> Any:
     params.endpoint_slots = False
     params.verbosity = 0
     return xllamacpp.Server(params)
+
+
+def _bound_memory() -> None:
+    """Let this process grow by so much and no more, where the system can do that: requests may be of any length."""
+    with suppress(ImportError, ValueError, OSError):
+        from resource import RLIMIT_DATA, setrlimit  # which Windows lacks
+
+        import psutil
+
+        info = psutil.Process().memory_info()
+        most = getattr(info, "data", info.vms) + MOST_GROWTH_MIB * 2**20
+        setrlimit(RLIMIT_DATA, (most, most))
 
 
 def _threads() -> int:

@@ -1,5 +1,8 @@
 """Too much of everything: time, processes, threads, memory, output, disk. Bounded, in case nothing else bounds it."""
 
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell
+
 from tests.hostile.corpus.attack import Attack, attack
 
 
@@ -49,8 +52,9 @@ for _ in range(200):
         made += 1
     except OSError:
         break
+time.sleep(1)
 if made == 200:
-    reached("forked 200 processes")
+    reached("held 200 processes for a second")
 """
     )
 
@@ -160,6 +164,175 @@ for _ in range(10):
         libc.syscall(60 if os.uname().machine == "x86_64" else 93, 0)
 time.sleep(4)
 reached("held three gigabytes, in processes that look dead")
+"""
+    )
+
+
+@attack("start nine hundred threads, under a name that says there are none")
+def threads_under_a_name() -> Attack:
+    return Attack(
+        cell="""
+libc.prctl(15, b"Threads:\\t0", 0, 0, 0)
+threading.stack_size(64 * 1024)
+for _ in range(900):
+    threading.Thread(target=time.sleep, args=(15,), daemon=True).start()
+time.sleep(1.5)
+reached("had nine hundred threads for a second")
+"""
+    )
+
+
+@attack("use three gigabytes while there is always something to report", fails=True)
+def memory_between_reports() -> Attack:
+    def change(notebook: NotebookNode) -> None:
+        place = next(number for number, cell in enumerate(notebook.cells) if cell.get("id") == "attack")
+        for number in range(12):
+            notebook.cells.insert(place + 1, new_code_cell("time.sleep(0.1)", id=f"wait-{number}"))
+        notebook.cells.insert(place + 13, new_code_cell("reached('held three gigabytes')", id="reached"))
+
+    return Attack(
+        cell="""
+for _ in range(10):
+    if os.fork() == 0:
+        held = bytearray(b"x") * (300 * 2**20)
+        time.sleep(30)
+        os._exit(0)
+""",
+        change=change,
+    )
+
+
+@attack("use two gigabytes in tables of pages, which are the kernel's", fails=True)
+def page_tables() -> Attack:
+    return Attack(
+        cell="""
+import mmap
+kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
+held = [mmap.mmap(-1, 400 * 2**30, flags=kind, prot=mmap.PROT_READ) for _ in range(3)]
+for one in held:
+    for place in range(0, len(one), 2 * 2**20):
+        one[place]
+time.sleep(1)
+reached("held two gigabytes of tables")
+"""
+    )
+
+
+@attack("use memory that belongs to the kernel: pages given to pipes, rules for sandboxes, large buffers")
+def memory_of_the_kernel() -> Attack:
+    return Attack(
+        cell="""
+vector = struct.pack("PN", ctypes.addressof(ctypes.create_string_buffer(4096)), 1)
+inward, outward = os.pipe()
+attempt("give a page to a pipe", lambda: call("vmsplice", outward, vector, 1, 0) + 1)
+attempt("a pipe twice", lambda: call("tee", inward, outward, 1, 2) + 1)
+attempt("rules for a sandbox", lambda: call("syscall", 444, struct.pack("QQQ", 1, 0, 0), 24, 0) + 1)
+one, other = socket.socketpair()
+one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 24)
+attempt("a large buffer", lambda: one.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) >= 1 << 20 or None)
+"""
+    )
+
+
+@attack("use four thousand connections, in which the kernel keeps what nobody reads", fails=True)
+def memory_in_connections() -> Attack:
+    return Attack(
+        cell="""
+for _ in range(8):
+    if os.fork() == 0:
+        held = []
+        try:
+            while True:
+                held.append(socket.socketpair())
+        except OSError:
+            time.sleep(30)
+        os._exit(0)
+time.sleep(2)
+reached("held four thousand connections")
+"""
+    )
+
+
+@attack("write to files that have no name", fails=True)
+def files_without_a_name() -> Attack:
+    return Attack(
+        cell="""
+held = []
+for _ in range(3):
+    descriptor = os.open("own", os.O_RDWR | os.O_CREAT)
+    os.unlink("own")
+    os.posix_fallocate(descriptor, 0, 400 * 2**20)
+    held.append(descriptor)
+time.sleep(1)
+reached("held more than a gigabyte of disk")
+"""
+    )
+
+
+@attack("let the embedded GPT use gigabytes", fails=True)
+def memory_of_the_gpt() -> Attack:
+    return Attack(
+        cell="""
+from urllib.parse import urlsplit
+port, key = urlsplit(os.environ["OPENAI_BASE_URL"]).port, os.environ["OPENAI_API_KEY"]
+body = b'{"model": "x", "prompt": [' + b"0," * (30 * 2**20) + b"0]}"
+head = f"POST /v1/completions HTTP/1.1\\r\\nHost: x\\r\\nAuthorization: Bearer {key}\\r\\nContent-Length: {len(body)}\\r\\n\\r\\n"
+def ask():
+    with socket.create_connection(("127.0.0.1", port)) as one:
+        one.sendall(head.encode() + body)
+        one.recv(100)
+for _ in range(2):
+    threading.Thread(target=ask, daemon=True).start()
+time.sleep(4)
+"""
+    )
+
+
+@attack("let others wait for files that all read, or keep all watches of files for itself")
+def shared_by_all() -> Attack:
+    return Attack(
+        cell="""
+import fcntl
+library = os.open(os.__file__, os.O_RDONLY)
+attempt("a lease of a file", lambda: fcntl.fcntl(library, 1024, fcntl.F_WRLCK) + 1)
+attempt("a watch of a folder", lambda: fcntl.fcntl(os.open(".", os.O_RDONLY), 1026, 1) + 1)
+attempt("watches of files", lambda: call("inotify_init1", 0) + 1)
+one, other = socket.socketpair()
+attempt("descriptors on their way", lambda: socket.send_fds(one, [b"x"], [library] * 100))
+"""
+    )
+
+
+@attack("leave thirty processes behind, so that nobody can make one any more")
+def processes_used_up() -> Attack:
+    return Attack(
+        cell="""
+for _ in range(30):
+    if os.fork() == 0:
+        time.sleep(20)
+        os._exit(0)
+"""
+    )
+
+
+@attack("keep forking without a pause, in machine code, four at a time")
+def hopping_without_a_pause() -> Attack:
+    return Attack(
+        cell="""
+import mmap, platform
+def jump(back):
+    return bytes([0x7E, back & 0xFF])  # jle
+hop = bytes.fromhex("b838000000 bf11010000 31f6 31d2 4d31d2 4d31c0 0f05 85c0")  # clone(CLONE_VM | SIGCHLD): one more
+hop += jump(-len(hop) - 2) + bytes.fromhex("b83c000000 31ff 0f05")  # the new one goes on, the old one exits
+if platform.machine() == "x86_64":
+    page = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=7)
+    page.write(hop)
+    run = ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(page)))
+    for _ in range(4):
+        if os.fork() == 0:
+            os.setsid()
+            run()
+    time.sleep(1)
 """
     )
 
