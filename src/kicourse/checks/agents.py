@@ -994,16 +994,9 @@ def _observed(server: ScriptedServer, schemas: list[Any], limits: Mapping[str, i
         messages = (request.body or {}).get("messages")
         said = [_message(message) for message in messages] if isinstance(messages, list) else []
         tools = (request.body or {}).get("tools") == schemas
-        about = tools, _names_model(request.body), _limit_sent(request.body, limits)
+        about = tools, chats.names_model(request.body), _limit_sent(request.body, limits)
         asked.append([*about, [("system",) if one[0] == "system" else one for one in _by_id(said)]])
     return asked
-
-
-def _names_model(body: Mapping[str, Any] | None) -> bool:
-    """Whether a request goes to the model that `MODEL` names."""
-    from kicourse.models import gpt
-
-    return (body or {}).get("model") in (gpt.model(), gpt.MODEL)
 
 
 def _limit_sent(body: Mapping[str, Any] | None, limits: Mapping[str, int]) -> bool:
@@ -1065,7 +1058,7 @@ class _Played:
     def require_model(self, number: int) -> None:
         """Fail unless a request goes to the model of the notebook."""
         body = self.server.requests[number].body or {}
-        if not _names_model(body):
+        if not chats.names_model(body):
             message = self.trial.text(_("Your request names another model."))
             raise Failed(message, "model=MODEL", f"model={show(body.get('model'))}")
 

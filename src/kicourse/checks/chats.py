@@ -1,6 +1,6 @@
 """What the units share that look at conversations with a model: lines nobody knows beforehand, messages as text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +18,13 @@ WORDS = (
 def sentence(rng: "np.random.Generator", words: int = 6) -> str:
     """Return a line that no answer can know beforehand."""
     return " ".join(rng.choice(WORDS, size=words)) + f" {rng.integers(1000, 10_000)}"
+
+
+def names_model(body: Mapping[str, Any] | None) -> bool:
+    """Whether a request goes to the notebook's `MODEL`; where an answer runs elsewhere, that is the embedded GPT."""
+    from kicourse.models import gpt
+
+    return (body or {}).get("model") in (gpt.model(), gpt.MODEL)
 
 
 def message(message: Any) -> tuple[str, str]:

@@ -27,12 +27,9 @@ def _messages(trial: Trial, request: Request) -> list[tuple[str, str]]:
 
 def _for_model(trial: Trial, request: Request) -> None:
     """Fail unless the request is for the notebook's MODEL."""
-    from kicourse.models import gpt
-
-    model = (request.body or {}).get("model")
-    if model not in (gpt.model(), gpt.MODEL):
-        message = trial.text(_("Your request names another model."))
-        raise Failed(message, "model=MODEL", f"model={chats.short(repr(model), 60)}")
+    if not chats.names_model(request.body):
+        model = chats.short(repr((request.body or {}).get("model")), 60)
+        raise Failed(trial.text(_("Your request names another model.")), "model=MODEL", f"model={model}")
 
 
 def _answered(trial: Trial, server: ScriptedServer, ask: Callable[[], Any]) -> tuple[Any, Request]:

@@ -949,10 +949,7 @@ class _Service:
 
 
 def _names_model(server: ScriptedServer) -> bool:
-    """Whether all requests go to the model that `MODEL` names."""
-    from kicourse.models import gpt
-
-    return all((request.body or {}).get("model") in (gpt.model(), gpt.MODEL) for request in server.requests)
+    return all(chats.names_model(request.body) for request in server.requests)
 
 
 def _serve(

@@ -47,12 +47,10 @@ def _sent(trial: Trial, server: ScriptedServer, messages: list[dict[str, str]]) 
 
 def _for_model(trial: Trial, server: ScriptedServer) -> None:
     """Fail unless every request was for the notebook's MODEL."""
-    from kicourse.models import gpt
-
     for request in server.requests:
-        model = (request.body or {}).get("model")
-        if model not in (gpt.model(), gpt.MODEL):
-            raise Failed(trial.text(_("Your request names another model.")), "model=MODEL", f"model={show(model)}")
+        if not chats.names_model(request.body):
+            model = show((request.body or {}).get("model"))
+            raise Failed(trial.text(_("Your request names another model.")), "model=MODEL", f"model={model}")
 
 
 def _requests(trial: Trial, count: int) -> str:
