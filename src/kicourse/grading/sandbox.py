@@ -125,10 +125,10 @@ def _smooth_over() -> None:
     # What copies a file copies its mode and times along with it.
     for name in ("chmod", "fchmod", "lchmod", "chown", "fchown", "lchown", "utime", "setxattr", "removexattr"):
         setattr(os, name, lambda *_, **__: None)
-    # It reads /proc/self/maps on Linux, as it has no need to.
     from asyncio import selector_events
 
     selector_events._HAS_SENDMSG = False  # type: ignore[attr-defined]  # Python from 3.12 on: `send` does, too
+    # It reads /proc/self/maps on Linux, as it has no need to.
     with suppress(ImportError):
         import threadpoolctl
 
