@@ -44,6 +44,30 @@ for _ in range(10):
 print(flush=True)
 time.sleep(60)
 """
+SHARES_ALL = """
+import ctypes, os, time
+stack = (ctypes.c_char * 2**20)()
+if os.fork() == 0:
+    held = bytearray(b"x") * (64 * 2**20)
+    libc = ctypes.CDLL(None)
+    pause = ctypes.cast(libc.pause, ctypes.c_void_p)
+    libc.clone(pause, ctypes.c_void_p(ctypes.addressof(stack) + 2**19), 0x111, None)  # CLONE_VM | SIGCHLD
+    print(flush=True)
+    time.sleep(60)
+time.sleep(60)
+"""
+CHAIN = """
+import ctypes, os, threading, time
+def next_one():
+    time.sleep(0.002)
+    threading.Thread(target=next_one).start()
+if os.fork() == 0:
+    held = bytearray(b"x") * (64 * 2**20)
+    next_one()
+    print(flush=True)
+    ctypes.CDLL(None).syscall(60 if os.uname().machine == "x86_64" else 93, 0)
+time.sleep(60)
+"""
 MAPS = """
 import mmap, os, time
 if os.fork() == 0:
@@ -102,6 +126,18 @@ def test_what_forks_share_counts_once() -> None:
     with _running(SHARES) as pid:
         assert processes.used(pid).memory > 600 * 2**20
         assert processes.exact_memory(pid) < 200 * 2**20
+
+
+def test_a_program_about_to_be_started_counts_once() -> None:
+    with _running(SHARES_ALL) as pid:
+        assert processes.used(pid).processes == 2
+        assert 64 * 2**20 < processes.exact_memory(pid) < 120 * 2**20
+
+
+def test_threads_that_end_one_after_the_other_hide_no_memory() -> None:
+    with _running(CHAIN) as pid:
+        assert all(processes.used(pid).memory > 64 * 2**20 for _ in range(50))
+        assert all(processes.exact_memory(pid) > 64 * 2**20 for _ in range(50))
 
 
 def test_what_the_kernel_keeps_for_a_process_counts() -> None:

@@ -66,15 +66,17 @@ def clear(outsider: int) -> bool:
     That is for a sandbox whose walls signals do not pass. Without them it would be a disaster, so it is tried first:
     return whether `outsider`, a process of the same user, is out of reach.
     """
-    with suppress(ProcessLookupError):
-        try:
-            os.kill(outsider, 0)
-        except PermissionError:
+    try:
+        os.kill(outsider, 0)
+        return False
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        with suppress(ProcessLookupError):  # there is nobody else
             os.kill(-1, signal.SIGKILL)
-            with suppress(ChildProcessError):
-                os.waitpid(-1, 0)
-            return True
-    return False
+        with suppress(ChildProcessError):
+            os.waitpid(-1, 0)
+        return True
 
 
 def warm_up(modules: list[str]) -> None:

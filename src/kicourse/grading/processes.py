@@ -1,8 +1,10 @@
 """Processes: starting one, looking at it from outside (what came from it, what it uses), and an end to all of it."""
 
+import ctypes
 import math
 import multiprocessing
 import os
+import platform
 import stat
 import sys
 import threading
@@ -24,7 +26,10 @@ IMPORTS = threading.Semaphore(os.cpu_count() or 1)
 _LOOK_SECONDS = 0.1
 _LEAST_WORK = 0.005  # seconds: half of what the system counts in
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+_TRIES = 20
 _MOST = 10_000  # processes that are looked for at once: new ones may come faster than they are found
+_UNTOLD = 1 << 62  # as what counts what a process keeps to itself
+_KCMP, _KCMP_VM = {"x86_64": 312, "aarch64": 272}.get(platform.machine(), 0), 1  # a system call's number, and its kind
 _UNSEEN = (b"VmPTE:", b"VmSwap:", b"HugetlbPages:")  # KiB that Linux keeps for a process beside its resident memory
 
 
@@ -150,11 +155,12 @@ def used(pid: int, *, itself: bool = False) -> Used:
 
 def exact_memory(pid: int) -> int:
     """Return the bytes of memory that no file stands for, what forks share by its share for each, of what has come."""
-    memory = 0
-    for child in islice(_descendants(pid), _MOST):
-        with suppress(OSError):  # it has just ended
-            memory += next((own for task in _tasks(child) if (own := _share(task))), 0)
-    return memory
+    found: list[int] = []
+    for child in list(islice(_descendants(pid), _MOST)):
+        # A program that is about to be started runs in the memory of the one that starts it.
+        if not any(_in_same_memory(child, other) for other in found):
+            found.append(child)
+    return sum(_told(child, _share) for child in found)
 
 
 def unlinked(pid: int) -> float:
@@ -162,19 +168,18 @@ def unlinked(pid: int) -> float:
 
     How large a file is that is mapped and not open nobody is told: infinitely.
     """
-    sizes: dict[int, int] = {}
+    sizes: dict[tuple[int, int], int] = {}
     mapped: set[int] = set()
-    for child in islice(_descendants(pid), _MOST):
-        for task in _tasks(child):
-            for descriptor in _descriptors(task):
-                with suppress(OSError):
-                    status = os.stat(f"{task}/fd/{descriptor}")
+    try:
+        for child in islice(_descendants(pid), _MOST):
+            for task in _tasks(child):
+                for status in _open_files(task):
                     if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
-                        sizes[status.st_ino] = status.st_blocks * 512
-        with suppress(OSError):
-            lines = Path(f"/proc/{child}/maps").read_bytes().split(b"\n")
-            mapped |= {int(line.split()[4]) for line in lines if line.endswith(b" (deleted)")}
-    return math.inf if mapped - set(sizes) else sum(sizes.values())
+                        sizes[status.st_dev, status.st_ino] = status.st_blocks * 512
+            mapped |= _mapped_without_name(child)
+    except PermissionError:
+        return math.inf
+    return math.inf if mapped - {inode for _, inode in sizes} else sum(sizes.values())
 
 
 def _alive(pid: int) -> psutil.Process | None:
@@ -191,10 +196,7 @@ def _alive(pid: int) -> psutil.Process | None:
 
 def _used_on_linux(pid: int) -> Used:
     tasks = _tasks(pid)
-    tables = [_descriptors(task) for task in tasks]
-    # Threads share a table, unless one has asked for its own; and where the first has ended, another knows the memory.
-    descriptors = sum(len(table) for number, table in enumerate(tables) if not number or table != tables[0])
-    return Used(next((own for task in tasks if (own := _own_memory(task))), 0), len(tasks), 1, descriptors)
+    return Used(_told(pid, _own_memory), len(tasks), 1, _descriptors(tasks))
 
 
 def _used_elsewhere(pid: int) -> Used:
@@ -209,10 +211,57 @@ def _tasks(pid: int) -> list[str]:
     return []
 
 
-def _descriptors(task: str) -> list[str]:
-    with suppress(OSError):
-        return os.listdir(f"{task}/fd")
-    return []
+def _told(pid: int, read: Callable[[str], int]) -> int:
+    """Ask a process's threads until one knows; the first may have ended, and others end meanwhile. 0 if all have."""
+    for _ in range(_TRIES):
+        for task in _tasks(pid):
+            with suppress(OSError):
+                if told := read(task):
+                    return told
+        if not is_alive(pid):
+            break
+    return 0
+
+
+def _descriptors(tasks: list[str]) -> int:
+    """Count what is open; threads share a table, unless one has its own. A program may show nothing to others."""
+    tables: list[list[str]] = []
+    for task in tasks:
+        try:
+            table = os.listdir(f"{task}/fd")
+        except PermissionError:
+            return _UNTOLD
+        except OSError:  # it has just ended
+            continue
+        if table not in tables[:1]:
+            tables.append(table)
+    return sum(map(len, tables))
+
+
+def _open_files(task: str) -> Iterator[os.stat_result]:
+    """Look at what a thread has open. Raises PermissionError if it may not be seen."""
+    with _unless_ended():
+        for descriptor in os.listdir(f"{task}/fd"):
+            with _unless_ended():
+                yield os.stat(f"{task}/fd/{descriptor}")
+
+
+def _mapped_without_name(pid: int) -> set[int]:
+    """Return the inodes of mapped files that have no name any more. Raises PermissionError if they may not be seen."""
+    with _unless_ended():
+        lines = Path(f"/proc/{pid}/maps").read_bytes().split(b"\n")
+        return {int(line.split()[4]) for line in lines if line.endswith(b" (deleted)")}
+    return set()
+
+
+def _unless_ended() -> suppress:
+    return suppress(FileNotFoundError, ProcessLookupError)
+
+
+def _in_same_memory(one: int, other: int) -> bool:
+    if sys.platform != "linux" or not _KCMP:
+        return False
+    return bool(ctypes.CDLL(None).syscall(_KCMP, one, other, _KCMP_VM, 0, 0) == 0)
 
 
 def _own_memory(task: str) -> int:
@@ -221,9 +270,10 @@ def _own_memory(task: str) -> int:
 
 
 def _share(task: str) -> int:
+    unseen = _said(f"{task}/status", _UNSEEN)
     try:
-        return _said(f"{task}/smaps_rollup", (b"Pss_Anon:", b"Pss_Shmem:")) + _said(f"{task}/status", _UNSEEN)
-    except OSError:  # a thread that has ended, or a program that nobody may read
+        return _said(f"{task}/smaps_rollup", (b"Pss_Anon:", b"Pss_Shmem:")) + unseen
+    except PermissionError:  # a program that nobody may read
         return _own_memory(task)
 
 

@@ -181,10 +181,10 @@ class ForkServer:
         """Kill every fork and whatever it started; return whether nothing is left."""
         if self.clears_itself:
             try:
-                _exchange(self.control, {"clear": os.getpid()}, [], _CLEAR_SECONDS, self.stopped)
+                answer = _exchange(self.control, {"clear": os.getpid()}, [], _CLEAR_SECONDS, self.stopped)
             except WorkerLostError:
-                processes.clear(self.pid)
-                return False
+                answer = {}
+            return processes.clear(self.pid) and answer.get("cleared") is True
         return processes.clear(self.pid)
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ from kicourse.language import SOURCE
 from kicourse.syllabus import Limits, Unit
 
 _JUDGE_SLACK = 60.0  # seconds for the judge's own work, in all
+_LOOKS, _BETWEEN_LOOKS = 3, 0.01
 _MOST_DESCRIPTORS = 2_000  # of all processes: what waits in a connection is the kernel's memory, 0.2 MiB for each
 
 
@@ -161,7 +162,12 @@ class Worker:
                 break
             # By the clock: a submission may have much to report.
             if time.monotonic() - looked >= WATCH_SECONDS:
-                if excess := self._excess(job.limits, folder, free):
+                # A process that is just being started or ended can be seen wrongly: no one look decides.
+                for _ in range(_LOOKS):
+                    if not (excess := self._excess(job.limits, folder, free)):
+                        break
+                    time.sleep(_BETWEEN_LOOKS)
+                if excess:
                     why = excess
                     break
                 looked = time.monotonic()
