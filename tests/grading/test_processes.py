@@ -1,4 +1,4 @@
-"""Processes that do not want to be found, and an end to them."""
+"""Processes that do not want to be found, what they use, and an end to them."""
 
 import math
 import subprocess
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from kicourse.grading import processes
+from kicourse.grading import processes, usage
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what is tried here can be done on Linux only")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: it forks, and reads /proc")
 
 ADOPTS = "from kicourse.grading.fork_server import adopt_orphans\nadopt_orphans()"
 LOOKS_DEAD = """
@@ -114,9 +114,9 @@ def test_one_that_looks_dead_is_found() -> None:
         while child.status() != psutil.STATUS_ZOMBIE:
             time.sleep(0.01)
         assert processes.descendants(pid) == [child]
-        used = processes.used(pid)
+        used = usage.used(pid)
         assert used.memory >= 64 * 2**20
-        assert processes.exact_memory(pid) >= 64 * 2**20
+        assert usage.exact_memory(pid) >= 64 * 2**20
         assert (used.threads, used.processes) == (2, 1)
         assert processes.clear(pid)
         assert child.num_threads() == 1, "the first thread's remains"
@@ -124,35 +124,35 @@ def test_one_that_looks_dead_is_found() -> None:
 
 def test_what_forks_share_counts_once() -> None:
     with _running(SHARES) as pid:
-        assert processes.used(pid).memory > 600 * 2**20
-        assert processes.exact_memory(pid) < 200 * 2**20
+        assert usage.used(pid).memory > 600 * 2**20
+        assert usage.exact_memory(pid) < 200 * 2**20
 
 
 def test_a_program_about_to_be_started_counts_once() -> None:
     with _running(SHARES_ALL) as pid:
-        assert processes.used(pid).processes == 2
-        assert 64 * 2**20 < processes.exact_memory(pid) < 120 * 2**20
+        assert usage.used(pid).processes == 2
+        assert 64 * 2**20 < usage.exact_memory(pid) < 120 * 2**20
 
 
 def test_threads_that_end_one_after_the_other_hide_no_memory() -> None:
     with _running(CHAIN) as pid:
-        assert all(processes.used(pid).memory > 64 * 2**20 for _ in range(50))
-        assert all(processes.exact_memory(pid) > 64 * 2**20 for _ in range(50))
+        assert all(usage.used(pid).memory > 64 * 2**20 for _ in range(50))
+        assert all(usage.exact_memory(pid) > 64 * 2**20 for _ in range(50))
 
 
 def test_what_the_kernel_keeps_for_a_process_counts() -> None:
     with _running(MAPS) as pid:
-        used = processes.used(pid)
+        used = usage.used(pid)
         assert used.memory > 100 * 2**20, "a page of a table for every two mebibytes"
-        assert processes.exact_memory(pid) > 100 * 2**20
+        assert usage.exact_memory(pid) > 100 * 2**20
         assert used.descriptors > 100
 
 
 def test_files_without_a_name_are_found() -> None:
     with _running(UNLINKS) as pid:
-        assert 8 * 2**20 <= processes.unlinked(pid) < math.inf
+        assert 8 * 2**20 <= usage.unlinked(pid) < math.inf
     with _running(UNLINKS.replace("print", f"{ONLY_MAPS}print")) as pid:
-        assert processes.unlinked(pid) == math.inf
+        assert usage.unlinked(pid) == math.inf
 
 
 def test_one_that_hops_is_caught() -> None:

@@ -133,6 +133,14 @@ def test_a_server_that_ends_soon_is_not_offered_to_others() -> None:
         assert endpoints.find() is None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, which tells another process's limits")
+def test_its_memory_has_an_end() -> None:
+    with gpt.apart() as (_, pid):
+        process = psutil.Process(pid)
+        room = process.rlimit(psutil.RLIMIT_DATA)[0] - process.memory_info().data
+        assert 2**29 < room <= server.MOST_GROWTH_MIB * 2**20
+
+
 def test_a_wanted_port_is_used_and_a_taken_one_is_no_problem() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

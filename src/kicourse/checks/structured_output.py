@@ -447,8 +447,8 @@ class _Extraction:
         self.trial.require(isinstance(messages, list), _("The request has no list of messages."))
         return [chats.message(message) for message in messages or []]
 
-    def require_schema(self, number: int, order: _Order) -> None:
-        """Fail unless a request asks for the model's schema. Its text may differ; its fields may not."""
+    def require_schema(self, number: int, order: _Order) -> dict[str, Any]:
+        """Return the schema that a request asks for; fail unless its fields are the model's. Its text may differ."""
         wanted = '{"type": "json_schema", "json_schema": {"name": ..., "schema": ...}}'
         asked = (self.requests[number].body or {}).get("response_format")
         kind = asked.get("type") if isinstance(asked, dict) else None
@@ -472,10 +472,10 @@ class _Extraction:
             found=str(named),
             expected=str(sorted(order.fields)),
         )
+        return schema or {}
 
-    def require_limits(self, order: _Order) -> None:
-        """Fail unless the first request's schema says of each field what the model's says, and which must be there."""
-        sent = self.requests[0].body["response_format"]["json_schema"]["schema"]  # type: ignore[index]
+    def require_limits(self, sent: dict[str, Any], order: _Order) -> None:
+        """Fail unless a schema that was sent says of each field what the model's says, and which must be there."""
         whole = pydantic_model(None, "Order", order.fields).model_json_schema()
         for name, wanted in whole["properties"].items():
             field = sent["properties"][name]
@@ -524,7 +524,7 @@ def returns_record(trial: Trial, answer: Handle) -> None:
 def asks_for_schema(trial: Trial, answer: Handle) -> None:
     order = _Order(trial)
     tried = order.run(answer, _written(order.record()))
-    tried.require_schema(0, order)
+    schema = tried.require_schema(0, order)
     messages = tried.messages(0)
     if messages[-1:] != [("user", order.message)]:
         message = trial.text(_("The last message is not the customer's, word for word, in the role of the user."))
@@ -533,7 +533,7 @@ def asks_for_schema(trial: Trial, answer: Handle) -> None:
     trial.require(
         told, _("No message of the system's says what to do with the customer's message."), expected="system: FORM"
     )
-    tried.require_limits(order)
+    tried.require_limits(schema, order)
 
 
 @extract.criterion(

@@ -127,7 +127,7 @@ def _smooth_over() -> None:
         setattr(os, name, lambda *_, **__: None)
     from asyncio import selector_events
 
-    selector_events._HAS_SENDMSG = False  # type: ignore[attr-defined]  # Python from 3.12 on: `send` does, too
+    vars(selector_events)["_HAS_SENDMSG"] = False  # Python from 3.12 on would use it, where `send` does as well
     # It reads /proc/self/maps on Linux, as it has no need to.
     with suppress(ImportError):
         import threadpoolctl

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import psutil
 
-from kicourse.grading import ports, processes, sandbox
+from kicourse.grading import ports, processes, sandbox, usage
 from kicourse.syllabus import Limits, Unit
 
 START_SECONDS = 120
@@ -55,7 +55,7 @@ class Server(Protocol):
     def keep_to(self, core: int) -> None:
         """Let the next processes run on this core only, where the system can do that."""
 
-    def used(self) -> processes.Used:
+    def used(self) -> usage.Used:
         """Return what the process uses with all it has started."""
 
     def exact_memory(self) -> int:
@@ -161,17 +161,17 @@ class ForkServer:
         """Let the server and its next forks run on this core only."""
         processes.keep_to(self.pid, core)
 
-    def used(self) -> processes.Used:
+    def used(self) -> usage.Used:
         """Return what the forks use."""
-        return processes.used(self.pid)
+        return usage.used(self.pid)
 
     def exact_memory(self) -> int:
         """Return what the forks use, and the server's memory for the part that it shares with them."""
-        return processes.exact_memory(self.pid)
+        return usage.exact_memory(self.pid)
 
     def unlinked(self) -> float:
         """Return what the forks hold."""
-        return processes.unlinked(self.pid)
+        return usage.unlinked(self.pid)
 
     def is_alive(self) -> bool:
         """Whether the server is there."""

@@ -14,7 +14,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-from kicourse.grading import processes
+from kicourse.grading import processes, usage
 from kicourse.grading.servers import (
     ENVIRONMENT,
     PLAYER_PRELOAD,
@@ -71,11 +71,11 @@ class Spawner:
     def keep_to(self, core: int) -> None:
         """Leave that to the system."""
 
-    def used(self) -> processes.Used:
+    def used(self) -> usage.Used:
         """Return what the process uses, with all it has started."""
         if self._process is None or not self._process.pid:
-            return processes.Used()
-        return processes.used(self._process.pid, itself=True)
+            return usage.Used()
+        return usage.used(self._process.pid, itself=True)
 
     def exact_memory(self) -> int:
         """Return what the process uses: these share next to nothing."""

@@ -162,12 +162,7 @@ class Worker:
                 break
             # By the clock: a submission may have much to report.
             if time.monotonic() - looked >= WATCH_SECONDS:
-                # A process that is just being started or ended can be seen wrongly: no one look decides.
-                for _ in range(_LOOKS):
-                    if not (excess := self._excess(job.limits, folder, free)):
-                        break
-                    time.sleep(_BETWEEN_LOOKS)
-                if excess:
+                if excess := self._excess(job.limits, folder, free):
                     why = excess
                     break
                 looked = time.monotonic()
@@ -201,25 +196,12 @@ class Worker:
 
     def _excess(self, limits: Limits, folder: Path, free: int) -> str:
         """Say what the submission uses too much of; the empty string if nothing. `free` is what its disk had before."""
-        players = self._players
-        if players is None:
-            return ""
-        used, most = players.used(), limits.mebibytes * 2**20
-        if used.processes > limits.processes:
-            return f"it had more than {limits.processes} processes"
-        if used.memory > most and players.exact_memory() > most:
-            return f"it used more than {limits.mebibytes} MiB of memory"
-        if used.threads > limits.threads:
-            return f"it used more than {limits.threads} threads"
-        if used.descriptors > _MOST_DESCRIPTORS:
-            return f"it had more than {_MOST_DESCRIPTORS:,} files and connections open"
-        most = limits.disk_mebibytes * 2**20
-        size, count = folders.used(folder, limits.files)
-        # Where somebody writes much and nothing is seen of it, it may be in files without a name.
-        unlinked = players.unlinked() if size <= most < free - _free(folder) else 0
-        if size + unlinked > most or count > limits.files:
-            return f"it wrote more than {limits.disk_mebibytes} MiB or {limits.files} files"
-        return ""
+        for _ in range(_LOOKS):  # one that is just being started or ended can be seen wrongly: no one look decides
+            excess = _seen(self._players, limits, folder, free) if self._players else ""
+            if not excess:
+                return ""
+            time.sleep(_BETWEEN_LOOKS)
+        return excess
 
     def _servers(self) -> tuple[Server, Server]:
         if self._players is None or self._judges is None:
@@ -272,3 +254,22 @@ class Worker:
 def _free(folder: Path) -> int:
     """Return how many bytes a disk has left."""
     return shutil.disk_usage(folder).free
+
+
+def _seen(players: Server, limits: Limits, folder: Path, free: int) -> str:
+    used, most = players.used(), limits.mebibytes * 2**20
+    if used.processes > limits.processes:
+        return f"it had more than {limits.processes} processes"
+    if used.memory > most and players.exact_memory() > most:
+        return f"it used more than {limits.mebibytes} MiB of memory"
+    if used.threads > limits.threads:
+        return f"it used more than {limits.threads} threads"
+    if used.descriptors > _MOST_DESCRIPTORS:
+        return f"it had more than {_MOST_DESCRIPTORS:,} files and connections open"
+    most = limits.disk_mebibytes * 2**20
+    size, count = folders.used(folder, limits.files)
+    # Where somebody writes much and nothing is seen of it, it may be in files without a name.
+    unlinked = players.unlinked() if size <= most < free - _free(folder) else 0
+    if size + unlinked > most or count > limits.files:
+        return f"it wrote more than {limits.disk_mebibytes} MiB or {limits.files} files"
+    return ""

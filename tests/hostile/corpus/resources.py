@@ -314,18 +314,6 @@ attempt("descriptors on their way", lambda: socket.send_fds(one, [b"x"], [librar
     )
 
 
-@attack("leave thirty processes behind, so that nobody can make one any more")
-def processes_used_up() -> Attack:
-    return Attack(
-        cell="""
-for _ in range(30):
-    if os.fork() == 0:
-        time.sleep(20)
-        os._exit(0)
-"""
-    )
-
-
 @attack("keep forking without a pause, in machine code, four at a time")
 def hopping_without_a_pause() -> Attack:
     return Attack(

@@ -1,0 +1,161 @@
+"""What a submission's processes use, seen from outside.
+
+A process chooses its name and its threads' names, and may make them look like a line of a table. So nothing is read
+here that stands behind a name in the same line, as psutil reads the number of threads.
+"""
+
+import ctypes
+import math
+import os
+import platform
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from kicourse.grading.processes import all_descendants, is_alive, tasks
+
+_UNTOLD = 1 << 62  # as what counts what a process keeps to itself
+_KCMP, _KCMP_VM = {"x86_64": 312, "aarch64": 272}.get(platform.machine(), 0), 1  # a system call's number, and its kind
+_UNSEEN = (b"VmPTE:", b"VmSwap:", b"HugetlbPages:")  # KiB that Linux keeps for a process beside its resident memory
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+_TRIES = 20
+
+
+@dataclass(frozen=True)
+class Used:
+    """What processes use in all: bytes of memory that no file stands for, threads, processes, open descriptors.
+
+    What forks share counts for each of them: `memory` is the most that it can be, and `exact_memory` takes longer.
+    """
+
+    memory: int = 0
+    threads: int = 0
+    processes: int = 0
+    descriptors: int = 0
+
+
+def used(pid: int, *, itself: bool = False) -> Used:
+    """Return what all that has come from a process uses, dead ones included; with `itself`, it counts too."""
+    found = [*([pid] if itself else []), *all_descendants(pid)]
+    memory = threads = descriptors = 0
+    for one in found:
+        with suppress(OSError, psutil.Error):  # it has just ended
+            more = _used_on_linux(one) if sys.platform == "linux" else _used_elsewhere(one)
+            memory, threads, descriptors = memory + more.memory, threads + more.threads, descriptors + more.descriptors
+    return Used(memory, threads, len(found), descriptors)
+
+
+def exact_memory(pid: int) -> int:
+    """Return the bytes of memory that no file stands for, what forks share by its share for each, of what has come."""
+    found: list[int] = []
+    for child in list(all_descendants(pid)):
+        # A program that is about to be started runs in the memory of the one that starts it.
+        if not any(_in_same_memory(child, other) for other in found):
+            found.append(child)
+    return sum(_told(child, _share) for child in found)
+
+
+def unlinked(pid: int) -> float:
+    """Return how many bytes are in files that have no name any more, and that what has come from a process holds.
+
+    How large a file is that is mapped and not open nobody is told: infinitely.
+    """
+    sizes: dict[tuple[int, int], int] = {}
+    mapped: set[int] = set()
+    try:
+        for child in all_descendants(pid):
+            for task in tasks(child):
+                for status in _open_files(task):
+                    if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
+                        sizes[status.st_dev, status.st_ino] = status.st_blocks * 512
+            mapped |= _mapped_without_name(child)
+    except PermissionError:
+        return math.inf
+    return math.inf if mapped - {inode for _, inode in sizes} else sum(sizes.values())
+
+
+def _used_on_linux(pid: int) -> Used:
+    threads = tasks(pid)
+    return Used(_told(pid, _own_memory), len(threads), 1, _descriptors(threads))
+
+
+def _used_elsewhere(pid: int) -> Used:
+    process = psutil.Process(pid)
+    return Used(process.memory_info().rss, process.num_threads())
+
+
+def _told(pid: int, read: Callable[[str], int]) -> int:
+    """Ask a process's threads until one knows; the first may have ended, and others end meanwhile. 0 if all have."""
+    for _ in range(_TRIES):
+        for task in tasks(pid):
+            with suppress(OSError):
+                if told := read(task):
+                    return told
+        if not is_alive(pid):
+            break
+    return 0
+
+
+def _descriptors(tasks: list[str]) -> int:
+    """Count what is open; threads share a table, unless one has its own. A program may show nothing to others."""
+    tables: list[list[str]] = []
+    for task in tasks:
+        try:
+            table = os.listdir(f"{task}/fd")
+        except PermissionError:
+            return _UNTOLD
+        except OSError:  # it has just ended
+            continue
+        if table not in tables[:1]:
+            tables.append(table)
+    return sum(map(len, tables))
+
+
+def _open_files(task: str) -> Iterator[os.stat_result]:
+    """Look at what a thread has open. Raises PermissionError if it may not be seen."""
+    with _unless_ended():
+        for descriptor in os.listdir(f"{task}/fd"):
+            with _unless_ended():
+                yield os.stat(f"{task}/fd/{descriptor}")
+
+
+def _mapped_without_name(pid: int) -> set[int]:
+    """Return the inodes of mapped files that have no name any more. Raises PermissionError if they may not be seen."""
+    with _unless_ended():
+        lines = Path(f"/proc/{pid}/maps").read_bytes().split(b"\n")
+        return {int(line.split()[4]) for line in lines if line.endswith(b" (deleted)")}
+    return set()
+
+
+def _unless_ended() -> suppress:
+    return suppress(FileNotFoundError, ProcessLookupError)
+
+
+def _in_same_memory(one: int, other: int) -> bool:
+    if sys.platform != "linux" or not _KCMP:
+        return False
+    return bool(ctypes.CDLL(None).syscall(_KCMP, one, other, _KCMP_VM, 0, 0) == 0)
+
+
+def _own_memory(task: str) -> int:
+    resident, shared = (int(pages) for pages in Path(f"{task}/statm").read_bytes().split()[1:3])
+    return (resident - shared) * _PAGE + _said(f"{task}/status", _UNSEEN)
+
+
+def _share(task: str) -> int:
+    unseen = _said(f"{task}/status", _UNSEEN)
+    try:
+        return _said(f"{task}/smaps_rollup", (b"Pss_Anon:", b"Pss_Shmem:")) + unseen
+    except PermissionError:  # a program that nobody may read
+        return _own_memory(task)
+
+
+def _said(path: str, names: tuple[bytes, ...]) -> int:
+    """Add up what the lines of these names say in KiB; return bytes."""
+    lines = Path(path).read_bytes().split(b"\n")
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(names))
