@@ -518,8 +518,8 @@ def _require_past(trial: Trial, shown: list[list[int]], count: int, context: int
                 longest[place] = max(longest[place], past)
     wanted = sum(place % (context - 1) + 1 for place in range(count))
     message = _(
-        "On average a token was predicted from {found} tokens; with windows of {context} tokens side by side, these "
-        "are {wanted}."
+        "The past from which a token was predicted has a mean length of {found} tokens; with windows of {context} "
+        "tokens side by side it has {wanted}. Fill each window up to `context`."
     )
     side_by_side = sum(place % context + 1 for place in range(count)) / count
     trial.require(sum(longest) >= wanted, message, found=sum(longest) / count, context=context, wanted=side_by_side)
