@@ -593,9 +593,12 @@ def test_nothing_handed_in(run: Run, small_class: Path) -> None:
     keep(small_class)
     assert run(small_class)[0] == 0
     shutil.rmtree(small_class / "submitted")
-    status, said = run(small_class)
-    assert status == 0
-    assert "Nothing was handed in" in said
+    (small_class / "submitted" / "Béla").mkdir(parents=True)
+    for arguments, whom in (((), "of these units."), (("--student", "Béla"), "of these units by Béla.")):
+        status, said = run(small_class, *arguments)
+        assert status == 0
+        assert "Nothing was handed in" in said
+        assert whom in said
 
 
 @contextmanager

@@ -83,9 +83,9 @@ def show(opened: OpenClass, results: Results, settings: "Settings", console: Con
         what = "One submission has marks" if by_hand == 1 else f"{by_hand} submissions have marks"
         console.print(f"{what} by hand, which count in the gradebook; the table has what the checks gave.")
     if not results.lines and not results.skipped:
-        console.print(
-            f"Nothing was handed in: {opened.root / 'submitted'} has no submissions of these units.", soft_wrap=True
-        )
+        by_whom = f" by {', '.join(map(_printable, settings.students))}" if settings.students else ""
+        what = f"Nothing was handed in: {opened.root / 'submitted'} has no submissions of these units{by_whom}."
+        console.print(what, markup=False, soft_wrap=True)
         return
     written = [opened.db_url, f"{opened.root / 'autograded'}", f"{opened.root / 'feedback'}"]
     console.print(
