@@ -3,7 +3,9 @@
 import asyncio
 import contextvars
 import decimal
+import gc
 import random
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -38,6 +40,30 @@ def reach() -> Iterator[Any]:
 
 def test_calls_send_data_and_return_data(reach: Any) -> None:
     assert reach(lambda x, k: x * k)([1, 2], k=2) == [1, 2, 1, 2]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of this kind")
+@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
+def test_where_no_file_can_be_opened_answers_are_called_and_say_what_they_lack(
+    reach: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import resource
+
+    async def twice(x: int) -> int:
+        return 2 * x
+
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)  # asyncio's half-made loop complains when it goes
+    with pytest.raises(AnswerRaised):
+        reach(lambda x: x.missing)(4)  # what describes an error is imported with the first one
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        assert reach(lambda x: 2 * x)(4) == 8
+        with pytest.raises(AnswerRaised, match="open files"):
+            reach(twice)(4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        gc.collect()
 
 
 def test_objects_stay_and_are_reached_again(reach: Any) -> None:

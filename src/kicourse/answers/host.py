@@ -6,6 +6,7 @@ import inspect
 import random
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 from kicourse.answers import location, probes
@@ -32,7 +33,7 @@ class Host:
 
     def serve(self, channel: Channel) -> None:
         """Answer requests until None arrives."""
-        with asyncio.Runner() as runner:
+        with closing(asyncio.Runner()) as runner:  # its loop is made for the first answer that has to be awaited
             while not self.ended and (frame := channel.receive(None)) is not None:
                 channel.send(_Call(self, channel, runner).reply_to(frame))
 
