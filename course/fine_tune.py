@@ -475,7 +475,7 @@ for right, count in ((18, 20), (180, 200), (1_800, 2_000), (20, 20)):
 # %% [markdown]
 # ### Task: fine-tune (3 points)
 #
-# Write `fine_tune`. The optimizer comes ready, with its rates. `epochs` holds a list of batches for each epoch; `development` and `test` are lists of batches. You may rely on none of these lists being empty.
+# Write `fine_tune`. The optimizer comes ready, with its rates: each of its parameter groups may have one of its own. `epochs` holds a list of batches for each epoch; `development` and `test` are lists of batches. You may rely on none of these lists being empty.
 #
 # 1. For each batch, in the order given: the mean cross-entropy, cleared gradients, `backward`, one step. Of S steps in all (over all epochs), step s, counted from 0, is taken at 1 − s / S of the rate that the optimizer came with. `torch.optim.lr_scheduler.LambdaLR(optimizer, factor)` multiplies the rates by `factor(step)`; its `step()` comes after the optimizer's.
 # 2. If a loss is NaN or infinite, raise `FloatingPointError` at once, before the step.
@@ -659,7 +659,7 @@ print(f"---\n{example.to_yaml()}\n---\n\n# A model of Acme\n\nIt guesses **83.1 
 #
 # * `adapter.safetensors`: exactly the parameters of `model` with `requires_grad`, under their names in `model.named_parameters()`;
 # * `config.json`: an object with everything in `facts`, and `labels`, in their order;
-# * `README.md`: a head with `base_model`, `license` and `language` from `facts`, and `pipeline_tag: text-classification`; below it text that gives the accuracy of the report and both ends of its interval in percent, each with one decimal and a point: `81.3 %`. Everything else in the text is up to you.
+# * `README.md`: a head with `base_model`, `license` and `language` from `facts`, and `pipeline_tag: text-classification`; below it text that gives the accuracy of the report and both ends of its interval in percent, each rounded to one decimal, with a point: `81.3 %`. Everything else in the text is up to you.
 #
 # `facts` holds `base_model`, `license` and `language` (texts), and the adapter's `targets` (a list), `rank` and `alpha`.
 

@@ -1,8 +1,10 @@
 """What is special about fine_tune: each mistake costs its own criterion, cheats, and the demonstrations."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -89,10 +91,29 @@ def changed(task: str, changes: dict[str, str]) -> Any:
     return names["LoRALinear" if task == "lora_linear" else task]
 
 
+KNOWN = "known = dict(zip(map(tuple, texts), labels))"
+ROTATED = "first = int(torch.randint(99, (1,), generator=generator)) % (len(batches) or 1)"
 BEGIN = "torch.randn(rank, base.in_features)"
+FORWARD, MERGED = "out: Tensor = ", "return layer"
+LABEL, TEXT = "labels[number] for number in numbers", "torch.tensor(texts[number])"
+SHUFFLE = "for place in torch.randperm(len(batches), generator=generator).tolist()]"
+RETURN, STEP, START = "return [", "optimizer.step()", "accuracies: list"
 DRAW = "order = torch.randperm(len(texts), generator=generator)"
 KEEP, MEASURE = "accuracies.append(right / count)", "right, count = count_right(test)"
 NUMBERS = "{100 * report.accuracy:.1f} % were right (95 % interval {100 * low:.1f} % to {100 * high:.1f} %)."
+
+
+def at_rate(setting: str) -> dict[str, str]:
+    """Change the solution of `fine_tune` to one that sets the rates of its optimizer itself."""
+    found = "first, default = optimizer.param_groups[0]['lr'], optimizer.defaults['lr']"
+    return {
+        START: f"done = 0; {found}; {START}",
+        STEP: f"{setting}; {STEP}; done += 1",
+        "schedule.step()": "pass",
+    }
+
+
+SET_ALL = "[group.update(lr={rate} * (1 - done / steps)) for group in optimizer.param_groups]"
 
 
 @pytest.mark.usefixtures("undiagnosed")
@@ -105,6 +126,32 @@ NUMBERS = "{100 * report.accuracy:.1f} % were right (95 % interval {100 * low:.1
             "learns",
             "lora_linear",
             {BEGIN: "torch.randn(rank, base.in_features, generator=torch.Generator().manual_seed(0))"},
+        ),
+        ("learns", "lora_linear", {BEGIN: "torch.randn(rank, 1).expand(-1, base.in_features)"}),
+        (
+            "learns",
+            "lora_linear",
+            {"base.requires_grad_(False)": "base", "self.base(x)": "(self.base(x) - 0 * x.sum()).detach()"},
+        ),
+        ("scales_update", "lora_linear", {FORWARD: f"assert x.ndim > 1; {FORWARD}"}),
+        ("scales_update", "lora_linear", {FORWARD: f"assert x.ndim < 4; {FORWARD}"}),
+        ("merges_again", "lora_linear", {MERGED: "return self.__dict__.setdefault('kept', layer)"}),
+        ("merges_again", "lora_linear", {MERGED: f"self.B.requires_grad_(False); {MERGED}"}),
+        ("merges_again", "lora_linear", {MERGED: f"self.base.requires_grad_(True); {MERGED}"}),
+        ("wraps_no_others", "add_lora", {"in targets:": "in [targets[place] for place in range(len(targets))]:"}),
+        ("pads_little", "make_batches", {TEXT: "torch.tensor(texts[number][:12])"}),
+        ("pads_little", "make_batches", {TEXT: "torch.tensor(texts[number][:64])"}),
+        ("labels_stay", "make_batches", {LABEL: "labels[texts.index(texts[number])] for number in numbers"}),
+        (
+            "labels_stay",
+            "make_batches",
+            {LABEL: "known[tuple(texts[number])] for number in numbers", DRAW: f"{KNOWN}; {DRAW}"},
+        ),
+        ("labels_stay", "make_batches", {DRAW: f"{KNOWN}; texts, labels = [*known], [*known.values()]; {DRAW}"}),
+        (
+            "shuffles",
+            "make_batches",
+            {SHUFFLE: "for place in [*range(first, len(batches)), *range(first)]]", RETURN: f"{ROTATED}; {RETURN}"},
         ),
         (
             "shuffles",
@@ -119,6 +166,14 @@ NUMBERS = "{100 * report.accuracy:.1f} % were right (95 % interval {100 * low:.1
                 KEEP: f"{KEEP}; peeks.append(count_right(test))",
                 MEASURE: "right, count = max(peeks)",
             },
+        ),
+        ("takes_steps", "fine_tune", at_rate("optimizer.param_groups[0]['lr'] = first * (1 - done / steps)")),
+        ("takes_steps", "fine_tune", at_rate(SET_ALL.format(rate="first"))),
+        ("takes_steps", "fine_tune", at_rate(SET_ALL.format(rate="default"))),
+        (
+            "states_numbers",
+            "model_files",
+            {NUMBERS: "{[f'{int(1000 * share) / 10} %' for share in (report.accuracy, low, high)]}"},
         ),
         ("states_numbers", "model_files", {NUMBERS: "{[n / 10 for n in range(1001)]}"}),
         ("states_numbers", "model_files", {NUMBERS: "{[str(n / 10) + ' %' for n in range(500, 1000)]}"}),
@@ -157,7 +212,36 @@ def test_a_layer_whose_matrices_have_other_names_is_told_so() -> None:
 
     verdict = check.lora_linear.run(Named)
     assert verdict.points == 0
-    assert "`A` [rank, inputs]" in verdict.criteria[0].message
+    assert "a parameter `A` of the shape [1, 5]" in verdict.criteria[0].message
+
+
+@pytest.mark.usefixtures("undiagnosed")
+def test_numpy_numbers_and_a_tuple_are_as_good_in_a_report() -> None:
+    def fine_tune(*args: Any) -> Any:
+        report = honest.fine_tune(*args)
+        shares = tuple(np.float64(share) for share in report.development)
+        return honest.Report(shares, np.argmax(shares) + 1, np.float64(report.accuracy), report.interval)  # type: ignore[arg-type]
+
+    assert check.fine_tune.run(fine_tune).status == "passed"
+
+
+def test_a_field_of_the_report_that_has_another_type_is_named() -> None:
+    def fine_tune(*args: Any) -> Any:
+        return replace(honest.fine_tune(*args), accuracy=torch.tensor(0.5))  # type: ignore[arg-type]
+
+    message = check.fine_tune.run(fine_tune).criteria[0].message
+    assert message == "In the report `accuracy` must be of the type float, not Tensor."
+
+
+def test_a_batch_may_be_a_named_tuple() -> None:
+    class Named(NamedTuple):
+        ids: torch.Tensor
+        mask: torch.Tensor
+        labels: torch.Tensor
+
+    assert (
+        check.make_batches.run(lambda *args: [Named(*batch) for batch in honest.make_batches(*args)]).status == "passed"
+    )
 
 
 def test_weights_that_were_trained_earlier_know_nothing_of_a_fresh_language() -> None:

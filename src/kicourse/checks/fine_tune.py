@@ -4,9 +4,11 @@ import copy
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -67,6 +69,7 @@ class _Layer:
         try:
             self.answer.probe("set_parameters", drawn)
         except AnswerRaised as error:
+            self.factors(trial)  # says which one is missing, or of another shape
             message = _(
                 "The parameters `A` [rank, inputs] and `B` [outputs, rank] cannot be filled with numbers: {error}"
             )
@@ -82,6 +85,16 @@ class _Layer:
             trial.require(isinstance(found, dict) and name in found, message, name=name, shape=str(list(shape)))
             trial.array(found[name], shape, "tensor")
         return found["A"], found["B"]
+
+    def learning(self) -> list[str]:
+        """The names of what asks for gradients."""
+        parts = {f"base.{name}": self.base.attribute(name) for name in self.base_parts()}
+        parts |= {name: self.answer.attribute(name) for name in "AB"}
+        return [name for name, part in parts.items() if part.attribute("requires_grad").data()]
+
+    def base_parts(self) -> list[str]:
+        """The names of the base's parameters."""
+        return ["weight"] if self.bias is None else ["weight", "bias"]
 
     def outputs(self, x: Any) -> Any:
         """What the base makes of `x`."""
@@ -110,7 +123,7 @@ class _Layer:
     def merged_output(self, trial: Trial, merged: Handle, x: Any) -> Any:
         """What a plain layer with the merged one's weights makes of `x`: what is published is weights."""
         held = merged.probe("state_dict")
-        wanted = ["weight"] if self.bias is None else ["weight", "bias"]
+        wanted = self.base_parts()
         extra = isinstance(held, dict) and self.bias is None and "bias" in held
         trial.require(not extra, _("The base has no bias, and the merged layer has one."))
         message = _("`merged` must return a plain `nn.Linear`, with these weights: {wanted}.")
@@ -134,7 +147,7 @@ class _Layer:
 )
 def adds_update(trial: Trial, answer: Handle) -> None:
     for inputs, outputs, rank, _alpha, bias in _SHAPES:
-        _require_update(trial, answer, (inputs, outputs, rank, float(rank), bias))
+        _require_update(trial, answer, (inputs, outputs, rank, float(rank), bias), (2,), (2, 3))
 
 
 @lora_linear.criterion(
@@ -144,13 +157,13 @@ def adds_update(trial: Trial, answer: Handle) -> None:
 )
 def scales_update(trial: Trial, answer: Handle) -> None:
     for shape in _SHAPES:
-        _require_update(trial, answer, shape)
+        _require_update(trial, answer, shape, (6,), (), (2, 3, 2))
 
 
-def _require_update(trial: Trial, answer: Handle, shape: Shape) -> None:
+def _require_update(trial: Trial, answer: Handle, shape: Shape, *batches: tuple[int, ...]) -> None:
     layer = _Layer(trial, answer, shape)
     a, b = layer.draw_factors(trial)
-    for batch in ((2,), (2, 3)):
+    for batch in batches:
         x = _normal(trial.rng, *batch, shape[0])
         got = layer.answer.probe("evaluate", x)
         trial.array(got, (*batch, shape[1]), "tensor")
@@ -190,6 +203,9 @@ def learns(trial: Trial, answer: Handle) -> None:
         shape = inputs, outputs, rank, float(rank), bias  # a scale of one, so that a wrong scale is not asked for here
         layer = _Layer(trial, answer, shape)
         a, b = layer.factors(trial)
+        unfrozen = [name for name in layer.learning() if name.startswith("base.")]
+        message = _("The base must be frozen, and these still ask for gradients: {names}.")
+        trial.require(not unfrozen, message, names=", ".join(unfrozen))
         x, fresh = _normal(trial.rng, 8, shape[0]), _normal(trial.rng, 3, shape[0])
         target = layer.outputs(x) + _normal(trial.rng, 8, shape[1])
         trained = answer.build("training", "descend", layer.answer, [x], target, rate, steps)
@@ -214,6 +230,8 @@ def _require_chance(trial: Trial, answer: Handle) -> None:
                 "together, and the number of different ones is {count}: equal rows learn the same.")  # fmt: skip
     count = len(rows.unique(dim=0))
     trial.require(count == len(rows), message, count=count)
+    message = _("In a row of `A` all numbers are equal: then the layer sees no more of `x` than its sum.")
+    trial.require(bool((rows.amax(dim=1) > rows.amin(dim=1)).all()), message)
 
 
 def _descended(layer: _Layer, a: Any, b: Any, x: Any, target: Any, rate: float, steps: int) -> tuple[Any, Any]:
@@ -254,14 +272,21 @@ def merges_again(trial: Trial, answer: Handle) -> None:
         layer = _Layer(trial, answer, shape)
         layer.draw_factors(trial)
         x = _normal(trial.rng, 2, shape[0])
-        wanted = layer.own_output(trial, x)
+        wanted, learning = layer.own_output(trial, x), layer.learning()
         merged = layer.merge(trial)
+        message = _("Before merging {before} can be trained, and afterwards {after}.")
+        before, after = (", ".join(names) or "-" for names in (learning, layer.learning()))
+        trial.require(before == after, message, before=before, after=after)
         got = layer.answer.probe("evaluate", x)
         message = _("After merging, the layer itself gives another output.")
         trial.close(got, wanted, message, atol=1e-4, rtol=1e-3)
         first, second = (layer.merged_output(trial, part, x) for part in (merged, layer.merge(trial)))
         message = _("Merged a second time, the layer gives another output.")
         trial.close(second, first, message, atol=1e-4, rtol=1e-3)
+        layer.draw_factors(trial)  # as if it had been trained on
+        third = layer.merged_output(trial, layer.merge(trial), x)
+        message = _("A and B have other numbers by now, and the layer is merged with the old ones.")
+        trial.require(not torch.allclose(third, second, rtol=0, atol=1e-3), message)
         trial.require(layer.is_unchanged(), _("After merging, the base has changed."))
         merged.probe("set_parameters", {name: 0 * part for name, part in merged.probe("parameters").items()})
         message = _("Zeros were written into the merged layer, and now the base has changed: they share a tensor.")
@@ -396,7 +421,9 @@ add_lora = Check(
 _WORDS, _WIDTH, _LABELS = 40, 8, 3
 _PLAIN = ("key",)
 """Fits the same layers however names are compared."""
-_TARGETS = (("output",), ("query",), ("attention.query", "value"), ("layer.1.attention.key", "prequery"))
+_TARGETS: tuple[Collection[str], ...] = (
+    ("output",), ("query",), {"attention.query", "value"}, ("layer.1.attention.key", "prequery"),
+)  # fmt: skip
 
 
 def _sizes(**changed: Any) -> dict[str, Any]:
@@ -422,7 +449,7 @@ def _batch(rng: Any, count: int, longest: int = 7) -> tuple[Any, Any, Any]:
 class _Adapted:
     """An answer's model after `add_lora`, and the model that it should be."""
 
-    def __init__(self, trial: Trial, answer: Handle, targets: tuple[str, ...]) -> None:
+    def __init__(self, trial: Trial, answer: Handle, targets: Collection[str]) -> None:
         from kicourse.answers.training import Shifted
 
         seed = int(trial.rng.integers(2**31))
@@ -484,7 +511,7 @@ def wraps_no_others(trial: Trial, answer: Handle) -> None:
         _require_wrapped(trial, answer, targets)
 
 
-def _require_wrapped(trial: Trial, answer: Handle, targets: tuple[str, ...]) -> None:
+def _require_wrapped(trial: Trial, answer: Handle, targets: Collection[str]) -> None:
     adapted = _Adapted(trial, answer, targets)
     held, expected = adapted.model.probe("state_dict"), adapted.expected.state_dict()
     wrapped, wanted = (
@@ -632,11 +659,13 @@ make_batches = Check(
 )  # fmt: skip
 
 Batch = tuple[Any, Any, Any]
+_ROWS = _("{count} texts became {found} rows.")
 
 
-def _texts(rng: Any, count: int) -> tuple[list[list[int]], list[int]]:
+def _texts(rng: Any, count: int, longest: int = 12) -> tuple[list[list[int]], list[int]]:
     """Draw texts that are all different, with labels that are not sorted in any way."""
-    lengths = rng.integers(2, 13, size=count)
+    lengths = rng.integers(2, longest + 1, size=count)
+    lengths[:1] = longest
     texts = [[int(token) for token in rng.integers(1, 30_000, size=length)] for length in lengths]
     return texts, [int(label) for label in rng.integers(0, 1_000, size=count)]
 
@@ -647,8 +676,11 @@ def _batches(
     """Return the answer's batches; fail unless each is three tensors that fit together."""
     got = answer(texts, labels, size, generator or answer.build("training", "generator", 7))
     trial.is_a(got, list)
+    batches = []
     for batch in got:
         message = _("A batch must be a tuple of three tensors: tokens, mask, labels.")
+        if isinstance(batch, Record) and batch.kind == "namedtuple":
+            batch = tuple(batch.fields.values())
         trial.require(type(batch) is tuple and len(batch) == 3, message)
         ids, mask, marks = batch
         trial.array(ids, None, "tensor")
@@ -661,7 +693,8 @@ def _batches(
         for name, part in zip(("tokens", "mask", "labels"), batch, strict=True):
             message = _("In a batch, {name} must be a tensor of whole numbers, not {kind}.")
             trial.require(not part.is_floating_point(), message, name=f"`{name}`", kind=str(part.dtype))
-    return [tuple(part.long() for part in batch) for batch in got]
+        batches.append((ids.long(), mask.long(), marks.long()))
+    return batches
 
 
 def _rows(batches: list[Batch]) -> list[tuple[int, ...]]:
@@ -698,7 +731,7 @@ def _require_texts(trial: Trial, answer: Handle, count: int, size: int) -> None:
     missing = len(set(wanted) - set(got))
     message = _("Texts in no batch: {missing} of {count}.")
     trial.require(not missing, message, count=count, missing=missing)
-    trial.require(got == wanted, _("{count} texts became {found} rows."), count=count, found=len(got))
+    trial.require(got == wanted, _ROWS, count=count, found=len(got))
     sizes = sorted((len(labels) for _ids, _mask, labels in batches), reverse=True)
     full = [size] * (count // size) + ([count % size] if count % size else [])
     message = _("{count} texts in batches of {size} must have these sizes: {wanted}. Yours: {sizes}.")
@@ -711,14 +744,20 @@ def _require_texts(trial: Trial, answer: Handle, count: int, size: int) -> None:
     why=_("Labels on the wrong texts raise no error. The loss just never falls."),
 )
 def labels_stay(trial: Trial, answer: Handle) -> None:
-    for count, size in ((6, 2), (23, 5), (40, 16)):
+    for count, size in ((6, 2), (23, 5), (46, 16)):  # with two more texts, no batch is left over that is not full
         texts, labels = _texts(trial.rng, count)
-        known = {tuple(text): label for text, label in zip(texts, labels, strict=True)}
+        texts += texts[:2]  # the same text again, with another label
+        labels += [label + 1 for label in labels[:2]]
+        known = Counter(zip(map(tuple, texts), labels, strict=True))
         batches = _batches(trial, answer, texts, labels, size)
-        marks = [int(label) for _ids, _mask, marks in batches for label in marks]
-        wrong = [row for row, mark in zip(_rows(batches), marks, strict=True) if known.get(row, mark) != mark]
-        message = _("{count} of {rows} texts have another text's label, the first of them {text}.")
-        trial.require(bool(marks) and not wrong, message, count=len(wrong), rows=len(marks), text=str(wrong[:1]))
+        rows, marks = _rows(batches), [int(label) for _ids, _mask, marks in batches for label in marks]
+        there = {row for row, _label in known}
+        wrong = Counter(pair for pair in zip(rows, marks, strict=True) if pair[0] in there) - known
+        message = _("{count} of {rows} texts have another text's label, the first of them {text}. (The same text may "
+                    "come twice, with different labels.)")  # fmt: skip
+        shown = str([row for row, _label in wrong][:1])
+        trial.require(bool(marks) and not wrong, message, count=wrong.total(), rows=len(marks), text=shown)
+        trial.require(len(rows) == len(texts), _ROWS, count=len(texts), found=len(rows))
 
 
 @make_batches.criterion(
@@ -744,8 +783,8 @@ def pads(trial: Trial, answer: Handle) -> None:
     why=_("Padding is computed like text and thrown away afterwards."),
 )
 def pads_little(trial: Trial, answer: Handle) -> None:
-    for count, size in ((9, 3), (48, 8), (64, 16)):
-        texts, labels = _texts(trial.rng, count)
+    for count, size, longest in ((9, 3, 12), (48, 8, 80), (64, 16, 12)):
+        texts, labels = _texts(trial.rng, count, longest)
         batches = _batches(trial, answer, texts, labels, size)
         total = sum(len(text) for text in texts)
         held = sum(len(row) for row in _rows(batches))
@@ -777,9 +816,11 @@ def shuffles(trial: Trial, answer: Handle) -> None:
                 "from where it stands.")  # fmt: skip
     trial.require(_rows(one) != _rows(other), message)
     lengths = [int(mask.sum(dim=1).max()) for _ids, mask, _labels in one]
-    sorted_anyway = lengths in (sorted(lengths), sorted(lengths, reverse=True))
+    # Seen as a ring, in which a sorted row that begins somewhere in the middle turns round just once as well.
+    steps = [longer - shorter for shorter, longer in pairwise([*lengths, lengths[0]])]
+    turns = min(sum(step < 0 for step in steps), sum(step > 0 for step in steps))
     trial.require(
-        not sorted_anyway,
+        turns > 1,
         _("The batches come sorted by length, so the model would learn length first; draw their order."),
     )
     together, apart = ({frozenset(_rows([batch])) for batch in batches} for batches in (one, other))
@@ -967,16 +1008,18 @@ def takes_steps(trial: Trial, answer: Handle) -> None:
         else:
             epochs = _single_minded(trial.rng, lengths)
         measured = [_labelled(_batch(trial.rng, 5), len(lengths) - 1)]  # no earlier epoch is better than the last
-        run = _Run(trial, answer, epochs, measured, measured, rate=rate, hidden=4)
+        rates = {"rate": rate, "head_rate": 2 * rate}
+        run = _Run(trial, answer, epochs, measured, measured, **rates, hidden=4)
         held, wanted = run.model.probe("state_dict"), run.expected().state_dict()
         for name in ("head.weight", "encoder.layer.1.output.weight", "encoder.embedding.weight"):
             message = _("There is no weight {name} any more in the model.")
             trial.require(isinstance(held, dict) and name in held, message, name=name)
             message = _(
-                "After the last step ({steps} in all, in epochs of {lengths}) {name} is not where it should be."
+                "After the last step ({steps} in all, in epochs of {lengths}) {name} is not where it should be. "
+                "In this trial the optimizer comes with a rate of {head_rate} for the head, and of {rate} for all else."
             )
             shown = {"name": name, "steps": sum(lengths), "lengths": " + ".join(map(str, lengths))}
-            trial.close(held[name], wanted[name], message, rtol=1e-3, atol=2e-4, **shown)
+            trial.close(held[name], wanted[name], message, rtol=1e-3, atol=2e-4, **rates, **shown)
 
 
 def _single_minded(rng: Any, lengths: tuple[int, ...]) -> list[list[Batch]]:
@@ -1140,19 +1183,28 @@ class _Run:
         development: Drawn,
         test: Drawn,
         rate: float = 0.0,
+        head_rate: float | None = None,
         hidden: int = 0,
     ) -> None:
         self.seed, self.hidden = int(trial.rng.integers(2**31)), hidden
-        self.epochs, self.rate = epochs, rate
+        self.epochs, self.rate, self.head_rate = epochs, rate, head_rate
         self.development = development(trial, self) if callable(development) else development
         self.test = test(trial, self) if callable(test) else test
         self.model = answer.build("training", "seeded", "SmallClassifier", self.seed, **_sizes(hidden=hidden))
-        optimizer = answer.build("training", "sgd", self.model, rate)
+        name, rates = self.descent()
+        optimizer = answer.build("training", name, self.model, rates)
         self.report = _report(trial, answer, self.model, optimizer, epochs, self.development, self.test)
 
     def fresh(self) -> Any:
         """The untrained model."""
         return _classifier(self.seed, hidden=self.hidden)
+
+    def descent(self) -> tuple[str, Any]:
+        """The name of plain gradient descent in `answers.training`, and its rates: the head may have its own."""
+        if self.head_rate is None:
+            return "sgd", self.rate
+        names = [name for name, _part in self.fresh().named_parameters()]
+        return "noted_sgd", {name: self.head_rate if name.startswith("head.") else self.rate for name in names}
 
     def expected(self) -> Any:
         """The model that the same run leaves here."""
@@ -1160,7 +1212,8 @@ class _Run:
 
         model = self.fresh()
         with torch.enable_grad():
-            optimizer = training.sgd(model, self.rate)
+            name, rates = self.descent()
+            optimizer = getattr(training, name)(model, rates)
             _tuning(model, optimizer, self.epochs, self.development, self.test)
         return model
 
@@ -1180,14 +1233,23 @@ def _report(
     fields = ("development", "epoch", "accuracy", "interval")
     known = isinstance(got, Record) and set(fields) <= set(got.fields)
     trial.require(known, _("Return a `Report` with development, epoch, accuracy and interval."))
-    report = SimpleNamespace(**{name: got[name] for name in fields})
+    report = SimpleNamespace(**{name: _python(got[name]) for name in fields})
     message = _("`development` must be a list with a float for each of the {count} epochs.")
     listed = type(report.development) is list and len(report.development) == len(epochs)
     trial.require(listed and all(type(share) is float for share in report.development), message, count=len(epochs))
-    trial.is_a(report.epoch, int)
-    trial.is_a(report.accuracy, float)
-    trial.is_a(report.interval, (tuple, list))
+    for name, kind, wanted in (("epoch", int, "int"), ("accuracy", float, "float"), ("interval", list, "tuple")):
+        found = getattr(report, name)
+        message = _("In the report `{name}` must be of the type {wanted}, not {found}.")
+        shown = {"name": name, "wanted": wanted, "found": type(found).__name__}
+        trial.require(type(found) is kind, message, **shown)
     return report
+
+
+def _python(value: Any) -> Any:
+    """Turn NumPy's numbers into Python's, and a tuple into a list: in a report they are as good."""
+    if isinstance(value, (list, tuple)):
+        return [_python(part) for part in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 _Z = 1.96
@@ -1430,7 +1492,8 @@ class _Published:
             "alpha": float(rng.integers(1, 64)),
         }
         low, accuracy, high = sorted(int(share) for share in rng.choice(np.arange(510, 990), size=3, replace=False))
-        self.accuracy, self.interval = accuracy / 1_000, (low / 1_000, high / 1_000)
+        # Two are rounded up to these numbers, and one down.
+        self.accuracy, self.interval = (accuracy - 0.3) / 1_000, ((low - 0.2) / 1_000, (high + 0.3) / 1_000)
         self.development = [float(share) / 1_000 for share in rng.integers(110, 490, size=3)]
         batch = _batch(rng, 12)
         self.expected = self.fresh()
