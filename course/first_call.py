@@ -253,7 +253,7 @@ for name, sentence in {"(nothing)": "", **sentences}.items():
 # * `prompt_tokens`: all that was sent. Some of it may have been sent before; the provider keeps such beginnings in a **cache** and charges less. `prompt_tokens_details.cached_tokens` says how many of the prompt's tokens these were.
 # * `completion_tokens`: all that was written. Some models think in writing first; these `completion_tokens_details.reasoning_tokens` are part of the completion's tokens and cost the same, though you never see them.
 #
-# Both details, and the numbers in them, may be missing (`None`): look at the first reply above. Our embedded model reports cached tokens, but knows no reasoning, and so leaves `completion_tokens_details` out.
+# Both details, and the numbers in them, may be missing (`None`): look at the first reply above. Our embedded model reports cached tokens, but knows no reasoning, and so leaves `completion_tokens_details` out. And do not rely on `total_tokens`: it should be the sum of both counts, but some servers leave it at 0.
 
 # %%
 PRICES = {  # dollars for a million tokens: example prices, of the order that providers charge

@@ -4,6 +4,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from kicourse.checks import first_call as check
@@ -195,6 +196,160 @@ def test_two_conversations_at_once_do_not_disturb_each_other() -> None:
     verdict = check.conversation.run(Gossip)
     assert verdict.points == 0
     assert "all conversations" in verdict.diagnosis
+
+
+def asked(client: Any, instructions: str, question: str, **options: Any) -> Any:
+    messages: Any = [{"role": "system", "content": instructions}, {"role": "user", "content": question}]
+    return client.chat.completions.create(model=gpt.model(), messages=messages, **options)
+
+
+def first_line_of_reply(client: Any, question: str, instructions: str = "") -> Any:
+    return asked(client, instructions, question).choices[0].message.content.splitlines()[0]
+
+
+def squeezed_question(client: Any, question: str, instructions: str = "") -> Any:
+    return honest.ask(client, " ".join(question.split()), instructions)
+
+
+def first_line_of_instructions(client: Any, question: str, instructions: str = "") -> Any:
+    return honest.ask(client, question, instructions.partition("\n")[0])
+
+
+def without_a_default(client: Any, question: str, instructions: str) -> Any:
+    return honest.ask(client, question, instructions)
+
+
+def from_memory() -> Any:
+    known: dict[str, Any] = {}
+
+    def ask(client: Any, question: str, instructions: str = "") -> Any:
+        known[question] = known.get(question) or honest.ask(client, question, instructions)
+        return known[question]
+
+    return ask
+
+
+def output_by_subtraction(usage: Any, prices: Any) -> Any:
+    fresh, cached, _reasoning = check._counts(usage)
+    return check._rounded(check._dollars(usage, prices, fresh, cached, usage.total_tokens - usage.prompt_tokens))
+
+
+def cached_for_a_quarter(usage: Any, prices: Any) -> Any:
+    return check._rounded(check._right(usage, prices | {"cached_input": prices["input"] / 4}))
+
+
+def at_least_something(usage: Any, prices: Any) -> Any:
+    return max(Decimal("0.0001"), check._rounded(check._right(usage, prices)))
+
+
+def rounded_twice(usage: Any, prices: Any) -> Any:
+    return check._rounded(round(check._right(usage, prices), 6))
+
+
+def stream_without_a_default(client: Any, question: str, instructions: str) -> Any:
+    return honest.stream(client, question, instructions)
+
+
+def stripped_at_the_start(client: Any, question: str, instructions: str = "") -> Any:
+    started = False
+    for piece in honest.stream(client, question, instructions):
+        started = started or bool(piece.strip())
+        if started:
+            yield piece
+
+
+def without_tabs(client: Any, question: str, instructions: str = "") -> Any:
+    return (piece.replace("\t", " ") for piece in honest.stream(client, question, instructions))
+
+
+def without_zeros(client: Any, question: str, instructions: str = "") -> Any:
+    return (piece for piece in honest.stream(client, question, instructions) if piece != "0")
+
+
+class EachQuestionOnce(check._Memory):
+    """Keeps the exchanges in a dict, by question."""
+
+    def ask(self, question: str) -> Any:
+        reply = super().ask(question)
+        self.exchanges = list(dict(self.exchanges).items())
+        return reply
+
+
+class AnswersFromMemory(check._Memory):
+    def ask(self, question: str) -> Any:
+        return dict(self.exchanges).get(question) or super().ask(question)
+
+
+class CountsAllAsOneText(check._Memory):
+    def kept(self, room: int) -> Any:
+        texts = [[text for exchange in self.exchanges[start:] for text in exchange] for start in range(99)]
+        fits = (self.count_tokens(" ".join(kept)) <= room for kept in texts)
+        return self.exchanges[list(fits).index(True) :]
+
+
+class TenAtMost(check._Memory):
+    def kept(self, room: int) -> Any:
+        return super().kept(room)[-10:]
+
+
+class WrapsErrors(check._Memory):
+    def complete(self, messages: Any) -> Any:
+        try:
+            return super().complete(messages)
+        except openai.APIStatusError:
+            raise openai.OpenAIError("the server failed") from None
+
+
+def one_memory_emptied_by_each() -> Any:
+    memory: list[Any] = []
+
+    class Shared(check._Memory):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            memory.clear()
+            self.exchanges = memory
+
+    return Shared
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize(
+    ("task", "wrong", "expected"),
+    [
+        ("ask", first_line_of_reply, "returns_text"),
+        ("ask", squeezed_question, "sends_question"),
+        ("ask", first_line_of_instructions, "sends_instructions"),
+        ("ask", without_a_default, "sends_instructions"),
+        ("ask", from_memory(), "sends_nothing_else"),
+        ("cost", output_by_subtraction, "missing_details"),
+        ("cost", cached_for_a_quarter, "cached_once"),
+        ("cost", at_least_something, "rounds_once"),
+        ("cost", rounded_twice, "rounds_once"),
+        ("stream", stream_without_a_default, "same_messages"),
+        ("stream", stripped_at_the_start, "keeps_space"),
+        ("stream", without_tabs, "keeps_space"),
+        ("stream", without_zeros, "keeps_space"),
+        ("conversation", EachQuestionOnce, "no_gap"),
+        ("conversation", AnswersFromMemory, "no_gap"),
+        ("conversation", CountsAllAsOneText, "inside_budget"),
+        ("conversation", TenAtMost, "inside_budget"),
+        ("conversation", WrapsErrors, "no_trace"),
+        ("conversation", one_memory_emptied_by_each(), "remembers"),
+    ],
+)
+def test_what_the_text_says_is_tried_where_it_is_rare(task: str, wrong: Any, expected: str) -> None:
+    for seed in range(5):
+        verdict = getattr(check, task).run(wrong, seed=seed)
+        assert [result.name for result in verdict.criteria if result.status == "failed"] == [expected], verdict
+
+
+def test_who_collects_and_returns_nothing_is_told_so() -> None:
+    def collects(client: Any, question: str, instructions: str = "") -> Any:
+        _pieces = list(honest.stream(client, question, instructions))
+
+    verdict = check.stream.run(collects)
+    assert "returned `None`" in verdict.criteria[0].message
+    assert "prints or collects" in verdict.diagnosis
 
 
 @pytest.mark.long

@@ -32,6 +32,11 @@ def _for_model(trial: Trial, request: Request) -> None:
         raise Failed(trial.text(_("Your request names another model.")), "model=MODEL", f"model={model}")
 
 
+def _lines_of_text(rng: "np.random.Generator") -> str:
+    """Return a text of two paragraphs, with two spaces somewhere: it has to arrive as it is."""
+    return f"{chats.sentence(rng)}\n\n{chats.sentence(rng, words=2)}  {chats.sentence(rng, words=2)}"
+
+
 def _answered(trial: Trial, server: ScriptedServer, ask: Callable[[], Any]) -> tuple[Any, Request]:
     """Return what `ask()` returns and the request that it led to; fail unless that was exactly one."""
     before = len(server.requests)
@@ -68,7 +73,7 @@ ask = Check(
     why=_("Whoever calls your function wants words to show, not the client library's objects."),
 )
 def returns_text(trial: Trial, answer: Handle) -> None:
-    text = chats.sentence(trial.rng)
+    text = _lines_of_text(trial.rng)
     got, _request = _asked(trial, answer, chats.sentence(trial.rng), chats.sentence(trial.rng), text)
     trial.equal(got, text, _("That is not the text of the reply."))
 
@@ -79,7 +84,7 @@ def returns_text(trial: Trial, answer: Handle) -> None:
     why=_("The model answers the last thing that the user said; it has to be the question, word for word."),
 )
 def sends_question(trial: Trial, answer: Handle) -> None:
-    question = chats.sentence(trial.rng)
+    question = _lines_of_text(trial.rng)
     _got, request = _asked(trial, answer, question, chats.sentence(trial.rng))
     messages = _messages(trial, request)
     if messages[-1:] != [("user", question)]:
@@ -93,12 +98,13 @@ def sends_question(trial: Trial, answer: Handle) -> None:
     why=_("Without its instructions the model is anybody's assistant: it no longer knows whom it works for."),
 )
 def sends_instructions(trial: Trial, answer: Handle) -> None:
-    question, instructions = chats.sentence(trial.rng), chats.sentence(trial.rng, words=9)
+    question, instructions = chats.sentence(trial.rng), _lines_of_text(trial.rng)
     _got, request = _asked(trial, answer, question, instructions)
     messages = _messages(trial, request)
     if ("system", instructions) not in messages[:-1]:
         message = trial.text(_("No message before the question has the instructions as the system's words."))
         raise Failed(message, chats.said([("system", instructions), ("user", question)]), chats.said(messages))
+    _asked(trial, answer, chats.sentence(trial.rng))  # the signature has instructions for it
 
 
 @ask.criterion(
@@ -108,8 +114,8 @@ def sends_instructions(trial: Trial, answer: Handle) -> None:
           "customer's business."),
 )  # fmt: skip
 def sends_nothing_else(trial: Trial, answer: Handle) -> None:
-    for _turn in range(2):
-        question, instructions = chats.sentence(trial.rng), chats.sentence(trial.rng)
+    question, instructions = chats.sentence(trial.rng), chats.sentence(trial.rng)
+    for _turn in range(2):  # the same again, for no answer may come from memory either
         _got, request = _asked(trial, answer, question, instructions)
         messages = _messages(trial, request)
         if len(messages) > 2:
@@ -128,12 +134,13 @@ def asks_model(trial: Trial, answer: Handle) -> None:
 
 
 def _asked(
-    trial: Trial, answer: Handle, question: str, instructions: str, reply: str = "It depends."
+    trial: Trial, answer: Handle, question: str, instructions: str | None = None, reply: str = "It depends."
 ) -> tuple[Any, Request]:
-    """Ask one question; return what came back and the request that reached the server."""
+    """Ask one question, perhaps with instructions; return what came back and the request that reached the server."""
     server = trial.server([Completion(reply)])
     client = _client(answer, server)
-    return _answered(trial, server, lambda: answer(client, question, instructions))
+    given = (question,) if instructions is None else (question, instructions)
+    return _answered(trial, server, lambda: answer(client, *given))
 
 
 def _chat(*messages: tuple[str, str]) -> list[Any]:
@@ -206,7 +213,8 @@ _EXAMPLE = {"input": Decimal("0.50"), "cached_input": Decimal("0.125"), "output"
 def _prices(rng: "np.random.Generator") -> dict[str, Decimal]:
     """Dollars for a million tokens, so many that a single token shows in the fourth decimal place."""
     fresh = Decimal(int(rng.integers(30_000, 90_000))) / 100
-    return {"input": fresh, "cached_input": fresh / 4, "output": fresh * int(rng.integers(3, 7))}
+    cached = fresh / int(rng.choice((2, 10)))  # not a quarter, as in the notebook
+    return {"input": fresh, "cached_input": cached, "output": fresh * int(rng.integers(3, 7))}
 
 
 def _usage(prompt: int, completion: int, cached: int = 0, reasoning: int = 0) -> dict[str, Any]:
@@ -300,7 +308,7 @@ def reasoning_once(trial: Trial, answer: Handle) -> None:
     why=_("Many servers leave the details out, or a number in them: `None` means that there were no such tokens."),
 )
 def missing_details(trial: Trial, answer: Handle) -> None:
-    nothing: dict[str, Any] = {"prompt_tokens_details": None, "completion_tokens_details": None}
+    nothing: dict[str, Any] = {"prompt_tokens_details": None, "completion_tokens_details": None, "total_tokens": 0}
     prices = {name: 100 * price for name, price in _prices(trial.rng).items()}  # a single token shows
     _about(trial, answer, _usage(*_tokens(trial.rng)) | nothing, prices)
     unknown = {
@@ -317,13 +325,14 @@ def missing_details(trial: Trial, answer: Handle) -> None:
 )
 def rounds_once(trial: Trial, answer: Handle) -> None:
     _to_the_digit(trial, answer, _usage(900, 2800), dict(_EXAMPLE))  # tells rounding to even from floats
+    _to_the_digit(trial, answer, _usage(99, 0), dict(_EXAMPLE))  # nearly half: who rounds twice rounds it up
     for number in range(12):  # halves of the fourth place
         fresh, written = 100 * (2 * int(trial.rng.integers(1, 4_000)) + 1), 200 * int(trial.rng.integers(1, 300))
         cached = 800 * int(trial.rng.integers(200, 400)) * (number % 2)  # whole, but as floats a little off
         _to_the_digit(trial, answer, _usage(fresh + cached, written, cached=cached), dict(_EXAMPLE))
     for number in range(30):
         fresh, written = (int(count) for count in trial.rng.integers(1, 3_000, size=2))
-        cached, reasoning = (int(count) * (number % 2) for count in trial.rng.integers(200, 3_000, size=2))
+        cached, reasoning = (int(count) * (number % 2) for count in trial.rng.integers(400, 3_000, size=2))
         _to_the_digit(trial, answer, _usage(fresh + cached, written + reasoning, cached, reasoning), _prices(trial.rng))
 
 
@@ -480,19 +489,21 @@ def _streamed(trial: Trial, answer: Handle, completion: Completion) -> list[str 
 
 
 def _stream_asked(
-    trial: Trial, answer: Handle, completion: Completion
+    trial: Trial, answer: Handle, completion: Completion, *, instructed: bool = True
 ) -> tuple[list[str | None], Request, list[tuple[str, str]]]:
     """Return what the answer yields, its request, and the messages that it should have sent."""
     server = trial.server([completion])
     question, instructions = chats.sentence(trial.rng), chats.sentence(trial.rng)
     client, most = _client(answer, server), 2 * len(completion.pieces) + 6
+    given = (question, instructions) if instructed else (question,)
     try:
-        got, request = _answered(
-            trial, server, lambda: list(islice(answer.stream(client, question, instructions), most))
-        )
-    except AnswerRaised:
+        got, request = _answered(trial, server, lambda: list(islice(answer.stream(client, *given), most)))
+    except AnswerRaised as error:
         if server.requests:
             _for_a_stream(trial, server.requests[0])
+        if "'NoneType' object is not iterable" in error.text:
+            message = trial.text(_("Your function returned `None`, where a generator was expected: it needs `yield`."))
+            raise Failed(message, "yield", "None") from error
         raise
     _for_a_stream(trial, request)
     for piece in got:
@@ -537,6 +548,7 @@ def same_messages(trial: Trial, answer: Handle) -> None:
         message = trial.text(_("The messages are not the instructions and the question."))
         raise Failed(message, chats.said(wanted), chats.said(messages))
     _for_model(trial, request)
+    _stream_asked(trial, answer, Completion("well"), instructed=False)  # the signature has instructions for it
 
 
 @stream.criterion(
@@ -595,7 +607,7 @@ def every_chunk(trial: Trial, answer: Handle) -> None:
 )
 def keeps_space(trial: Trial, answer: Handle) -> None:
     first, second, last = _pieces(trial.rng, 3)
-    pieces = [first, "\n", second, " ", "\n\n", last]
+    pieces = ["\n", first, "\n", second, " ", "\t", "0", "\r\n", last]
     _complete(trial, _streamed(trial, answer, Completion(*pieces)), pieces)
 
 
@@ -673,7 +685,7 @@ def one_behind(client: Any, question: str, instructions: str = "") -> Any:
     yield waiting
 
 
-@stream.misconception(_("a function that prints the pieces and hands on none: `print` where there should be `yield`"))
+@stream.misconception(_("a function that prints or collects the pieces and hands on none: there is no `yield`"))
 def prints(client: Any, question: str, instructions: str = "") -> Any:
     for _text in _texts(_chunks(client, question, instructions)):
         pass
@@ -747,8 +759,9 @@ def _count_words(text: str) -> int:
 
 
 @unobserved
-def _count_long_words_twice(text: str) -> int:
-    return sum(2 if len(word) > 5 else 1 for word in text.split())
+def _count_framed(text: str) -> int:
+    """Count a beginning and an end as well, as many tokenizers do: two texts are more than both as one."""
+    return len(text.split()) + 4
 
 
 def _fitting(exchanges: Exchanges, room: int, count: Callable[[str], int]) -> Exchanges:
@@ -826,8 +839,15 @@ _WIDTH = 24
           "text in its role. And one customer's dialogue is none of another's business."),
 )  # fmt: skip
 def remembers(trial: Trial, answer: Handle) -> None:
+    customers = []
     for _customer in range(2):
-        _within(trial, answer, _lines(trial.rng, (6, 6), (6, 6), (6, 6)), 1000, _count_words, chats.sentence(trial.rng))
+        lines = _lines(trial.rng, (6, 6), (6, 6), (6, 6))
+        replies = [Completion(reply) for _question, reply in lines]
+        dialogue = _Dialogue(trial, answer, replies, 1000, _count_words, chats.sentence(trial.rng))
+        customers.append((dialogue, lines))
+    for number in range(3):  # both are there before the first one asks, and they ask in turn
+        for dialogue, lines in customers:
+            dialogue.turn(*lines[number])
 
 
 @conversation.criterion(
@@ -837,13 +857,13 @@ def remembers(trial: Trial, answer: Handle) -> None:
           "answer without its question misleads it."),
 )  # fmt: skip
 def inside_budget(trial: Trial, answer: Handle) -> None:
-    for count in (_count_words, _count_long_words_twice):
-        lines = _lines(trial.rng, *((6, int(words)) for words in trial.rng.integers(2, 20, size=9)))
+    for count, fitting in ((_count_words, 3), (_count_framed, 11)):  # more than any fixed number of exchanges
+        lines = _lines(trial.rng, *((6, int(words)) for words in trial.rng.integers(2, 20, size=fitting + 3)))
         instructions = chats.sentence(
             trial.rng, 30
         )  # longer than any exchange: who does not count them keeps one too many
-        # Exactly what the first three exchanges and the next question need, so that a limit may be met to the token.
-        said = [instructions, *(text for line in lines[:3] for text in line), lines[3][0]]
+        # Exactly what the first exchanges and the next question need, so that a limit may be met to the token.
+        said = [instructions, *(text for line in lines[:fitting] for text in line), lines[fitting][0]]
         _within(trial, answer, lines, sum(map(count, said)), count, instructions)
 
 
@@ -854,7 +874,8 @@ def inside_budget(trial: Trial, answer: Handle) -> None:
           "the one before."),
 )  # fmt: skip
 def no_gap(trial: Trial, answer: Handle) -> None:
-    lines = _lines(trial.rng, (3, 2), (25, 1), (3, 5), (3, 2))
+    lines = _lines(trial.rng, (3, 2), (25, 1), (3, 5), (3, 2), (3, 2), (3, 2))
+    lines[4] = (lines[3][0], lines[4][1])  # a customer who asks again, and gets another answer
     instructions = chats.sentence(trial.rng)
     # Room for the third exchange and the first, but not for the second between them.
     said = [instructions, *lines[0], *lines[2], lines[3][0]]
@@ -908,7 +929,7 @@ def no_trace(trial: Trial, answer: Handle) -> None:
         replies: list[Reply] = [Completion(first_reply), Failure(503, "busy"), Completion(last_reply)]
         dialogue = _Dialogue(trial, answer, replies, budget, _count_words, chats.sentence(trial.rng))
         dialogue.turn(first, first_reply)
-        with trial.raises("OpenAIError", message=_("The server failed; its error must reach the caller.")):
+        with trial.raises("InternalServerError", message=_("The server failed; its error must reach the caller.")):
             dialogue.ask(lost)
         dialogue.turn(last, last_reply)
     (first, first_reply), (last, last_reply) = _lines(trial.rng, (6, 6), (6, 6))
