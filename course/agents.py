@@ -431,12 +431,12 @@ LONGEST_ERROR = 500
 # An error is returned
 #
 # * for a **tool that does not exist**: the text names all tools that do (there are few and their names are short, but the one that was asked for may be long);
-# * for **arguments that are not a JSON object**: broken JSON, or JSON of something else, such as a list;
+# * for **arguments that are not a JSON object**: broken JSON (for which `json.loads` has more than one exception: 100,000 brackets are a `RecursionError`), or JSON of something else, such as a list;
 # * for **wrong arguments**: one is missing, is of another type than its annotation says, or is not known. The text contains the name of one that is wrong, and the function is not called;
 # * if the **function raises** an `Exception`: the text contains the name of its type and its message (as much as there is room for);
 # * if the **result** is more than `LONGEST_RESULT` characters long as JSON text, `json.dumps(result, ensure_ascii=False)`, or if JSON cannot hold it (NaN and infinity included).
 #
-# Pydantic converts some values, as when `"3"` becomes 3; whether you allow that is up to you.
+# Pydantic converts some values, as when `"3"` becomes 3; whether you allow that is up to you. A whole number is right for a `float`: JSON does not tell them apart.
 
 
 # %% task="call_tool"
@@ -802,7 +802,7 @@ RIGHTS: dict[str, Rights] = {
 #
 # Write `authorise`. It says whether a call may be made *next*: `"allow"`, `"confirm"` or `"refuse"`.
 #
-# `made` has the calls that were made before in this run, in order; their tools are all in `rights`. `confirmed` has the calls that a person has confirmed in this run, each as often as it was confirmed; a call may be made as often as it was confirmed, so those in `made` are used up. Leave both lists as they are. Dictionaries are the same whatever the order of their fields, as `==` says.
+# `made` has the calls that were made before in this run, in order; their tools are all in `rights`. `confirmed` has the calls that a person has confirmed in this run, each as often as it was confirmed; a call may be made as often as it was confirmed, so those in `made` are used up. Leave both lists as they are. (If one changes, the check tells you, but takes no points off.) Dictionaries are the same whatever the order of their fields, as `==` says.
 
 
 # %% task="authorise"

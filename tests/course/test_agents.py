@@ -1,11 +1,15 @@
 """What is special about agents: schemas in any style, errors that say little, a real MCP server in demonstrations."""
 
+import ast
+import enum
+import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import validate_call
 
 from kicourse.checks import agents as check
 from kicourse.checks.help import reference_source
@@ -58,8 +62,6 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
 
 
 def test_the_schema_as_text_is_told_what_is_wanted() -> None:
-    import json
-
     verdict = check.tool_schema.run(lambda function: json.dumps(honest.tool_schema(function)))
     assert verdict.points == 0
     assert "You returned str, not dict" in verdict.criteria[0].message
@@ -169,12 +171,51 @@ def changed(task: str, before: str, after: str) -> Any:
     names += "\nimport json, inspect\nfrom traceback import format_exc\nfrom openai import OpenAI"
     exec(names, namespace)
     namespace |= {"Run": check._Run, "Step": check._Step, "ToolRecord": check._ToolRecord}
-    namespace |= {"Call": check.Call, "Rights": check.Rights}
+    namespace |= {
+        "Call": check.Call,
+        "Rights": check.Rights,
+        "without": without,
+        "by_hand": by_hand,
+        "lenient": lenient,
+    }
     exec(source.replace(before, after), namespace)
     return namespace[task]
 
 
 ERROR = 'f"{type(error).__name__}: {error}"[:LONGEST_ERROR]'
+UNKNOWN = 'call["name"] not in rights'
+TAINTED = 'any(rights[one["name"]]["untrusted"] for one in made)'
+COUNTED = (
+    "(keys := lambda calls: [{} for one in calls])(confirmed).count(*keys([call])) > keys(made).count(*keys([call]))"
+)
+
+
+def without(model: Any, part: str, only: Any = None) -> Any:
+    """Return the schema of a model without a part, which is left out if it is `only`."""
+    schema = model.model_json_schema()
+    if only in (None, schema[part]):
+        del schema[part]
+    return schema
+
+
+def lenient(arguments: str) -> Any:
+    """Read JSON, and what Python writes in its place."""
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return ast.literal_eval(arguments)
+
+
+def by_hand(function: Any) -> Any:
+    """Check arguments as `validate_call` does, but take a whole number for no `float`."""
+
+    def checked(**given: Any) -> Any:
+        for name, value in given.items():
+            if function.__annotations__.get(name) is float and type(value) is int:
+                raise TypeError(f"{name} must be a float")
+        return validate_call(function)(**given)
+
+    return checked
 
 
 @pytest.mark.usefixtures("undiagnosed")
@@ -213,6 +254,57 @@ ERROR = 'f"{type(error).__name__}: {error}"[:LONGEST_ERROR]'
         ("call_tool", "{', '.join(tools)}", "{', '.join(tools)}, not {name}", "refuses_nonsense"),
         ("call_tool", ERROR, f"format_exc()[-500:] if isinstance(error, json.JSONDecodeError) else {ERROR}", "catches"),
         ("call_tool", ERROR, f"{ERROR[:-16]}[:None if isinstance(error, ValidationError) else 500]", "bounds_results"),
+        ("call_tool", "json.loads(arguments)", 'json.loads(arguments or "{}") or {}', "refuses_nonsense"),
+        ("call_tool", "json.loads(arguments)", "lenient(arguments)", "refuses_nonsense"),
+        (
+            "call_tool",
+            "    except Exc",
+            "    except RecursionError:\n        raise\n    except Exc",
+            "refuses_nonsense",
+        ),
+        ("call_tool", "as error:", 'as error:\n        assert "digits" not in str(error)', "refuses_nonsense"),
+        ("call_tool", ERROR, ERROR.replace(":LONGEST_ERROR", "-LONGEST_ERROR:"), "catches"),
+        ("call_tool", ERROR, f"{ERROR} if len(str(error)) < 400 else 'The error is too long.'", "catches"),
+        ("call_tool", "validate_call(tools[name])", "by_hand(tools[name])", "refuses_arguments"),
+        (
+            "tool_schema",
+            "... if parameter.default is inspect.Parameter.empty",
+            "... if parameter.default in (inspect.Parameter.empty, None)",
+            "requires",
+        ),
+        ("tool_schema", "arguments.model_json_schema()", "without(arguments, 'type')", "forbids_further"),
+        ("tool_schema", "arguments.model_json_schema()", "without(arguments, 'properties', {})", "forbids_further"),
+        ("authorise", 'if call["name"] not in rights:', f"if {UNKNOWN} and not {TAINTED}:", "refuses_unknown"),
+        (
+            "authorise",
+            'return "refuse"\n    if not',
+            f'return "allow" if {TAINTED} else "refuse"\n    if not',
+            "refuses_unknown",
+        ),
+        *(
+            ("authorise", "confirmed.count(call) > made.count(call)", COUNTED.format(key), "confirmation_counts_once")
+            for key in (
+                '(one["name"], {(name, str(value)) for name, value in one["arguments"].items()})',
+                "[*one.items()]",
+                '(one["name"], frozenset(one["arguments"].items()))',
+            )
+        ),
+        (
+            "run_agent",
+            "if reply.usage else 0",
+            "if reply.usage or reply.choices[0].message.tool_calls else 0",
+            "records",
+        ),
+        *(
+            ("run_agent", "json.dumps(json.loads(wanted.arguments), sort_keys=True)", key, "repeats")
+            for key in (
+                "json.dumps(dict(json.loads(wanted.arguments).items()), sort_keys=True)",
+                "str(sorted(json.dumps(json.loads(wanted.arguments))))",
+                "json.dumps(json.loads(wanted.arguments, parse_int=str), sort_keys=True)",
+            )
+        ),
+        ("run_agent", "return wanted.name, wanted.arguments", 'return wanted.name, "broken"', "repeats"),
+        ("run_agent", "return wanted.name, json", "return wanted.name.lower(), json", "repeats"),
     ],
 )
 def test_a_branch_that_goes_wrong_costs_its_own_criterion_only(
@@ -239,6 +331,38 @@ def test_a_schema_that_allows_another_type_as_well_says_too_little(further: str)
         return tool
 
     assert failed(check.tool_schema.run(tool_schema)) == ["says_types"]
+
+
+def test_a_tuple_is_sent_as_a_list() -> None:
+    def tuples(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: tuples(one) for key, one in value.items()}
+        return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+    assert not failed(check.tool_schema.run(lambda function: tuples(honest.tool_schema(function))))
+
+
+def test_a_schema_that_cannot_be_sent_is_told_so() -> None:
+    verdict = check.tool_schema.run(lambda function: honest.tool_schema(function) | {"strict": {True}})
+    assert verdict.points == 0
+    assert "something in it is no JSON" in verdict.criteria[0].message
+
+
+class Decision(enum.StrEnum):
+    ALLOW = "allow"
+
+
+@pytest.mark.parametrize("decision", [None, "ALLOW", Decision.ALLOW])
+def test_a_decision_that_is_none_of_the_three_texts_is_told_so(decision: Any) -> None:
+    verdict = check.authorise.run(lambda call, made, confirmed, rights: decision)
+    assert verdict.points == 0
+    assert "one of three texts" in verdict.criteria[0].message
+
+
+def test_a_text_that_is_missing_beside_calls_is_told_so() -> None:
+    wrong = changed("run_agent", "append(message)", 'append(message.model_copy(update={"content": ""}))')
+    [result] = [result for result in check.run_agent.run(wrong).criteria if result.status == "failed"]
+    assert "the text is missing" in result.message
 
 
 @pytest.mark.parametrize("cut", ["[:LONGEST_ERROR]", "[-LONGEST_ERROR:]"])
@@ -290,7 +414,9 @@ def test_an_outcome_that_is_not_json_is_told_from_one_that_is_missing() -> None:
 
 def test_a_tools_exception_is_told_from_one_of_the_learners() -> None:
     wrong = changed(
-        "call_tool", "except Exception as error:", "except (ValidationError, TypeError, ValueError) as error:"
+        "call_tool",
+        "except Exception as error:",
+        "except (ValidationError, TypeError, ValueError, RecursionError) as error:",
     )
     [result] = [result for result in check.call_tool.run(wrong).criteria if result.status == "failed"]
     assert "The tool raised an exception" in result.message

@@ -3,7 +3,7 @@
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,11 @@ class _Parameter:
     bad: list[Any]
     converted: list[Any]
     default: str | None = None
+
+    @property
+    def fitting(self) -> list[Any]:
+        """All values that fit: of a `float` whole numbers, too, as JSON does not tell them apart."""
+        return [*self.good, 2] if self.annotation == "float" else self.good
 
     def __str__(self) -> str:
         """Return it as it stands between the brackets."""
@@ -107,7 +112,7 @@ def _draw_parameter(rng: "np.random.Generator", name: str, kind: str) -> _Parame
         case "list[str]":
             good, bad = [[first, second], []], [first, [17], None]
         case "str | None":
-            good, bad = [None, first], [17, [first]]
+            good, bad = [first, None], [17, [first]]
         case _:
             annotation = f"Literal[{first!r}, {second!r}, {third!r}]"
             good, bad = [first, second, third], [fourth, f"{first} ", 17, None]
@@ -145,10 +150,17 @@ tool_schema = Check(
 
 
 def _schema(trial: Trial, answer: Handle, function: _Function) -> dict[str, Any]:
-    """Return the inner part of the tool's schema; fail with words if it is not shaped like one."""
+    """Return the inner part of the tool's schema as it is sent; fail with words if it is not shaped like one."""
+    import json
+
     with trial.trying(f"tool_schema({function.name})\n\n{function.described}"):
         got = answer(function.built(answer))
     trial.is_a(got, dict)
+    try:
+        got = json.loads(json.dumps(got))  # a tuple is sent as a list
+    except (TypeError, ValueError):
+        message = trial.text(_("That cannot be sent to a server: something in it is no JSON, a type or a set perhaps."))
+        raise Failed(message, '{"type": "function", "function": {...}}', show(got)) from None
     inner = got.get("function")
     if got.get("type") != "function" or not isinstance(inner, dict):
         message = trial.text(_("That is not how a tool is written: the outer part is missing."))
@@ -173,22 +185,22 @@ def _parameters(trial: Trial, answer: Handle, function: _Function) -> dict[str, 
     return parameters
 
 
-def _allows(trial: Trial, schema: dict[str, Any], arguments: Mapping[str, Any]) -> bool:
+def _allows(trial: Trial, schema: dict[str, Any], arguments: Any) -> bool:
     """Whether a JSON schema allows these arguments; fail if it is no JSON schema."""
     try:
-        return json_schema.allows(schema, dict(arguments))
+        return json_schema.allows(schema, arguments)
     except ValueError as error:
         message = trial.text(_("That is not a valid JSON schema: {error}"), error=str(error))
         raise Failed(message, "", show(schema)) from error
 
 
 def _require_allowed(
-    trial: Trial, function: _Function, schema: dict[str, Any], arguments: Mapping[str, Any], allowed: bool
+    trial: Trial, function: _Function, schema: dict[str, Any], arguments: dict[str, Any], allowed: bool
 ) -> None:
     if _allows(trial, schema, arguments) != allowed:
         text = (_("For `{function}` the schema refuses these arguments, which are right: {arguments}") if allowed
                 else _("For `{function}` the schema allows these arguments, which are wrong: {arguments}"))  # fmt: skip
-        message = trial.text(text, function=function.signature, arguments=show(dict(arguments)))
+        message = trial.text(text, function=function.signature, arguments=show(arguments))
         raise Failed(message, "", show(schema))
 
 
@@ -226,7 +238,7 @@ def says_types(trial: Trial, answer: Handle) -> None:
         schema = _parameters(trial, answer, function)
         for parameter in function.parameters:
             whole = function.arguments(trial.rng)
-            for value in parameter.good:
+            for value in parameter.fitting:
                 _require_allowed(trial, function, schema, whole | {parameter.name: value}, True)
             for value in (*parameter.bad, *parameter.converted, {}):
                 _require_allowed(trial, function, schema, whole | {parameter.name: value}, False)
@@ -285,6 +297,10 @@ def forbids_further(trial: Trial, answer: Handle) -> None:
     for kinds in (("str", "int?"), ()):
         function = _draw_function(trial.rng, *kinds)
         schema = _parameters(trial, answer, function)
+        if "properties" not in schema or _allows(trial, schema, []):
+            message = trial.text(_("`parameters` is the schema of an object: it has a `type`, and `properties`, which may "
+                                   "be empty."))  # fmt: skip
+            raise Failed(message, '{"type": "object", "properties": {...}, ...}', show(schema))
         arguments = function.arguments(trial.rng)
         _require_allowed(trial, function, schema, arguments, True)
         further = next(name for name in _PARAMETERS if name not in arguments)
@@ -611,8 +627,13 @@ def refuses_nonsense(trial: Trial, answer: Handle) -> None:
             workshop.require_error(asked, "{}", named=name, words=known)
     function = workshop.functions[known[0]]
     whole = _json(function.arguments(trial.rng))
-    for arguments in (whole[:-1], "", "please", f"[{whole}]", '"x"', "null", "17", f"{whole} {whole}"):
+    python = str(function.arguments(trial.rng))  # in single quotes
+    broken = whole[:-1], "please", f"{whole} {whole}", python, "[" * 100_000
+    other = "", "null", "[]", f"[{whole}]", '"x"', "17", "7" * 5000
+    for arguments in (*broken, *other):
         workshop.require_error(known[0], arguments)
+    for arguments in other:  # nothing is missing in them where there are no parameters
+        workshop.require_error(known[2], arguments)
 
 
 @call_tool.criterion(
@@ -626,6 +647,8 @@ def refuses_arguments(trial: Trial, answer: Handle) -> None:
     for name, function in workshop.functions.items():
         whole = function.arguments(trial.rng)
         for one in function.parameters:
+            for value in one.fitting:
+                workshop.require_result(name, whole | {one.name: value}, "", whole | {one.name: value})
             for value in one.bad:
                 workshop.require_error(name, _json(whole | {one.name: value}), named=one.name)
             if one.default is None:
@@ -656,6 +679,11 @@ def catches(trial: Trial, answer: Handle) -> None:
             line = f"  ← {raised.location.source}" if raised.location and raised.location.source else ""
             raise Failed(message, f'{{"error": "{kind}: {text}"}}', f"{show(raised)}{line}") from None
         _require_no_traceback(trial, error, f"{kind}: {text}")
+        for named in (kind, text):
+            workshop.require_said(error, named)
+    # Of a long text there is room for the beginning.
+    body = f"raise {kind}({text!r} + 'ß' * 1000)"
+    if error := _Workshop(trial, answer, replace(function, body=body)).said(function.name, arguments):
         for named in (kind, text):
             workshop.require_said(error, named)
     # Other errors have no traceback either: those of broken arguments, of missing ones, and of an unfit result.
@@ -1103,6 +1131,13 @@ class _Played:
         )
         if list(_by_id(got[1:])) != list(_by_id(wanted)):
             self.require_json(got, wanted)
+            if list(_by_id(map(_silent, got[1:]))) == list(_by_id(map(_silent, wanted))):
+                message = self.trial.text(
+                    _("In request {number} the text is missing that the model wrote beside its calls: its message goes "
+                      "back as it came."),
+                    number=number + 1,
+                )  # fmt: skip
+                raise Failed(message, _dialogue(wanted), _dialogue(got[1:]))
             message = self.trial.text(
                 _("Request {number} does not hold the dialogue so far: the question, then for each step the model's "
                   "message with its calls, and for each call one message with its outcome."),
@@ -1158,7 +1193,13 @@ def _call(call: Any) -> tuple[str, str, str]:
     return str(call.get("id") if isinstance(call, dict) else ""), str(inner.get("name")), str(inner.get("arguments"))
 
 
-def _by_id(messages: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+def _silent(message: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return a message of a model's without its text."""
+    role, *parts = message
+    return role, *(part for part in parts if role != "assistant" or isinstance(part, tuple))
+
+
+def _by_id(messages: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
     """Yield messages with the outcomes of one step in the order of their ids: theirs is free."""
     outcomes: list[tuple[Any, ...]] = []
     for message in messages:
@@ -1247,11 +1288,14 @@ def parallel(trial: Trial, answer: Handle) -> None:
 )
 def records(trial: Trial, answer: Handle) -> None:
     play = _Play(trial)
-    wanted = [[play.call() for _call in range(count)] for count in (1, 3)]
-    tokens = [int(count) for count in trial.rng.integers(50, 500, size=2)]
-    replies = [play.wants(*step, tokens=count) for step, count in zip(wanted, tokens, strict=True)]
-    played = play.run(answer, *replies, Completion(chats.sentence(trial.rng)))  # which does not say what it cost
-    played.require_requests(3)
+    wanted = [[play.call() for _call in range(count)] for count in (1, 1, 3)]
+    first, last = (int(count) for count in trial.rng.integers(50, 500, size=2))
+    # Two replies do not say what they cost: one in the middle, and the answer.
+    middle = Completion(tool_calls=wanted[1])
+    replies = [play.wants(*wanted[0], tokens=first), middle, play.wants(*wanted[2], tokens=last)]
+    played = play.run(answer, *replies, Completion(chats.sentence(trial.rng)))
+    played.require_requests(4)
+    tokens = [first, 0, last]
     calls = [[_recorded(play, call) for call in step if _recorded(play, call)[2] is not None] for step in wanted]
     _require_steps(played, [*zip(tokens, calls, strict=True), (0, [])])  # who makes too few calls learns it elsewhere
     for requests, limits in ((1, {"max_steps": 1}), (1, {"max_tokens": 50}), (2, {})):
@@ -1380,6 +1424,30 @@ def repeats(trial: Trial, answer: Handle) -> None:
         played = play.run(answer, *(play.wants(call) for call in (*asked, play.call())), max_steps=4)
         _require_stopped(played, "repeated", *([call] for call in asked))
     _require_every_call_compared(trial, answer)
+    _require_near_misses_told_apart(trial, answer)
+
+
+def _require_near_misses_told_apart(trial: Trial, answer: Handle) -> None:
+    """Fail if calls are taken for the same that are only alike."""
+    play = _Play(trial)
+    name = play.names[0]
+    one, other = (chats.sentence(trial.rng, words=1) for _text in range(2))
+    count = int(trial.rng.integers(2, 100))
+    alike: list[tuple[Any, Any]] = [
+        (f'{{"part": "{one}', f'{{"part": "{other}'),  # both break off
+        ([count], "null"),
+        ({"quantity": count}, {"quantity": str(count)}),
+        ({"parts": [one, other]}, {"parts": [other, one]}),
+    ]
+    once, again = ([play.call(name, arguments) for arguments in step] for step in zip(*alike, strict=True))
+    once.append(play.call(name, {"part": one}))
+    again.append(play.call(name.upper(), {"part": one}))
+    text = chats.sentence(trial.rng)
+    played = play.run(answer, play.wants(*once), play.wants(*again), play.answers(text))
+    message = _("No call of reply 2 is the same as one of reply 1, with the same name and the same arguments as "
+                "data, so this run goes on until request {count}. Your code sent {sent}.")  # fmt: skip
+    played.require_requests(3, message)
+    played.require_ended("answered", text)
 
 
 def _require_every_call_compared(trial: Trial, answer: Handle) -> None:
@@ -1738,6 +1806,7 @@ class _House:
 
 
 Case = tuple[str, Call, Sequence[Call], Sequence[Call]]
+_DECISIONS = "allow", "confirm", "refuse"
 
 
 def _case(wanted: str, call: Call, made: Sequence[Call] = (), confirmed: Sequence[Call] = ()) -> Case:
@@ -1755,7 +1824,12 @@ def _decides(trial: Trial, answer: Handle, house: _House, *cases: Case) -> None:
 
     decisions = [decide(call, made, confirmed) for _wanted, call, made, confirmed in cases]
     for got, (wanted, call, made, confirmed) in zip(decisions, cases, strict=True):
-        if type(got) is not str or got != wanted:
+        if type(got) is not str or got not in _DECISIONS:
+            message = trial.text(
+                _("A decision is one of three texts: {texts}."), texts=", ".join(map(show, _DECISIONS))
+            )
+            raise Failed(message, show(wanted), show(got))
+        if got != wanted:
             got = decide(call, made, confirmed)  # once more, so that the verdict shows this one
             counts = {"confirmed": list(confirmed).count(call), "made": list(made).count(call)}
             message = trial.text(_situation(call, made, house.rights), **counts)
@@ -1847,9 +1921,11 @@ def confirmation_counts_once(trial: Trial, answer: Handle) -> None:
     cases: list[Case] = []
     for untrusted in (False, True):
         call = house.call(writes=True, untrusted=untrusted)
-        same = call | {"arguments": dict(reversed(call["arguments"].items()))}
-        more = call | {"arguments": call["arguments"] | {"count": call["arguments"]["count"] + 1}}
-        cases += [_case("allow", call, house.trusted(1), [same]), _case("confirm", more, (), [call])]
+        given = call["arguments"] | {"to": {"hall": int(trial.rng.integers(1, 9)), "by": "van"}}
+        call = call | {"arguments": given}
+        cases.append(_case("allow", call, house.trusted(1), [_turned(call)]))
+        for count in (given["count"] + 1, str(given["count"])):
+            cases.append(_case("confirm", call | {"arguments": given | {"count": count}}, (), [call]))
     cases.append(_case("confirm", house.call(writes=True, untrusted=False)))
     call = house.call(writes=True, untrusted=False)
     between = call | {"arguments": {"text": "x", "count": 77}}
@@ -1877,7 +1953,15 @@ def refuses_unknown(trial: Trial, answer: Handle) -> None:
         unknown = call | {"name": house.unknown}
         cases.append(_case("confirm", house.call(writes=True, untrusted=False), made))
         cases += [_case("allow", call, made), _case("refuse", unknown, made), _case("refuse", unknown, made, [unknown])]
+    # Unknown is no way around the lock: it is refused as well once untrusted content has been read.
+    made = [house.call(writes=False, untrusted=True)]
+    cases += [_case("refuse", unknown, made), _case("refuse", unknown, made, [unknown])]
     _decides(trial, answer, house, *cases)
+
+
+def _turned(value: Any) -> Any:
+    """Return data with the fields of each dictionary in the reverse order."""
+    return {key: _turned(field) for key, field in reversed(value.items())} if isinstance(value, dict) else value
 
 
 def _deciding(

@@ -69,7 +69,7 @@ def call_tool(tools: Mapping[str, Callable[..., Any]], name: str, arguments: str
         return {"error": "Known tools: " + ", ".join(sorted(tools))}
     try:
         given = json.loads(arguments)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return {"error": "The arguments are no JSON."}
     if faults := _faults(tool, given):
         return {"error": "; ".join(faults)[:500]}
