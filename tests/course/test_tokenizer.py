@@ -2,8 +2,11 @@
 
 import ast
 import re
+import unicodedata
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jupytext
 import numpy as np
@@ -139,6 +142,85 @@ def test_one_mistake_costs_one_criterion(task: str, wrong: str, points: float) -
     for seed in range(5):
         verdict = getattr(check, task).run(getattr(check, wrong), seed=seed)
         assert verdict.points == points, verdict
+
+
+def merges_bytes_only(tokens: list[int], pair: Any, new: int) -> list[int]:
+    return honest.merge_pair(tokens, pair, new) if max(pair) < 256 else list(tokens)
+
+
+def merges_the_same_objects(tokens: list[int], pair: Any, new: int) -> list[int]:
+    result: list[int] = []
+    place = 0
+    while place < len(tokens):
+        found = place + 1 < len(tokens) and tokens[place] is pair[0] and tokens[place + 1] is pair[1]
+        result.append(new if found else tokens[place])
+        place += 2 if found else 1
+    return result
+
+
+def trains_on(changed: Callable[[str], str]) -> Any:
+    def train_bpe(counts: dict[str, int], merges: int) -> Any:
+        return honest.train_bpe({changed(piece): count for piece, count in counts.items()}, merges)
+
+    return train_bpe
+
+
+def decodes(changed: Callable[[bytes], str]) -> Any:
+    def decode(tokens: list[int], merges: Any) -> str:
+        spelled = check.spelled(merges)
+        return changed(b"".join(spelled[token] for token in tokens))
+
+    return decode
+
+
+def costs(cost: Callable[[int, Decimal], Decimal]) -> Any:
+    def tokens_per_word(messages: list[str], encode: Any, price: Decimal) -> Any:
+        ratio, _cost = honest.tokens_per_word(messages, encode, price)
+        return ratio, cost(sum(len(encode(message)) for message in messages), price)
+
+    return tokens_per_word
+
+
+def counts_a_message_once(messages: list[str], encode: Any, price: Decimal) -> Any:
+    ratio, _cost = honest.tokens_per_word(list(dict.fromkeys(messages)), encode, price)
+    return ratio, honest.tokens_per_word(messages, encode, price)[1]
+
+
+NFC = partial(unicodedata.normalize, "NFC")
+WRONG = [
+    ("merge_pair", merges_bytes_only, "keeps_the_rest"),
+    ("merge_pair", merges_the_same_objects, "keeps_the_rest"),
+    ("train_bpe", trains_on(NFC), "works_on_bytes"),
+    ("train_bpe", trains_on(str.lower), "works_on_bytes"),
+    ("encode", lambda text, merges: honest.encode(text.replace("\r\n", "\n"), merges), "encodes_the_ends"),
+    ("encode", lambda text, merges: honest.encode(text.replace("\u00a0", " "), merges), "encodes_zero_width"),
+    ("decode", decodes(lambda data: NFC(data.decode(errors="replace"))), "decodes_the_ends"),
+    ("decode", decodes(lambda data: data.decode("utf-8-sig", errors="replace")), "decodes_the_ends"),
+    ("tokens_per_word", costs(lambda tokens, price: round(tokens * price / 10**6, 8)), "costs"),
+    ("tokens_per_word", costs(lambda tokens, price: Decimal(str(tokens * float(price) / 1e6))), "costs"),
+    ("tokens_per_word", counts_a_message_once, "weighs_messages"),
+]
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize(("task", "wrong", "criterion"), WRONG)
+def test_a_branch_that_goes_wrong_costs_its_own_criterion_only(task: str, wrong: Any, criterion: str) -> None:
+    for seed in range(8):
+        verdict = getattr(check, task).run(wrong, seed=seed)
+        assert [result.name for result in verdict.criteria if result.status != "passed"] == [criterion], seed
+
+
+class Merge(NamedTuple):
+    left: int
+    right: int
+
+
+@pytest.mark.parametrize("kind", [Merge._make, lambda pair: tuple(np.array(pair))])
+def test_a_merge_may_be_a_named_tuple_or_hold_numbers_of_numpy(kind: Callable[[Any], Any]) -> None:
+    def train_bpe(counts: dict[str, int], merges: int) -> Any:
+        return [kind(pair) for pair in honest.train_bpe(counts, merges)]
+
+    assert check.train_bpe.run(train_bpe).status == "passed"
 
 
 def test_a_float_in_between_is_told_however_it_came_in() -> None:

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
-from kicourse.checks import Check, Handle, Trial, _
+from kicourse.checks import Check, Handle, Record, Trial, _
 
 UNIT = "tokenizer"
 BYTES = 256
@@ -186,6 +187,9 @@ def keeps_the_rest(trial: Trial, answer: Handle) -> None:
         _require_merged(trial, answer, tokens, pair, BYTES + int(trial.rng.integers(1_000)), message)
     for tokens in ([0, 1], [1, 0], [0], [0, 0, 1, 1], [1, 0, 1]):
         _require_merged(trial, answer, tokens, (0, 1), BYTES, message)
+    left, right = (BYTES + int(token) for token in trial.rng.permutation(1_000)[:2])
+    message = _("A pair may hold tokens that were merged before: any two numbers, those above 255 as well.")
+    _require_merged(trial, answer, [left, right, left, left, right], (left, right), BYTES + 1_000, message)
 
 
 @merge_pair.criterion(
@@ -345,8 +349,7 @@ def _replay(trial: Trial, answer: Handle, counts: dict[str, int], wanted: int, r
     got = answer(counts, wanted)
     trial.is_a(got, list)
     pieces = [(list(piece.encode()), count) for piece, count in counts.items()]
-    for number, merge in enumerate(got, start=1):
-        _require_pair(trial, merge)
+    for number, merge in enumerate((_as_pair(trial, merge) for merge in got), start=1):
         pairs = neighbours(pieces)
         trial.require(number <= wanted, _("You returned more merges than were asked for ({wanted})."), wanted=wanted)
         message = _(
@@ -362,15 +365,22 @@ def _replay(trial: Trial, answer: Handle, counts: dict[str, int], wanted: int, r
     trial.require(len(got) == wanted or not neighbours(pieces), message, found=len(got), wanted=wanted, expected=wanted)
 
 
-def _require_pair(trial: Trial, merge: Any) -> None:
+def _as_pair(trial: Trial, merge: Any) -> Pair:
+    """Return a merge as a tuple of two numbers; a named tuple is one, and NumPy's whole numbers are as good."""
     message = _(
         "A merge is a tuple of two token numbers; {found} is a list. No list equals a tuple, so whoever compares "
         "pairs, such as `merge_pair`, will never find it."
     )
     trial.require(type(merge) is not list, message, expected="list[tuple[int, int]]", found=merge)
     message = _("A merge is a pair of token numbers such as (97, 98); you returned {found}.")
-    is_pair = type(merge) is tuple and len(merge) == 2 and all(type(token) is int for token in merge)
+    pair = tuple(merge.fields.values()) if isinstance(merge, Record) and merge.kind == "namedtuple" else merge
+    is_pair = type(pair) is tuple and len(pair) == 2 and all(_is_whole(token) for token in pair)
     trial.require(is_pair, message, expected="list[tuple[int, int]]", found=merge)
+    return int(pair[0]), int(pair[1])
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool)
 
 
 def _require_most_frequent(trial: Trial, pairs: Counter[Pair], pair: Pair, number: int, reason: str) -> None:
@@ -466,6 +476,9 @@ def works_on_bytes(trial: Trial, answer: Handle) -> None:
     for special in (_UMLAUTS, _EMOJI, _ZERO_WIDTH):
         for character in trial.rng.permutation(list(special))[:2]:
             _replay(trial, answer, {letter + str(character): 1 for letter in _letters_apart(trial.rng, 3)}, 1)
+    one, other, *letters = _letters_apart(trial.rng, 5)
+    _replay(trial, answer, {letter + "u\u0308": 1 for letter in letters}, 1)  # an umlaut in two parts
+    _replay(trial, answer, {f"{one}{other}".upper(): 2}, 1)
 
 
 @train_bpe.criterion(
@@ -701,7 +714,7 @@ def encodes_zero_width(trial: Trial, answer: Handle) -> None:
     one, other = (str(character) for character in trial.rng.permutation(list(_ZERO_WIDTH))[:2])
     (word, *_words), _rest, merges = _side_by_side(trial.rng)
     merges.append(_bytes_of(one))
-    for written in (f"{word}{one}", f"{one} {word[0]}{other}{word[1]}", other):
+    for written in (f"{word}{one}", f"{one}\u00a0{word[0]}{other}{word[1]}", other):
         _require_encoded(trial, answer, written, merges, _("Characters that cannot be seen have bytes all the same."))
 
 
@@ -712,7 +725,7 @@ def encodes_zero_width(trial: Trial, answer: Handle) -> None:
 )
 def encodes_the_ends(trial: Trial, answer: Handle) -> None:
     words, _rest, merges = _side_by_side(trial.rng)
-    for written, known in (("", merges), (f"\n  {words[0]} \n", merges), (words[1], []), ("", []), ("\x00", merges)):
+    for written, known in (("", merges), (f"\r\n  {words[0]} \n", merges), (words[1], []), ("", []), ("\x00", merges)):
         _require_encoded(trial, answer, written, known, _("Nothing is taken from the text, and nothing is added."))
 
 
@@ -911,7 +924,9 @@ def decodes_split_characters(trial: Trial, answer: Handle) -> None:
 def decodes_the_ends(trial: Trial, answer: Handle) -> None:
     words, _rest, merges = _side_by_side(trial.rng)
     zero_width = "".join(str(character) for character in trial.rng.permutation(list(_ZERO_WIDTH))[:2])
-    for text in (f" {words[0]}{zero_width}", f"\n {words[1]}  \r\n", zero_width, "\x00", ""):
+    for text in (
+        f" {words[0]}{zero_width}", f"\n {words[1]}  \r\n", zero_width, f"\ufeff{words[2]}", "u\u0308", "\x00", "",
+    ):  # fmt: skip
         _require_decoded(trial, answer, encoded(text, merges), merges, _("Give back every character, and no other."))
 
 
@@ -1061,10 +1076,11 @@ def measures(trial: Trial, answer: Handle) -> None:
     why=_("Prices are for a million tokens. A `Decimal` keeps what a `float` would round."),
 )
 def costs(trial: Trial, answer: Handle) -> None:
-    for length in (1, 4):
+    # A price such as 0.075, and one that was converted from another currency: no float has all of its digits.
+    short, long = (int(trial.rng.integers(least, 4 * least)) | 1 for least in (1_000, 10**18))
+    for length, price in ((1, Decimal(short) / 1_000), (4, Decimal(long) / 10**18)):
         words, merges = _language(trial.rng)
         messages = [_sentence(trial.rng, words, 3 + length) for _ in range(length)]
-        price = _price(trial.rng)
         _ratio, cost = _measured(trial, answer, messages, merges, price)
         tokens = sum(len(encoded(text, merges)) for text in messages)
         exact = tokens * price / _MILLION
@@ -1086,7 +1102,7 @@ def weighs_messages(trial: Trial, answer: Handle) -> None:
     for count in (2, 5):
         words, merges = _language(trial.rng)
         short = [_word(trial.rng, "xyzvw") for _ in range(count)]
-        messages = [*short, _sentence(trial.rng, words, 15)]
+        messages = [*short, _sentence(trial.rng, words, 15), *short]  # the same message again counts again
         message = _("Add up the tokens of all messages and the words of all messages, and divide once.")
         _require_ratio(trial, answer, messages, merges, message)
 
