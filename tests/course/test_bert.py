@@ -2,12 +2,13 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from kicourse.checks import bert as check
+from kicourse.checks.help import reference_source
 from kicourse.data import bilingual_tickets
 from kicourse.models import bert
 from kicourse.syllabus import course
@@ -73,6 +74,76 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
     assert not expected
 
 
+def changed(task: str, before: str, after: str) -> Any:
+    """Build the unit's own solution with one change."""
+    source = reference_source("bert", task, "en")
+    assert source.count(before) == 1
+    namespace = {"np": np, "math": math, "words": check._split, "Texts": Any, "Report": check._Report}
+    exec(source.replace(before, after), namespace)
+    return namespace[task]
+
+
+ALL_PIECES = "return [piece for word in words(text) for piece in cut(word)]"
+MASKED = "np.where(mask[:, None, None, :] == 1, scores, -np.inf)"
+OTHERS = "[int(row) for row in np.argsort(-cosines) if row != index]"
+PASSES = "right[scores >= score].mean() >= wanted"
+SMALLEST = "min(passing, default=math.inf)"
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize(
+    ("task", "before", "after", "criterion"),
+    [
+        ("wordpiece", ALL_PIECES, f'{ALL_PIECES} or ["[UNK]"]', "normalised"),
+        ("wordpiece", "in words(text)", "in words(text)[:12]", "normalised"),
+        ("attention", MASKED, MASKED.replace("-np.inf", "-100"), "hides_padding"),
+        ("attention", MASKED, MASKED.replace("-np.inf", "-1000"), "hides_padding"),
+        ("attention", MASKED, "scores - 1000 * (1 - mask[:, None, None, :])", "hides_padding"),
+        (
+            "mean_pool",
+            "mask[:, :, None]",
+            "((mask.cumsum(axis=1) > 0) & (mask[:, ::-1].cumsum(axis=1)[:, ::-1] > 0))[:, :, None]",
+            "leaves_padding_out",
+        ),
+        ("mean_pool", "np.maximum(kept.sum(axis=1), 1)", "(kept.sum(axis=1) + 1e-4)", "empty_text"),
+        ("most_similar", "np.where(lengths > 0, lengths, 1)", "np.maximum(lengths, 0.1)", "ignores_length"),
+        ("most_similar", "float(cosines[row])", "float(cosines[row] if cosines[row] > -0.999 else 1)", "not_itself"),
+        (
+            "most_similar",
+            f"others = {OTHERS}",
+            "cosines[index] = -1; others = np.argsort(-cosines, kind='stable')[: len(cosines) - 1].tolist()",
+            "not_itself",
+        ),
+        ("zero_shot", PASSES, f"{PASSES} - 1e-3", "threshold_on_development"),
+        ("zero_shot", SMALLEST, f"{SMALLEST} if len(scores) > 2 else math.inf", "threshold_on_development"),
+        ("zero_shot", SMALLEST, f"round({SMALLEST}, 6)", "unsure_below"),
+    ],
+)
+def test_a_branch_that_goes_wrong_costs_its_own_criterion_only(
+    task: str, before: str, after: str, criterion: str
+) -> None:
+    for seed in range(5):
+        assert failed(getattr(check, task).run(changed(task, before, after), seed=seed)) == [criterion]
+
+
+@pytest.mark.usefixtures("undiagnosed")
+def test_a_longest_piece_that_leads_to_a_dead_end_is_not_taken_back() -> None:
+    def cut(word: str, mark: str, vocabulary: set[str]) -> list[str] | None:
+        for end in range(len(word), 0, -1):
+            if mark + word[:end] in vocabulary:
+                rest = cut(word[end:], "##", vocabulary)
+                if rest is not None:
+                    return [mark + word[:end], *rest]
+        return None if word else []
+
+    def backtracking(text: str, vocabulary: set[str]) -> list[str]:
+        found = [cut(word, "", vocabulary) if len(word) <= 100 else None for word in check._split(text)]
+        return [piece for pieces in found for piece in pieces or ["[UNK]"]]
+
+    for seed in range(5):
+        assert failed(check.wordpiece.run(backtracking, seed=seed)) == ["unknown"]
+
+
 def masking_one_head(query: Any, key: Any, value: Any, mask: Any) -> Any:
     scores = query @ key.swapaxes(-1, -2) / math.sqrt(query.shape[-1])
     scores[:, 0] = np.where(mask[:, None, :] == 1, scores[:, 0], -np.inf)
@@ -130,6 +201,31 @@ def test_a_mask_may_be_a_large_negative_number() -> None:
         return weights @ value, weights
 
     assert check.attention.run(by_subtraction).status == "passed"
+    by_smallest = changed("attention", MASKED, MASKED.replace("-np.inf", "np.finfo(np.float32).min"))
+    for seed in range(5):
+        assert check.attention.run(by_smallest, seed=seed).status == "passed"
+
+
+class Attended(NamedTuple):
+    output: Any
+    weights: Any
+
+
+class Neighbour(NamedTuple):
+    number: int
+    cosine: float
+
+
+def test_named_tuples_and_tuples_of_labels_are_right() -> None:
+    assert check.attention.run(lambda *heads: Attended(*honest.attention(*heads))).status == "passed"
+    similar = honest.most_similar
+    assert check.most_similar.run(lambda *case: [Neighbour(*pair) for pair in similar(*case)]).status == "passed"
+
+    def report(*case: Any) -> Any:
+        right = honest.zero_shot(*case)._asdict()
+        return check._Report(**right | {"answers": tuple(right["answers"])})
+
+    assert check.zero_shot.run(report).status == "passed"
 
 
 @pytest.mark.parametrize("entry", [-2.0, 1.0])

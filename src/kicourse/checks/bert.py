@@ -145,6 +145,12 @@ def unknown(trial: Trial, answer: Handle) -> None:
     vocabulary = [one, f"##{one}", other, f"##{other}"]
     for word in (f"{one}x{other}", f"{one}x", f"x{one}", f"{one}{other}🔧", f"{one}{one[:2]}"):
         _require_pieces(trial, answer, f"{other} {word} {one}", vocabulary, message)
+    message = _("The longest piece that fits is taken. Where no piece fits after it, the word is one {unknown}, and "
+                "nobody looks whether it could have been cut otherwise.")  # fmt: skip
+    a, b, c, d, e, f = (str(letter) for letter in trial.rng.permutation(list("bdfgklmnprst"))[:6])
+    # Whoever takes the shortest piece, or begins at the end, gets stuck as well: that is another criterion's affair.
+    vocabulary = [a + b, a + b + c, f"##{c}", f"##{c}{d}{e}{f}", f"##{b}{c}{d}{e}{f}"]
+    _require_pieces(trial, answer, a + b + c + d + e + f, vocabulary, message)
 
 
 @wordpiece.criterion(
@@ -175,10 +181,12 @@ _FRAGMENTS = (
 )  # fmt: skip
 def normalised(trial: Trial, answer: Handle) -> None:
     chosen = ["Die PUMPE", "drückt", "Öl,", "HP-2041!", *trial.rng.permutation(_FRAGMENTS)]
-    for place in range(0, len(chosen), 4):
-        text = " ".join(chosen[place : place + 4])
+    many = ", ".join(trial.rng.permutation(list("abcdefghij")))  # 19 words, in less than 100 characters
+    for text in [*(" ".join(chosen[place : place + 4]) for place in range(0, len(chosen), 4)), many]:
         message = _("Every word of this text is in the vocabulary, in the form in which `words` gives it.")
         _require_pieces(trial, answer, text, sorted(set(_split(text))), message)
+    for blank in ("", "\u200b \t"):
+        _require_pieces(trial, answer, blank, [], _("A text without a word has no pieces: an empty list."))
 
 
 def _cut(word: str, vocabulary: Any, longest: int = LONGEST_WORD) -> list[str]:
@@ -314,6 +322,11 @@ def text_too_long(text: str, vocabulary: Any) -> list[str]:
     return [UNKNOWN] if len(text) > LONGEST_WORD else _by_words(text, vocabulary, _cut)
 
 
+@wordpiece.misconception(_("whole words only: a word that the vocabulary does not have is not cut"))
+def never_cut(text: str, vocabulary: Any) -> list[str]:
+    return _by_words(text, vocabulary, lambda word, vocabulary: [word if word in vocabulary else UNKNOWN])
+
+
 @wordpiece.misconception(
     _("ends that stop one too early, so that no piece has a single character: the last end is `start + 1`")
 )
@@ -414,9 +427,19 @@ def _attended(heads: _Heads) -> tuple[Array, Array]:
     return weights @ heads.value, weights
 
 
-def _require_attention(trial: Trial, answer: Handle, heads: _Heads, message: str, atol: float = 1e-4) -> None:
-    """Fail unless output and weights are right for the tokens that are no padding."""
-    got = answer.allowing_nonfinite()(*heads.arguments)
+def _as_tuple(value: Any) -> Any:
+    """Return a named tuple as a plain one, and anything else as it is."""
+    return tuple(value.fields.values()) if type(value) is Record and value.kind == "namedtuple" else value
+
+
+def _require_attention(
+    trial: Trial, answer: Handle, heads: _Heads, message: str, *, atol: float = 1e-4, finite: bool = True
+) -> None:
+    """Fail unless output and weights are right for the tokens that are no padding.
+
+    Where they need not be `finite`, NaN is another criterion's affair.
+    """
+    got = _as_tuple(answer.allowing_nonfinite()(*heads.arguments))
     trial.require(isinstance(got, tuple | list) and len(got) == 2, _("Return two arrays: the output and the weights."))
     real = heads.mask[:, None, :, None] == 1
     infinite = _("Among the {name} there is NaN or an infinity.")
@@ -425,7 +448,9 @@ def _require_attention(trial: Trial, answer: Handle, heads: _Heads, message: str
         named = trial.text(name)
         trial.array(found, wanted.shape)
         trial.require(found.dtype.kind in "fiu", _("The {name} must be numbers."), name=named)
-        trial.require(np.isfinite(found).all(), infinite, name=named)
+        if not np.isfinite(found).all():
+            trial.require(not finite, infinite, name=named)
+            return
         # What comes out at the place of padding is nobody's concern.
         one, other = (np.where(real, values, 0.0) for values in (found, wanted))
         trial.close(one, other, wrong, rtol=1e-3, atol=atol, name=named, about=trial.text(message))
@@ -473,6 +498,10 @@ def hides_padding(trial: Trial, answer: Handle) -> None:
     key = np.where(heads.mask[:, None, :, None] == 1, 0.1 * heads.key - 10, 16).astype(np.float32)
     low = replace(heads, query=np.full_like(heads.query, 5), key=key)
     _require_attention(trial, answer, low, message)
+    message = _("The scores of real pieces are about −1,000 here, those of padding about 1,000, and still it gets no "
+                "weight.")  # fmt: skip
+    key = np.where(heads.mask[:, None, :, None] == 1, 0.1 * heads.key - 200, 200).astype(np.float32)
+    _require_attention(trial, answer, replace(low, key=key), message, finite=False)
     # All scores are 0 here: by what they are divided is another criterion's affair.
     message = _("In every head, a piece must not look at padding.")
     several = _draw_heads(trial.rng, 3, 3, 4, 2, spread=0.0, lengths=_lengths(trial.rng, 3, 4))
@@ -756,11 +785,12 @@ def _pooled(vectors: Array, mask: Array) -> Array:
 
 
 def _require_pooled(
-    trial: Trial, answer: Handle, tokens: int, lengths: list[int], message: str, *, padding_first: bool = False
+    trial: Trial, answer: Handle, tokens: int, lengths: list[int], message: str, *, order: list[int] | None = None
 ) -> None:
+    """Fail unless texts of these lengths are pooled rightly; `order` moves their pieces, and with them the padding."""
     vectors, mask = _draw_tokens(trial.rng, tokens, lengths)
-    if padding_first:
-        vectors, mask = (np.ascontiguousarray(values[:, ::-1]) for values in (vectors, mask))
+    if order is not None:
+        vectors, mask = vectors[:, order], mask[:, order]
     got = answer.allowing_nonfinite()(vectors, mask)
     wanted = _pooled(vectors, mask)
     trial.array(got, wanted.shape)
@@ -786,8 +816,8 @@ def leaves_padding_out(trial: Trial, answer: Handle) -> None:
     for tokens in (4, 9):
         lengths = [tokens, *(int(length) for length in trial.rng.permutation(np.arange(1, tokens))[:3])]
         _require_pooled(trial, answer, tokens, lengths, _("Each text has its own number of pieces."))
-    message = _("Here padding comes before the pieces; the mask says where.")
-    _require_pooled(trial, answer, 4, [4, 2, 1], message, padding_first=True)
+    message = _("Here padding is before and between the pieces; the mask says where.")
+    _require_pooled(trial, answer, 4, [4, 2, 1], message, order=[3, 0, 2, 1])
 
 
 @mean_pool.criterion(
@@ -798,12 +828,11 @@ def leaves_padding_out(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def empty_text(trial: Trial, answer: Handle) -> None:
     _require_pooled(trial, answer, 3, [0], _("The only text has no piece at all: zeros, not NaN."))
-    vectors, mask = _draw_tokens(trial.rng, 5, [5, 0, 5])
+    vectors, mask = _draw_tokens(trial.rng, 2, [2, 0, 2])
     got = answer.allowing_nonfinite()(vectors, mask)
     trial.array(got, (3, vectors.shape[-1]))
-    trial.close(
-        got, _pooled(vectors, mask), _("The second of three texts has no piece: zeros, not NaN."), rtol=1e-3, atol=1e-4
-    )
+    message = _("The second of three texts has no piece: zeros, not NaN. The others have two pieces.")
+    trial.close(got, _pooled(vectors, mask), message, rtol=1e-5, atol=1e-6)
 
 
 def _pooling(vectors: Array, mask: Array, pool: Callable[[Array, Array], Array]) -> Array:
@@ -927,13 +956,14 @@ def _neighbours(vectors: Array, index: int, k: int) -> Found:
 def _pairs(trial: Trial, got: Any) -> list[tuple[int, Any]]:
     """Return what came back as pairs of a row's number and its similarity, or fail."""
     trial.is_a(got, list)
-    for pair in got:
+    pairs = [_as_tuple(pair) for pair in got]
+    for pair in pairs:
         sound = isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], int | np.integer)
         trial.require(
             sound and not isinstance(pair[0], bool),
             _("Each entry of the list is a pair: a row's number (a whole number) and its similarity."),
         )
-    return [(int(pair[0]), pair[1]) for pair in got]
+    return [(int(pair[0]), pair[1]) for pair in pairs]
 
 
 def _require_neighbours(trial: Trial, answer: Handle, vectors: Array, index: int, k: int, message: str) -> None:
@@ -969,8 +999,9 @@ def ignores_length(trial: Trial, answer: Handle) -> None:
     message = _(
         "The vectors have different lengths. These are not the {k} rows whose direction is nearest to row {index}."
     )
-    for count, width, k in ((4, 2, 2), (6, 6, 3), (12, 6, 3)):
-        vectors = _directions(trial.rng, count, width) * trial.rng.permuted(np.geomspace(0.2, 8.0, count))[:, None]
+    for count, width, k, shortest in ((4, 2, 2, 0.2), (6, 6, 3, 0.2), (12, 6, 3, 0.01)):
+        lengths = trial.rng.permuted(np.geomspace(shortest, 8.0, count))
+        vectors = _directions(trial.rng, count, width) * lengths[:, None]
         index = int(trial.rng.integers(count))
         _require_neighbours(trial, answer, vectors, index, k, message)
 
@@ -994,6 +1025,12 @@ def not_itself(trial: Trial, answer: Handle) -> None:
             wanted = _neighbours(doubled, index, 2)
             rows = [row for row, _score in got]
             trial.equal(rows, [row for row, _score in wanted], message, index=index, twin=twin)
+    message = _("Row 4 has the opposite direction of row 0: its cosine is −1, and with `k` = 4 it is the last in the "
+                "list. Row 0 is not in it.")  # fmt: skip
+    vectors = _directions(trial.rng, 5)
+    vectors[0] = np.eye(6)[int(trial.rng.integers(6))]
+    vectors[4] = -vectors[0]
+    _require_neighbours(trial, answer, vectors, 0, 4, message)
 
 
 @most_similar.criterion(
@@ -1185,7 +1222,7 @@ def _heap(rng: Any, labels: dict[str, Any], scores: list[float], right: list[boo
 def _apart(rng: Any, count: int, low: float = 0.1, high: float = 0.8) -> list[float]:
     """Draw scores that are clearly apart from each other, the highest first."""
     steps = np.linspace(high, low, count)
-    return [float(score) for score in steps + rng.uniform(-0.3, 0.3, size=count) * (high - low) / count]
+    return [float(score) for score in steps + rng.uniform(-0.3, 0.3, size=count) * (high - low) / max(count, 3)]
 
 
 def _labelled(labels: dict[str, Any], vectors: Any) -> tuple[list[str], Any]:
@@ -1210,9 +1247,10 @@ def _reported(trial: Trial, answer: Handle, case: _Case) -> _Report:
     """Let the answer work; return its report, or fail if it is none."""
     got = answer.allowing_nonfinite()(*case.arguments)
     if not isinstance(got, Record) or not {"threshold", "answers", "answered", "right"} <= set(got.fields):
-        found = got.type_name if isinstance(got, Record) else type(got).__name__
+        found = got.type_name if isinstance(got, Record) else "None" if got is None else type(got).__name__
         trial.require(False, _("You returned {found}, not {wanted}."), found=found, wanted="Report", expected="Report")
-    return _Report(*(got.fields[name] for name in ("threshold", "answers", "answered", "right")))
+    report = _Report(*(got.fields[name] for name in ("threshold", "answers", "answered", "right")))
+    return replace(report, answers=list(report.answers)) if isinstance(report.answers, tuple) else report
 
 
 def _require_answers(trial: Trial, got: Any, wanted: list[str], message: str, **values: Any) -> None:
@@ -1251,16 +1289,18 @@ def nearest_label(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def threshold_on_development(trial: Trial, answer: Handle) -> None:
     # From the highest score down: right, wrong, ... . In the first a threshold in the middle fails and a lower one
-    # passes; the fourth meets the promise to the text.
+    # passes; the sixth meets the promise to the text.
     patterns = (
         ("RRWR", 0.7, 0.5),  # small enough to be read in a verdict
+        ("R", 0.9, 0.5),
+        ("RRRRW", 0.8005, 0.5),  # all together miss the promise by a hair
         ("RRRRWRRWWW", 0.8, 0.5),
         ("WRRRRRRRRRRWRWWWRW", 0.75, 1.0),  # no label fits the wrong ones
         ("RRWRRRRWWW", 0.75, 0.5),
         ("RRRRRWWWRRRRRRRRRRRRRRRWWWWWWWWWW", 0.8, 0.5),
     )
     for pattern, wanted, none in patterns:
-        small = len(pattern) < 5
+        small = len(pattern) < 6
         labels = _axes(trial.rng, _names(trial.rng, 2 if small else 4))
         right = [letter == "R" for letter in pattern]
         development = _heap(trial.rng, labels, _apart(trial.rng, len(right)), right, none)
@@ -1333,7 +1373,9 @@ def unsure_below(trial: Trial, answer: Handle) -> None:
         )
         lowest = 21 / 29
         trial.close(got.threshold, lowest, between, rtol=0, atol=0.24, threshold=got.threshold, lowest=lowest)
-        wanted = _answers(labels, case.test[0], float(got.threshold) - 1e-12)
+        # Rounded up, the right threshold lies above the very score that it is; that text gets its label all the same.
+        used = lowest if math.isclose(got.threshold, lowest, abs_tol=1e-5) else float(got.threshold)
+        wanted = _answers(labels, case.test[0], used - 1e-12)
         _require_answers(trial, got.answers, wanted, message, threshold=got.threshold)
 
 
