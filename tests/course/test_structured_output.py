@@ -1,12 +1,14 @@
 """What is special about structured_output: repairs, statistics against SciPy, and the real GPT in demonstrations."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from kicourse.answers.probes import pydantic_model
 from kicourse.checks import structured_output as check
@@ -70,10 +72,29 @@ def test_a_ticket_by_hand_is_told_what_it_lets_through() -> None:
     assert "any text" in verdict.diagnosis
 
 
+def matched(serial: str) -> str:
+    if not re.match("^HP-[0-9]{4}$", serial):
+        raise ValueError("no serial number")
+    return serial
+
+
+Stripped = Annotated[str, StringConstraints(strip_whitespace=True, pattern="^HP-[0-9]{4}$")]
+Categories = Literal["leak", "noise", "electrical", "delivery", "other"]
+
+
 @pytest.mark.usefixtures("undiagnosed")
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
+        ({"serial": (str | None, {"default": None, "pattern": r"\bHP-[0-9]{4}\b"})}, "refuses_texts"),
+        ({"serial": (str | None, {"default": None, "pattern": r"^HP-[0-9]{4}\b"})}, "refuses_texts"),
+        ({"serial": (str | None, {"default": None, "pattern": "(?m)^HP-[0-9]{4}$"})}, "refuses_texts"),
+        ({"serial": (Stripped | None, {"default": None})}, "refuses_texts"),
+        ({"serial": (Annotated[str, AfterValidator(matched)] | None, {"default": None})}, "refuses_texts"),
+        (
+            {"category": (Annotated[Categories, BeforeValidator(lambda text: text and text.strip())], {})},
+            "refuses_values",
+        ),
         ({"serial": (str | None, {"default": None, "pattern": r"^HP-.{4}$"})}, "refuses_texts"),
         ({"serial": (str | None, {"default": None, "pattern": r"^HP-\w{4}$"})}, "refuses_texts"),
         (
@@ -196,11 +217,12 @@ def requires_nothing(schema: Any) -> Any:
 def extracting(
     schema_of: Callable[[Any], Any] = lambda schema: schema.model_json_schema(),
     repair: Callable[..., Any] = lambda chat, reply, error: [*chat, reply, error],
+    start: list[Any] | None = None,
 ) -> Any:
-    """Build an `extract` that sends another schema, or repairs in another way."""
+    """Build an `extract` that sends another schema, repairs in another way, or has a chat already."""
 
     def extract(client: Any, message: str, schema: Any) -> Any:
-        chat: list[Any] = [{"role": "system", "content": "Form, please."}, {"role": "user", "content": message}]
+        chat = start or [{"role": "system", "content": "Form, please."}, {"role": "user", "content": message}]
         form = {"type": "json_schema", "json_schema": {"name": "form", "schema": schema_of(schema)}}
         for _round in range(2):
             reply = client.chat.completions.create(model="m", messages=chat, response_format=form)
@@ -341,6 +363,149 @@ def test_intervals_that_overlap_can_hide_a_clear_result() -> None:
     (_low, high), (low, _high) = check._wilson(33 / 40, 40), check._wilson(39 / 40, 40)
     assert low < high
     assert math.isclose(check._mcnemar(6, 0), 0.03125)
+
+
+def sent_along() -> Any:
+    chat: list[Any] = []
+
+    def extract(client: Any, message: str, schema: Any) -> Any:
+        def repair(messages: Any, *further: Any) -> Any:
+            chat.extend(further)
+            return chat
+
+        del chat[:-2]  # the test would be slow with all of them
+        chat.extend([{"role": "system", "content": "Form, please."}, {"role": "user", "content": message}])
+        return extracting(repair=repair, start=chat)(client, message, schema)
+
+    return extract
+
+
+def only_the_words(client: Any, message: str, schema: Any) -> Any:
+    def repair(messages: Any, reply: str, error: Any) -> Any:
+        said = "; ".join(fault["msg"] for fault in error.errors())
+        return [*messages, ("assistant", reply), ("user", said)]
+
+    return check._extracting(client, message, schema, repair=repair)
+
+
+def strictly(client: Any, message: str, schema: Any) -> Any:
+    return check._extracting(
+        client, message, schema, read=lambda schema, reply: schema.model_validate_json(reply, strict=True)
+    )
+
+
+def shots(
+    differs: Callable[[str, str], bool] = lambda text, question: check._key(text) != check._key(question),
+    examples: Callable[[Any], Any] = list,
+) -> Any:
+    """Build a `few_shot_messages` that tells messages apart in this way, and makes this of its examples."""
+
+    def few_shot_messages(instructions: str, pool: Any, question: str, count: int) -> Any:
+        kept = examples([pair for pair in pool if differs(pair[0], question)])
+        return check._chat(check._shots(instructions, kept[:count], question))
+
+    return few_shot_messages
+
+
+def never_empty(instructions: str, pool: Any, question: str, count: int) -> Any:
+    texts, labels = zip(*pool, strict=True)
+    return honest.few_shot_messages(instructions, list(zip(texts, labels, strict=True)), question, count)
+
+
+def evaluating(meant: Callable[[str, Any], Any]) -> Any:
+    """Build an `evaluate` that takes `meant(answer, labels)` for each answer."""
+
+    def evaluate(truth: Any, predicted: Any, labels: Any) -> Any:
+        return check._evaluating(truth, [answer and meant(answer, labels) for answer in predicted], labels)
+
+    return evaluate
+
+
+def labels_of_truth(truth: Any, predicted: Any, labels: Any) -> Any:
+    return honest.evaluate(truth, predicted, list(dict.fromkeys(truth)))
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize(
+    ("task", "wrong", "expected"),
+    [
+        ("extract", sent_along(), "asks_for_schema"),
+        ("extract", only_the_words, "repairs"),
+        (
+            "few_shot_messages",
+            shots(lambda text, question: check._key(question) not in check._key(text)),
+            "no_near_leak",
+        ),
+        (
+            "few_shot_messages",
+            shots(lambda text, question: check._key(text) not in check._key(question)),
+            "no_near_leak",
+        ),
+        (
+            "few_shot_messages",
+            shots(lambda text, question: sorted(check._key(text).split()) != sorted(check._key(question).split())),
+            "no_near_leak",
+        ),
+        (
+            "few_shot_messages",
+            shots(lambda text, question: check._key(text).strip("?") != check._key(question).strip("?")),
+            "no_near_leak",
+        ),
+        ("few_shot_messages", shots(examples=lambda pairs: list(dict(pairs).items())), "takes_count"),
+        (
+            "few_shot_messages",
+            shots(examples=lambda pairs: [(" ".join(text.split()), label) for text, label in pairs]),
+            "takes_count",
+        ),
+        ("few_shot_messages", never_empty, "takes_count"),
+        ("evaluate", labels_of_truth, "right_confusion"),
+        ("evaluate", evaluating(lambda answer, _labels: answer.strip()), "failures_count"),
+        ("evaluate", evaluating(lambda answer, _labels: answer.rstrip(".")), "failures_count"),
+        (
+            "evaluate",
+            evaluating(lambda answer, labels: {label.upper(): label for label in labels}.get(answer.upper(), answer)),
+            "failures_count",
+        ),
+        (
+            "evaluate",
+            evaluating(lambda answer, labels: next((label for label in labels if label.startswith(answer)), answer)),
+            "failures_count",
+        ),
+    ],
+)
+def test_what_the_text_says_is_tried_where_it_is_rare(task: str, wrong: Any, expected: str) -> None:
+    for seed in range(5):
+        assert failed(getattr(check, task).run(wrong, seed=seed)) == [expected], seed
+
+
+def test_a_number_in_quotation_marks_is_a_number() -> None:
+    assert "asked again all the same" in check.extract.run(strictly).criteria[0].message
+
+
+def test_scipys_interval_and_numpys_text_are_right_too() -> None:
+    def scipys(truth: Any, predicted: Any, labels: Any) -> Any:
+        from scipy.stats import binomtest
+
+        right = sum(true == answer for true, answer in zip(truth, predicted, strict=True))
+        interval = binomtest(right, len(truth)).proportion_ci(method="wilson")
+        return honest.evaluate(truth, predicted, labels)._replace(interval=interval)
+
+    def numpys(development: Any, test: Any, baseline: str) -> Any:
+        names = np.array([name for name in development if name != baseline])
+        best = names[np.argmax([sum(development[name]) for name in names])]
+        challenger = {baseline: development[baseline], str(best): development[best]}
+        result = honest.compare_prompts(challenger, test, baseline)
+        return honest.Comparison(result.p_value, result.lost, result.gained, best)
+
+    assert check.evaluate.run(scipys).status == "passed"
+    assert check.compare_prompts.run(numpys).status == "passed"
+
+
+def test_a_generator_of_messages_is_told_what_is_missing() -> None:
+    def generator(*args: Any) -> Any:
+        yield from honest.few_shot_messages(*args)
+
+    assert "`list(...)` makes one" in check.few_shot_messages.run(generator).criteria[0].message
 
 
 @pytest.mark.long

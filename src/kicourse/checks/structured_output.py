@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
+from kicourse.answers import AnswerRefused
 from kicourse.answers.probes import pydantic_model
 from kicourse.checks import AnswerRaised, Check, Failed, Handle, Record, Trial, _, chats
 from kicourse.checks.scripted_server import Completion, Failure, Reply, Request, ScriptedServer
@@ -174,7 +175,7 @@ def refuses_values(trial: Trial, answer: Handle) -> None:
     rng = trial.rng
     word = rng.choice([word for word in chats.WORDS if word not in _CATEGORIES])
     backwards = rng.choice(_CATEGORIES)[::-1]  # as long as a category, and of its letters
-    categories = ("complaint", "Leak", "leak, noise", "", str(word), str(backwards))
+    categories = ("complaint", "Leak", "LEAK", " leak ", "leak, noise", "", str(word), str(backwards))
     priorities = (0, 6, -1, 2.5, "high", int(rng.integers(7, 100)))
     wrong = [_ticket(rng, category=category) for category in categories]
     wrong += [_ticket(rng, priority=priority) for priority in priorities]
@@ -191,6 +192,7 @@ def refuses_texts(trial: Trial, answer: Handle) -> None:
     rng = trial.rng
     digits = f"{rng.integers(1000, 10_000)}"
     serials = ["", digits, f"HP-{digits[:3]}", f"HP-{digits}1", f"XHP-{digits}", f"hp-{digits}", f"HP{digits}"]
+    serials += [f"HP-{digits} x", f"x HP-{digits}", f" HP-{digits}", f"HP-{digits}\n", f"x\nHP-{digits}\nx"]
     for other in ("A", str(rng.choice(list(" _-.")))):  # among the digits, in the place of one
         place = int(rng.integers(4))
         serials.append(f"HP-{digits[:place]}{other}{digits[place + 1 :]}")
@@ -360,15 +362,23 @@ class _Order:
         cut_off = _written(self.record())[:-4]
         return [*written, cut_off, f"I would order {chats.sentence(self.trial.rng, words=3)}"]
 
-    def errors(self, reply: str) -> list[str]:
-        """Return what pydantic finds wrong with a reply, in its words; nothing if it is valid."""
+    def faults(self, reply: str) -> list[Any]:
+        """Return what pydantic finds wrong with a reply; nothing if it is valid."""
         from pydantic import ValidationError
 
         try:
             pydantic_model(None, "Order", self.fields).model_validate_json(reply)
         except ValidationError as error:
-            return [str(found["msg"]) for found in error.errors()]
+            return error.errors()
         return []
+
+    def errors(self, reply: str) -> list[str]:
+        """Return what is wrong with a reply in pydantic's words."""
+        return [str(found["msg"]) for found in self.faults(reply)]
+
+    def wrong_fields(self, reply: str) -> list[str]:
+        """Return the names of the fields that are wrong in a reply; none if it is no JSON."""
+        return [str(name) for found in self.faults(reply) for name in found["loc"]]
 
     def run(self, answer: Handle, *replies: str | Failure) -> "_Extraction":
         """Let the answer extract an order while the server gives these replies."""
@@ -504,10 +514,11 @@ def _written(record: Mapping[str, Any]) -> str:
           "good reply needs no second request."),
 )  # fmt: skip
 def returns_record(trial: Trial, answer: Handle) -> None:
-    for _turn in range(2):
+    for turn in range(2):
         order = _Order(trial)
         record = order.record()
-        tried = order.run(answer, _written(record))
+        quoted = record | {"quantity": str(record["quantity"])}  # as models write numbers now and then
+        tried = order.run(answer, _written(quoted if turn else record))
         message = _(
             "The first reply was valid, and your code asked again all the same. Does it return the instance? And does "
             "it validate the reply's text, `reply.choices[0].message.content`, against `schema`?"
@@ -534,6 +545,10 @@ def asks_for_schema(trial: Trial, answer: Handle) -> None:
         told, _("No message of the system's says what to do with the customer's message."), expected="system: FORM"
     )
     tried.require_limits(schema, order)
+    another = _Order(trial)
+    sent = another.run(answer, _written(another.record())).messages(0)
+    message = _("Another customer's message, from an earlier call, was sent along.")
+    trial.require(all(order.message not in text for _role, text in sent), message, expected=chats.said(sent[-1:]))
 
 
 @extract.criterion(
@@ -553,11 +568,12 @@ def repairs(trial: Trial, answer: Handle) -> None:
         tried.require_requests(2, _("One faulty reply and one good one are two requests; your code sent {sent}."))
         tried.require_schema(1, order)
         said = "\n".join(text for role, text in tried.messages(1) if role == "user")
-        missing = [error for error in order.errors(faulty) if error not in said]
+        missing = [words for words in (*order.wrong_fields(faulty), *order.errors(faulty)) if words not in said]
         if missing:
             message = trial.text(
-                _("The second request does not say, in pydantic's words (`str(error)`), what was wrong with the reply.")
-            )
+                _("The second request does not say, in pydantic's words (`str(error)`), what was wrong with the reply, "
+                  "and in which field.")
+            )  # fmt: skip
             raise Failed(message, "; ".join(missing), chats.said(tried.messages(1)))
 
 
@@ -820,7 +836,13 @@ def _shots(instructions: str, examples: Sequence[tuple[str, str]], question: str
 def _prompt(trial: Trial, answer: Handle, pool: Examples, question: str, count: int, wanted: Examples) -> None:
     """Fail unless the prompt has these examples and everything else in its place."""
     instructions = chats.sentence(trial.rng)
-    got = answer(instructions, pool, question, count)
+    try:
+        got = answer(instructions, pool, question, count)
+    except AnswerRefused as refused:
+        if "generator" not in refused.found:
+            raise
+        message = trial.text(_("You returned a generator, not a list of messages: `list(...)` makes one of it."))
+        raise Failed(message, "list", "generator") from None
     if type(got) not in (list, tuple):
         message = trial.text(_("You returned {found}, not a list of messages."), found=_type_of(got))
         raise Failed(message, "list", show(got))
@@ -866,7 +888,10 @@ def in_order(trial: Trial, answer: Handle) -> None:
 def takes_count(trial: Trial, answer: Handle) -> None:
     for count in (1, 3, 0, 7):  # whoever takes the last ones is told so before `pool[-0:]` takes them all
         pool = _pool(trial.rng, 5)
+        pool[0] = (pool[0][0].replace(" ", "  "), pool[0][1])  # as a customer wrote it
+        pool[2] = (pool[1][0], f"not {pool[1][1]}")  # two people did not agree
         _prompt(trial, answer, pool, chats.sentence(trial.rng), count, pool[:count])
+    _prompt(trial, answer, [], chats.sentence(trial.rng), 2, [])
 
 
 @few_shot_messages.criterion(
@@ -900,8 +925,10 @@ def no_near_leak(trial: Trial, answer: Handle) -> None:
         pool = _pool(trial.rng, 6)
         plain = f"Große {chats.sentence(trial.rng)}"
         question = change(plain)
-        pool[1] = (plain, pool[1][1])
-        pool[3] = (question, pool[3][1])
+        words = plain.split()
+        others = (f"{plain} oil", " ".join(words[:-1]), " ".join(reversed(words)), f"{plain}?")  # not the same
+        texts = (others[0], plain, others[1], question, *others[2:])
+        pool = [(text, label) for text, (_text, label) in zip(texts, pool, strict=True)]
         _prompt(trial, answer, pool, question, 4, [pool[0], pool[2], pool[4], pool[5]])
 
 
@@ -1019,16 +1046,25 @@ class _Run:
     labels: list[str]
 
 
-def _draw_run(rng: "np.random.Generator", size: int, right: float, failed: float = 0.0) -> _Run:
-    """Draw a run in which a wrong answer is usually the next label: its matrix is not symmetric."""
+def _draw_run(
+    rng: "np.random.Generator", size: int, right: float, failed: float = 0.0, *, near: bool = False, unseen: int = 0
+) -> _Run:
+    """Draw a run in which a wrong answer is usually the next label: its matrix is not symmetric.
+
+    Answers that failed are `near` misses, if that is wanted. `unseen` labels are the true one of no item.
+    """
     labels = [str(word) for word in rng.choice(chats.WORDS, size=int(rng.integers(3, 5)), replace=False)]
-    truth = [*labels, *(str(label) for label in rng.choice(labels, size=size - len(labels)))]
+    seen = labels[: len(labels) - unseen]
+    truth = [str(label) for label in rng.permutation([*seen, *rng.choice(seen, size=size - len(seen))])]
     predicted: Answers = []
     for label in truth:
         following = labels[(labels.index(label) + 1) % len(labels)]
         predicted.append(label if rng.random() < right else following)
-    for place in rng.choice(size, size=round(failed * size), replace=False):
-        predicted[place] = None if rng.random() < 0.5 else f"no {rng.choice(labels)}"
+    for number, place in enumerate(rng.choice(size, size=round(failed * size), replace=False)):
+        label = truth[place]
+        misses = (f"no {label}", f" {label}\n", label.swapcase(), f"{label}.", label[:-1], "") if near else ()
+        unusable = (None, f"no {rng.choice(labels)}", *misses)
+        predicted[place] = unusable[number % len(unusable)]
     return _Run(truth, predicted, labels)
 
 
@@ -1086,7 +1122,7 @@ def right_accuracy(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def failures_count(trial: Trial, answer: Handle) -> None:
     for failed in (0.1, 0.5):
-        run = _draw_run(trial.rng, int(trial.rng.integers(20, 60)), 0.8, failed)
+        run = _draw_run(trial.rng, int(trial.rng.integers(20, 60)), 0.8, failed, near=True)
         message = _("{failed} of {count} items have no usable answer; they count as wrong.")
         wrong = sum(p not in run.labels for p in run.predicted)
         got = _evaluated(trial, answer, run, "accuracy")
@@ -1104,6 +1140,8 @@ def right_interval(trial: Trial, answer: Handle) -> None:
         run = _draw_run(trial.rng, int(trial.rng.integers(10, 60)), right, failed)
         got = answer(run.truth, run.predicted, run.labels)
         interval, accuracy = (_field(trial, got, "Evaluation", name) for name in ("interval", "accuracy"))
+        if isinstance(interval, Record) and interval.kind == "namedtuple":  # as SciPy returns it
+            interval = tuple(interval.fields.values())
         hits = round(_accuracy(run) * len(run.truth))
         count = _denominator(run, accuracy, hits)
         message = _("That is not Wilson's interval for {right} right answers to {count} items.")
@@ -1128,8 +1166,8 @@ def _denominator(run: _Run, accuracy: Any, hits: int) -> int:
           "sends you to mend what works."),
 )  # fmt: skip
 def right_confusion(trial: Trial, answer: Handle) -> None:
-    for failed in (0.0, 0.2):
-        run = _draw_run(trial.rng, int(trial.rng.integers(20, 60)), 0.6, failed)
+    for failed, unseen in ((0.0, 0), (0.2, 1)):
+        run = _draw_run(trial.rng, int(trial.rng.integers(20, 60)), 0.6, failed, unseen=unseen)
         got = _evaluated(trial, answer, run, "confusion")
         message = _("That is not the confusion matrix of the labels {labels}.")
         trial.close(got, _confusion(run), message, labels=", ".join(run.labels))
@@ -1320,6 +1358,7 @@ def chosen_on_development(trial: Trial, answer: Handle) -> None:
         counts = {"gained": sum(n and not u for u, n in zip(test[used], test[chosen], strict=True)),
                   "lost": sum(u and not n for u, n in zip(test[used], test[chosen], strict=True))}  # fmt: skip
         named = _field(trial, got, "Comparison", "chosen")
+        named = str(named) if isinstance(named, str) else named  # NumPy's text is text too
         trial.require(
             named != used,
             _("That is the prompt in use itself. It is no challenger, however good it is."),
