@@ -1,6 +1,8 @@
 """What is special about service: apps that misbehave get a message that helps, and the real server agrees."""
 
 import asyncio
+import contextlib
+import functools
 import json
 import logging
 import re
@@ -13,7 +15,7 @@ import httpx
 import nbformat
 import pytest
 from fastapi import APIRouter, Body, FastAPI, HTTPException, Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from kicourse.answers import web
 from kicourse.checks import service as check
@@ -161,6 +163,111 @@ def silent_about_no_key(keys: Any) -> Any:
     return check._door(keys, logged=lambda header, _key: check._warn("refused") if header else None)
 
 
+def answers_kept(answerer: Any, guards: Any = ()) -> Any:
+    return check._app(functools.cache(answerer), guards=guards)
+
+
+def questions_stripped(answerer: Any, guards: Any = ()) -> Any:
+    return check._app(lambda question: answerer(question.strip()), guards=guards)
+
+
+def bad_request_left(answerer: Any, guards: Any = ()) -> Any:
+    def refused(error: Any) -> Any:
+        return JSONResponse({"detail": error.detail}, 400) if error.status_code == 400 else check._refused(error)
+
+    return check._app(answerer, guards=guards, refused=refused)
+
+
+def events_of(events: Any) -> Any:
+    return lambda streamer: check._router(streamer, events)
+
+
+async def tells_type(stream: Any) -> Any:
+    try:
+        async for piece in stream:
+            yield check._sse("piece", {"text": piece})
+        yield check._DONE
+    except Exception as error:
+        check._warn("broken off")
+        yield check._sse("error", {"detail": type(error).__name__})
+    finally:
+        await check._close(stream)
+
+
+closing = set[asyncio.Task[None]]()
+
+
+async def closes_later(stream: Any) -> Any:
+    class Left:
+        def __aiter__(self) -> Any:
+            return aiter(stream)
+
+        async def aclose(self) -> None:
+            closing.add(asyncio.create_task(stream.aclose()))
+
+    async for event in check._right_events(Left()):
+        yield event
+
+
+def logs_end_of_key(keys: Any) -> Any:
+    return check._door(keys, logged=lambda _header, key: check._warn("wrong key: ...%s", key[-3:]))
+
+
+def logs_three_of_key(keys: Any) -> Any:
+    return check._door(keys, logged=lambda _header, key: check._warn("wrong key: %s...", key[3:6]))
+
+
+class SharedBucket(check._RightBucket):
+    shared: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(self, rate: float, capacity: int, clock: Any) -> None:
+        super().__init__(rate, capacity, clock)
+        self.buckets = self.shared
+
+
+class FloatYes(check._RightBucket):
+    def take(self, client: str) -> Any:
+        return super().take(client) or 0.0
+
+
+class AMinuteAtMost(check._RightBucket):
+    def wait(self, tokens: float) -> Any:
+        return min(60, super().wait(tokens))
+
+
+class SlowestRate(check._RightBucket):
+    def __init__(self, rate: float, capacity: int, clock: Any) -> None:
+        super().__init__(max(rate, 0.1), capacity, clock)
+
+
+class QuarterSeconds(check._RightBucket):
+    def __init__(self, rate: float, capacity: int, clock: Any) -> None:
+        super().__init__(rate, capacity, lambda: int(clock() * 4) / 4)
+
+
+class SocketsDropped(check._RightGate):
+    async def other(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "websocket":
+            await super().other(scope, receive, send)
+
+
+class CancellationSwallowed(check._RightGate):
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await super().__call__(scope, receive, send)
+
+
+class AnyHealth(check._RightGate):
+    def is_exempt(self, scope: Any) -> bool:
+        return str(scope["path"]).endswith("/healthz")
+
+
+class HeadUncounted(check._RightGate):
+    def count(self, scope: Any, status: int) -> None:
+        if scope["method"] != "HEAD":
+            super().count(scope, status)
+
+
 class CancelledUncounted(check._RightGate):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.counts = True
@@ -196,6 +303,22 @@ class CancelledUncounted(check._RightGate):
         (check.require_key, first_word_as_key, "refuses"),
         (check.require_key, silent_about_no_key, "logs_without_key"),
         (check.gate, CancelledUncounted, "counts"),
+        (check.create_app, answers_kept, "failure"),
+        (check.create_app, questions_stripped, "failure"),
+        (check.create_app, bad_request_left, "guards_and_framework"),
+        (check.stream_router, events_of(tells_type), "says_how_it_ended"),
+        (check.stream_router, events_of(closes_later), "frees_at_end"),
+        (check.require_key, logs_end_of_key, "logs_without_key"),
+        (check.require_key, logs_three_of_key, "logs_without_key"),
+        (check.token_bucket, SharedBucket, "each_its_own"),
+        (check.token_bucket, FloatYes, "says_how_long"),
+        (check.token_bucket, AMinuteAtMost, "says_how_long"),
+        (check.token_bucket, SlowestRate, "says_how_long"),
+        (check.token_bucket, QuarterSeconds, "says_how_long"),
+        (check.gate, SocketsDropped, "counts"),
+        (check.gate, CancellationSwallowed, "places_come_back"),
+        (check.gate, AnyHealth, "healthy_when_full"),
+        (check.gate, HeadUncounted, "counts"),
     ],
 )
 def test_a_rare_mistake_costs_its_own_criterion_too(task: Any, wrong: Any, criterion: str) -> None:
