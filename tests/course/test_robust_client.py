@@ -1,9 +1,12 @@
 """What is special about robust_client: time and jobs that a trial moves, secrets, demonstrations with real clients."""
 
 import asyncio
+import json
 import random
 import re
 import time
+import unicodedata
+from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
@@ -81,6 +84,14 @@ def test_who_knows_no_limit_earns_nothing_for_places_that_are_never_empty() -> N
         return await asyncio.gather(*(job() for job in jobs), return_exceptions=True)
 
     assert {"at_most", "keeps_going"} <= set(failed(check.gather_limited.run(all_at_once)))
+
+
+def test_who_never_tries_again_is_not_said_to_do_so_at_other_failures() -> None:
+    def once(client: Any, messages: Any, **told: Any) -> Any:
+        chat = client.with_options(max_retries=0).chat
+        return chat.completions.create(model=honest.MODEL, messages=messages).choices[0].message.content
+
+    assert "no second try" in check.with_retries.run(once).diagnosis
 
 
 def test_retries_pass_no_real_time() -> None:
@@ -461,6 +472,231 @@ def test_a_long_text_is_shown_where_it_differs() -> None:
     [wrong, *_others] = [one for one in check.pseudonymiser.run(Late).criteria if one.status == "failed"]
     assert "the end" in wrong.got
     assert "the end" not in wrong.expected
+
+
+def retrying(**changed: Any) -> Any:
+    return lambda client, messages, **told: check._retrying(client, messages, told, **changed)
+
+
+def from_the_first_failure(client: Any, messages: Any, **told: Any) -> Any:
+    times: list[float] = []
+
+    def elapsed(passed: float, _slept: float) -> float:
+        times.append(passed)
+        return passed - times[0]
+
+    return check._retrying(client, messages, told, elapsed=elapsed)
+
+
+def no_wait_is_never_late(client: Any, messages: Any, **told: Any) -> Any:
+    said: list[float | None] = []
+
+    def after(error: Any) -> float | None:
+        said.append(check._after(error))
+        return said[-1]
+
+    return check._retrying(
+        client, messages, told, after=after, late=lambda finish, end: finish >= end and said[-1] != 0
+    )
+
+
+def cache_by(key: Callable[[dict[str, Any]], Any]) -> Any:
+    return check._caching(key=lambda request: json.dumps(key(request), sort_keys=True))
+
+
+def emptied_by_each(made: Any, *stores: Any) -> Any:
+    """Let each new object empty what all of them share."""
+
+    class Emptying(made):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            for store in stores:
+                store.clear()
+
+    return Emptying
+
+
+def one_cache() -> Any:
+    store: dict[str, Any] = {}
+    return emptied_by_each(check._caching(shared=store), store)
+
+
+class TwoEntries(check._caching()):  # type: ignore[misc]
+    def create(self, **request: Any) -> Any:
+        reply = super().create(**request)
+        self.entries: dict[str, Any] = dict(list(self.entries.items())[-2:])
+        return reply
+
+
+def sorted_outside(request: dict[str, Any]) -> Any:
+    """Sort the fields of a request and of its messages, but not what lies deeper."""
+    form = sorted((request.get("response_format") or {}).items())
+    messages = [sorted(message.items()) for message in request["messages"]]
+    return repr([check._key(request | {"messages": [], "response_format": None}), messages, form])
+
+
+async def empty_for_nothing(jobs: Any, limit: int) -> Any:
+    return [result or "" for result in await honest.gather_limited(jobs, limit)]
+
+
+async def only_value_errors(jobs: Any, limit: int) -> Any:
+    async def run(job: Any) -> Any:
+        try:
+            return await job()
+        except ValueError as error:
+            return error
+
+    return await check._through(jobs, limit, run)
+
+
+def falling_back(
+    temporary: Callable[[int, Exception], bool] = lambda _place, error: check._temporary(error),
+    sent: Callable[[int, Any], Any] = lambda _place, messages: messages,
+    named: Callable[[Exception], bool] = lambda _error: True,
+) -> Any:
+    """Build a `first_available` that decides by the provider's place, or names not everybody."""
+
+    def first_available(providers: Any, messages: Any) -> Any:
+        names = []
+        for place, provider in enumerate(providers):
+            try:
+                reply = check._reply(provider.client, sent(place, messages), provider.model)
+                return honest.Answer(reply.choices[0].message.content, provider.name)
+            except Exception as error:
+                if not temporary(place, error):
+                    raise
+                names += [provider.name] * named(error)
+        raise honest.NoProviderError(", ".join(names))
+
+    return first_available
+
+
+PLACEHOLDER = "(?:PERSON|EMAIL|PHONE|CUSTOMER)_"
+IN_A_LINE = r"(?=[\s,.!;]|$)"  # what may follow a word, for who thinks of no brackets and no quotation marks
+
+
+def one_table() -> Any:
+    stores: tuple[dict[Any, str], dict[str, str]] = ({}, {})
+
+    class Shared(check._hiding()):  # type: ignore[misc]
+        def __init__(self, names: Any) -> None:
+            super().__init__(names)
+            self.placeholders, self.originals = stores
+
+    return emptied_by_each(Shared, *stores)
+
+
+def refusing(pattern: str) -> Any:
+    class Refusing(check._hiding(refuse=False)):  # type: ignore[misc]
+        def pseudonymise(self, text: str) -> Any:
+            if re.search(pattern, text):
+                raise ValueError("placeholders of its own")
+            return super().pseudonymise(text)
+
+    return Refusing
+
+
+def changing(change: Callable[[str], str]) -> Any:
+    class Changing(check._hiding()):  # type: ignore[misc]
+        def pseudonymise(self, text: str) -> Any:
+            return super().pseudonymise(change(text))
+
+    return Changing
+
+
+def restored_in_a_line(text: str, originals: Any) -> str:
+    return re.sub(rf"(?<!\S){PLACEHOLDER}[0-9]+{IN_A_LINE}", lambda match: originals.get(match[0], match[0]), text)
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize(
+    ("task", "wrong", "expected"),
+    [
+        (
+            "with_retries",
+            retrying(temporary=lambda error: getattr(error, "status_code", 503) in check._TEMPORARY),
+            "only_temporary",
+        ),
+        (
+            "with_retries",
+            retrying(
+                after=lambda error: check._after(error) if getattr(error, "status_code", 0) in (429, 503) else None
+            ),
+            "obeys_retry_after",
+        ),
+        (
+            "with_retries",
+            retrying(wait=lambda attempt, told, after: min(60.0, check._usual_wait(attempt, told, after))),
+            "obeys_retry_after",
+        ),
+        ("with_retries", retrying(late=lambda finish, end: finish >= min(end, 60.0)), "obeys_retry_after"),
+        ("with_retries", from_the_first_failure, "keeps_deadline"),
+        ("with_retries", no_wait_is_never_late, "keeps_deadline"),
+        (
+            "request_cache",
+            cache_by(lambda request: {name: request[name] for name in check._FIELDS if request.get(name)}),
+            "other_request",
+        ),
+        ("request_cache", one_cache(), "other_request"),
+        ("request_cache", TwoEntries, "other_request"),
+        ("request_cache", cache_by(sorted_outside), "same_request"),
+        (
+            "request_cache",
+            cache_by(
+                lambda request: check._key(
+                    request | {"response_format": (request.get("response_format") or {}).get("type")}
+                )
+            ),
+            "other_request",
+        ),
+        (
+            "request_cache",
+            cache_by(
+                lambda request: check._key(
+                    request
+                    | {"messages": [*request["messages"][:1], len(request["messages"]), request["messages"][-1]]}
+                )
+            ),
+            "other_request",
+        ),
+        ("gather_limited", empty_for_nothing, "keeps_order"),
+        ("gather_limited", only_value_errors, "survives_failures"),
+        (
+            "first_available",
+            falling_back(lambda _place, error: getattr(error, "status_code", 503) in check._TEMPORARY),
+            "own_faults",
+        ),
+        ("first_available", falling_back(lambda place, error: place > 0 or check._temporary(error)), "own_faults"),
+        (
+            "first_available",
+            falling_back(sent=lambda place, messages: messages[-1:] if place else messages),
+            "falls_back",
+        ),
+        ("first_available", falling_back(named=lambda error: hasattr(error, "status_code")), "nobody_answers"),
+        ("pseudonymiser", one_table(), "leaves_alone"),
+        ("pseudonymiser", check._hiding(word=lambda name: rf"(?<!\S){re.escape(name)}{IN_A_LINE}"), "stable"),
+        ("pseudonymiser", check._hiding(restore=restored_in_a_line), "comes_back"),
+        (
+            "pseudonymiser",
+            check._hiding(word=lambda name: rf"(?<![A-Za-z0-9_]){re.escape(name)}(?![A-Za-z0-9_])"),
+            "leaves_alone",
+        ),
+        (
+            "pseudonymiser",
+            check._hiding(word=lambda name: rf"(?<!\w){name.replace('.', '[.]')}(?!\w)"),
+            "leaves_alone",
+        ),
+        ("pseudonymiser", check._hiding(kinds=("CUSTOMER", "PHONE", "EMAIL")), "takes_the_whole"),
+        ("pseudonymiser", refusing(rf"(?<!\S){PLACEHOLDER}[0-9]+{IN_A_LINE}"), "refuses"),
+        ("pseudonymiser", refusing(rf"\b{PLACEHOLDER}[0-9]{{1,2}}\b"), "refuses"),
+        ("pseudonymiser", changing(lambda text: unicodedata.normalize("NFC", text)), "leaves_alone"),
+        ("pseudonymiser", changing(lambda text: text.replace("\u00a0", " ")), "leaves_alone"),
+        ("pseudonymiser", changing(lambda text: text.replace("\r\n", "\n")), "leaves_alone"),
+    ],
+)
+def test_what_the_text_says_is_tried_where_it_is_rare(task: str, wrong: Any, expected: str) -> None:
+    for seed in range(4):
+        assert failed(getattr(check, task).run(wrong, seed=seed)) == [expected], seed
 
 
 @pytest.mark.long

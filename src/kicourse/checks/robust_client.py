@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _TEMPORARY = (408, 429, 500, 502, 503, 504)
 _FINAL = (400, 401, 403, 404, 422, 501)
+_NO_CHOICES = Broken('{"choices": []}')  # it is JSON, but whoever looks for its text gets an IndexError of their own
 
 
 def _chat(rng: "np.random.Generator") -> list[dict[str, str]]:
@@ -164,6 +165,8 @@ def survives(trial: Trial, answer: Handle) -> None:
         text, messages = chats.sentence(trial.rng), _chat(trial.rng)
         world = _world(trial, [*[Failure(429)] * failures, Completion(text)])
         got = world.run(answer, messages, {})
+        if failures and isinstance(got, AnswerRaised):  # never trying again is told from not after this status
+            _world(trial, [Failure(500), Completion(text)]).run(answer, messages, {})
         wanted, found = failures + 1, len(world.server.requests)
         if found > wanted:
             message = trial.text(
@@ -190,7 +193,7 @@ def only_temporary(trial: Trial, answer: Handle) -> None:
             raise Failed(trial.text(message, name=name), show("well"), f"{got.type_names[0]}: {got.text}")
         _text(trial, got, "well")
     statuses = [int(status) for status in trial.rng.permutation(_FINAL)]
-    world = _world(trial, [Failure(status, f"your own fault, {status}") for status in statuses])
+    world = _world(trial, [*(Failure(status, f"your own fault, {status}") for status in statuses), _NO_CHOICES])
     for number, status in enumerate(statuses, start=1):
         got = world.run(answer, messages, {})
         found = len(world.server.requests) - number + 1
@@ -202,6 +205,11 @@ def only_temporary(trial: Trial, answer: Handle) -> None:
             expected=_requests(trial, 1),
         )
         _original(trial, got, status, f"your own fault, {status}")
+    world.run(answer, messages, {})
+    found = len(world.server.requests) - len(statuses)
+    message = _("A reply had no choices, so that your own code failed, and you sent {found} requests. Trying again is "
+                "for failed connections, broken JSON and the statuses in `TEMPORARY`.")  # fmt: skip
+    trial.require(found == 1, message, found=found, expected=_requests(trial, 1))
 
 
 def _passing_failures(trial: Trial) -> list[tuple[str, Reply]]:
@@ -313,8 +321,8 @@ def backs_off(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def obeys_retry_after(trial: Trial, answer: Handle) -> None:
     # Shorter than the usual wait and longer, with a point and without; the last one tells what the usual wait is.
-    afters: list[float | str | None] = [0.5, 21, "Wed, 21 Oct 2026 07:28:00 GMT", 1, "soon", 0, None]
-    statuses = [*(int(status) for status in trial.rng.permutation([429, 503] * 3)), 429]  # both of them with numbers
+    afters: list[float | str | None] = [0.5, 3600, "Wed, 21 Oct 2026 07:28:00 GMT", 1, "soon", 0, None]
+    statuses = [*(int(status) for status in trial.rng.permutation(_TEMPORARY)), 429]
     failures = [Failure(status, retry_after=after) for status, after in zip(statuses, afters, strict=True)]
     world = _world(trial, [reply for failure in failures for reply in (failure, Completion("well"))])
     messages = _chat(trial.rng)
@@ -356,13 +364,15 @@ def _usual(trial: Trial, got: Any, slept: list[float], after: str, usual: list[f
 )  # fmt: skip
 def keeps_deadline(trial: Trial, answer: Handle) -> None:
     late = float(trial.rng.integers(20, 40)) + 0.125
-    soon = float(trial.rng.integers(10, 14)) + 0.125
+    soon = float(trial.rng.integers(10, 13)) + 0.125  # before the fourth request is over
     seen = []
     failures = [Failure(503, f"busy {number}") for number in range(1, 9)]
+    # A wait of no time at all is too late as well, when the deadline is over.
+    until_over = [*failures[:3], Failure(503, "busy 4", retry_after=0), *failures[4:]]
     # The server's wait alone would be in time; with the waits before it, it is not.
     until_later = [*failures[:3], Failure(503, "busy 4", retry_after=int(late) - 2), *failures[4:]]
     for told, request_seconds, replies in (
-        ({"attempts": 6, "base": 0.5, "cap": 0.5, "deadline": soon}, 3.0, failures),  # the requests take the time
+        ({"attempts": 6, "base": 0.5, "cap": 0.5, "deadline": soon}, 3.0, until_over),  # the requests take the time
         ({"attempts": 3, "base": 8.0, "cap": 8.0, "deadline": 4.0}, 0.0, failures),  # a wait would end at the deadline
         ({"attempts": 8, "base": 2.0, "cap": 256.0, "deadline": late}, 0.0, until_later),  # the server's ends too late
     ):  # all of them first: so one mistake can be told from another
@@ -490,6 +500,11 @@ def no_broken_json(client: Any, messages: Any, **told: Any) -> Any:
     return _retrying(
         client, messages, told, temporary=lambda error: _temporary(error) and not isinstance(error, ValueError)
     )
+
+
+@with_retries.misconception(_("no second try at all: the first error goes on to the caller, whatever it is"))
+def no_retries(client: Any, messages: Any, **told: Any) -> Any:
+    return _retrying(client, messages, told, temporary=lambda _error: False)
 
 
 @with_retries.misconception(_("only the server's own errors, from 500 on, tried again: not 429, which asks for it"))
@@ -850,15 +865,19 @@ def same_request(trial: Trial, answer: Handle) -> None:
     one = Completion("one", usage=_usage(trial.rng))
     cached = _Cached(trial, answer, [one, Completion("two")])
     cached.create(request)
-    turned = dict(reversed(request.items()))
-    turned["messages"] = [dict(reversed(message.items())) for message in request["messages"]]
-    turned["response_format"] = dict(reversed(request["response_format"].items()))
-    for other in (turned, request | {"user": chats.sentence(trial.rng, words=1)}):
+    for other in (_turned(request), request | {"user": chats.sentence(trial.rng, words=1)}):
         cached.expect_whole(other, one, 1, _AGAIN)
     short = {name: request[name] for name in ("model", "messages")} | {"user": chats.sentence(trial.rng, words=1)}
     cached.expect(short, "two", 2, _NEW)
     cached.expect(short | {"temperature": None}, "two", 2, _NONE)
     _sent_as_it_is(trial, cached.server, [request, short])
+
+
+def _turned(data: Any) -> Any:
+    """Return the same data with every dict written the other way round."""
+    if isinstance(data, dict):
+        return {name: _turned(value) for name, value in reversed(data.items())}
+    return [_turned(item) for item in data] if isinstance(data, list) else data
 
 
 @request_cache.criterion(
@@ -877,16 +896,24 @@ def other_request(trial: Trial, answer: Handle) -> None:
         ("messages", [user]),
         ("messages", [system, {"role": "assistant", "content": user["content"]}]),
         ("messages", [user, system]),
+        ("messages", [system, {"role": "assistant", "content": "Yes?"}, user]),
+        ("messages", [system, {"role": "assistant", "content": "No?"}, user]),
         ("temperature", 0.75),
+        ("temperature", 0),
+        ("temperature", None),
         ("max_tokens", request["max_tokens"] + 1),
         ("response_format", {"type": "json_object"}),
+        ("response_format", request["response_format"] | {"json_schema": {"name": "order", "schema": {}}}),
     ]
+    another = _Cached(trial, answer, [Completion("from another server")])  # there before the first one is used
     cached = _Cached(trial, answer, [Completion(f"reply {number}") for number in range(len(others) + 1)])
     cached.create(request)
     for number, place in enumerate(trial.rng.permutation(len(others)), start=1):
         name, value = others[place]
         message = _("A request with another value of `{name}` has to reach the server.")
         cached.expect(request | {name: value}, f"reply {number}", number + 1, message, name=name)
+    cached.expect(request, "reply 0", len(others) + 1, _AGAIN)
+    another.expect(request, "from another server", 1, _SHARED)
     grown = _Cached(trial, answer, [Completion("one message"), Completion("two messages")])
     chat = answer.build("function", "chat", "chat = list(messages)", messages=[user])
     same = {"model": request["model"], "messages": chat}
@@ -897,8 +924,6 @@ def other_request(trial: Trial, answer: Handle) -> None:
     with trial.trying("cache.create(model=…, messages=messages)  # messages.append(…)"):
         got = grown.create(same)
     grown.judge(got, len(grown.server.requests), "two messages", 2, message)
-    another = _Cached(trial, answer, [Completion("from another server")])
-    another.expect(request, "from another server", 1, _SHARED)
 
 
 @request_cache.criterion(
@@ -1175,7 +1200,7 @@ class _Log:
     """What jobs told, in order, and what each of them is to return."""
 
     values: list[Any]
-    failing: Mapping[int, str] = field(default_factory=dict)
+    failing: Mapping[int, Exception] = field(default_factory=dict)
     events: list[tuple[str, Any]] = field(default_factory=list)
     running: set[int] = field(default_factory=set)
     most: int = 0
@@ -1189,7 +1214,7 @@ class _Log:
         self.events.append(("end", number))
         self.running.discard(number)
         if number in self.failing:
-            raise ValueError(self.failing[number])
+            raise self.failing[number]
         return self.values[number]
 
     def stopped(self, number: int) -> None:
@@ -1283,6 +1308,7 @@ def runs_all(trial: Trial, answer: Handle) -> None:
 def keeps_order(trial: Trial, answer: Handle) -> None:
     for count, limit in ((4, 2), (9, 4)):
         log = _log(trial, count)
+        log.values[:3] = [0, "", None]  # results like any others
         # The first ones take longest.
         turns = [10 * (count - number) for number in range(count)]
         got = _results(trial, answer, log, turns, limit)
@@ -1344,7 +1370,11 @@ def keeps_going(trial: Trial, answer: Handle) -> None:
 def survives_failures(trial: Trial, answer: Handle) -> None:
     count = 7
     # Never the last one: a place that a failing job keeps is missed by a later job.
-    failing = {int(number): chats.sentence(trial.rng, words=2) for number in trial.rng.permutation(count - 1)[:2]}
+    one, other = (int(number) for number in trial.rng.permutation(count - 1)[:2])
+    failing: dict[int, Exception] = {
+        one: ValueError(chats.sentence(trial.rng, words=2)),
+        other: RuntimeError(chats.sentence(trial.rng, words=2)),
+    }
     log = _log(trial, count, failing=failing)
     turns = [3 * (number % 3) for number in range(count)]
     got = answer.probe(
@@ -1355,7 +1385,7 @@ def survives_failures(trial: Trial, answer: Handle) -> None:
         _("Two of the jobs failed, and then your code waits for ever: for a place, say, that nobody gives back."),
     )
     wanted = [
-        ["exception", "ValueError", failing[number]] if number in failing else ["value", value]
+        ["exception", type(failing[number]).__name__, str(failing[number])] if number in failing else ["value", value]
         for number, value in enumerate(log.values)
     ]
     _each_once(trial, log)
@@ -1612,7 +1642,7 @@ class _Providers:
         if isinstance(got, AnswerRaised):
             raise got
         if not isinstance(got, Record) or name not in got.fields:
-            found = got.type_name if isinstance(got, Record) else type(got).__name__
+            found = got.type_name if isinstance(got, Record) else "None" if got is None else type(got).__name__
             message = _("You returned {found}, not {wanted}.")
             self.trial.require(False, message, found=found, wanted="Answer", expected="Answer")
         return got.fields[name]
@@ -1674,6 +1704,7 @@ def falls_back(trial: Trial, answer: Handle) -> None:
             message = trial.text(_("The first provider gave {name}; the second one would have answered."), name=name)
             raise Failed(message, show(text), f"{got.type_names[0]}: {got.text}")
         trial.equal(providers.said(got, "text"), text, _("That is not the text of the provider that answered."))
+    _sent(trial, providers.servers[1], providers.messages)
 
 
 @first_available.criterion(
@@ -1685,7 +1716,9 @@ def falls_back(trial: Trial, answer: Handle) -> None:
 def own_faults(trial: Trial, answer: Handle) -> None:
     # The server's own status comes last: whoever takes that alone for temporary fails at a place of its own.
     statuses = sorted((int(status) for status in trial.rng.permutation(_FINAL)), key=lambda status: status >= 500)
-    scripts: list[list[Reply]] = [[Failure(status, f"your fault, {status}") for status in statuses], []]
+    faults = [Failure(status, f"your fault, {status}") for status in statuses]
+    second = int(trial.rng.choice([status for status in _FINAL if status < 500]))
+    scripts: list[list[Reply]] = [[*faults, _NO_CHOICES, Failure(503)], [Failure(second, "your second fault")], []]
     providers = _Providers(trial, answer, scripts)
     for status in statuses:
         got = providers.ask()
@@ -1695,6 +1728,15 @@ def own_faults(trial: Trial, answer: Handle) -> None:
             status=status,
         )
         _original(trial, got, status, f"your fault, {status}")
+    providers.ask()
+    message = _(
+        "The first provider's reply had no choices, so that your own code failed. You asked the second one too."
+    )
+    trial.require(providers.asked()[1] == 0, message)
+    got = providers.ask()
+    message = _("The first provider was not available, and the second one said {status}. You asked the third one too.")
+    trial.require(providers.asked()[2] == 0, message, status=second)
+    _original(trial, got, second, "your second fault")
 
 
 @first_available.criterion(
@@ -1723,8 +1765,9 @@ def names_provider(trial: Trial, answer: Handle) -> None:
     why=_("Somebody is woken at night by this error. It should say at once that it is not one provider, but all."),
 )
 def nobody_answers(trial: Trial, answer: Handle) -> None:
+    failures: list[Reply] = [Failure(503), Broken(), Broken("<html>Bad gateway</html>")]
     for count in (3, 1, 0):
-        providers = _Providers(trial, answer, [[Failure(503)] for _number in range(count)])
+        providers = _Providers(trial, answer, [[failures[place]] for place in trial.rng.permutation(3)[:count]])
         got = providers.ask()
         if not isinstance(got, AnswerRaised) or "NoProviderError" not in got.type_names:
             shown = f"{got.type_names[0]}: {got.text}" if isinstance(got, AnswerRaised) else show(got)
@@ -1900,6 +1943,7 @@ _BETWEEN = (
     "please call\nback at", "(siehe auch", "; Kopie an", "see\tticket 4711,", "“urgent”, said", "– danke,", "!! 💧",
 )
 # fmt: on
+_QUOTED = (("(", ")"), ("“", "”"), ("", ":"), ('"', '"'), ("", "?"))
 
 Piece = str | tuple[str, str]
 
@@ -1924,11 +1968,12 @@ def _customer(rng: "np.random.Generator") -> str:
     return f"K-{rng.integers(10_000, 100_000)}"
 
 
-def _pieces(rng: "np.random.Generator", hidden: Sequence[tuple[str, str]]) -> list[Piece]:
-    """Return a ticket in which these secrets stand in this order, each between words."""
+def _pieces(rng: "np.random.Generator", hidden: Sequence[tuple[str, str]], *, quoted: bool = False) -> list[Piece]:
+    """Return a ticket in which these secrets stand in this order, each between words, or `quoted` in some way."""
     pieces: list[Piece] = []
-    for secret in hidden:
-        pieces += [f"{rng.choice(_BETWEEN)} ", secret, str(rng.choice((", ", " ", ".\n", "! ", "; ")))]
+    for number, secret in enumerate(hidden):
+        before, after = _QUOTED[number % len(_QUOTED)] if quoted else ("", "")
+        pieces += [f"{rng.choice(_BETWEEN)} {before}", secret, after + str(rng.choice((", ", " ", ".\n", "! ", "; ")))]
     return [*pieces, str(rng.choice(_BETWEEN))]
 
 
@@ -2011,7 +2056,7 @@ def stable(trial: Trial, answer: Handle) -> None:
     some, all_of_them = rng.integers(0, len(known), size=4), rng.permutation(len(known))
     for places in ([*all_of_them, *some], rng.permutation(all_of_them), some[:2]):
         secrets = [known[place] for place in places]
-        pieces = _pieces(rng, secrets)
+        pieces = _pieces(rng, secrets, quoted=bool(tickets))  # from the second on
         placeholders = desk.hide(pieces)
         tickets.append((_filled(pieces, placeholders), _joined(pieces)))
         for secret, placeholder in zip(secrets, placeholders, strict=True):
@@ -2047,8 +2092,10 @@ def comes_back(trial: Trial, answer: Handle) -> None:
     message = _("Hidden and restored, this is no longer the same text.")
     desk.restore(_filled(pieces, placeholders), _joined(pieces), message)
     order = [int(place) for place in trial.rng.permutation(len(secrets))]
-    reply = "\n".join(f"Dear {placeholders[place]}, danke! 🙂" for place in order)
-    wanted = "\n".join(f"Dear {secrets[place][1]}, danke! 🙂" for place in order)
+    frames = ("Dear {}, danke! 🙂", *("{}".join(marks) for marks in _QUOTED))
+    lines = [(frames[number % len(frames)], place) for number, place in enumerate(order)]
+    reply = "\n".join(frame.format(placeholders[place]) for frame, place in lines)
+    wanted = "\n".join(frame.format(secrets[place][1]) for frame, place in lines)
     desk.restore(reply, wanted, _("The model's reply is not restored rightly."))
 
 
@@ -2066,16 +2113,18 @@ def _filled(pieces: Sequence[Piece], placeholders: Sequence[str]) -> str:
 )  # fmt: skip
 def leaves_alone(trial: Trial, answer: Handle) -> None:
     rng = trial.rng
-    desk = _Desk(trial, answer, ["Anna", "Weiß", "Will", "Groß", "J. Voss"])
-    anna = ("PERSON", "Anna")
+    nobody = _Desk(trial, answer, [])  # there before the other one is used
+    desk = _Desk(trial, answer, ["Anna", "Weiß", "Will", "Groß", "J. Voss", "Ana (Co+Co) Voss"])
+    anna, bracketed = ("PERSON", "Anna"), ("PERSON", "Ana (Co+Co) Voss")
     words = ["Annahme", "annealed", "weiß", "will", "Weißblech", "Großauftrag", "HP-2041", "K-123456", "XK-12345",
-             "2026-03-01", "Hanna", "Will_2", "4711", "06484 Quedlinburg", "12:30", "Jo Voss"]  # fmt: skip
+             "2026-03-01", "Hanna", "Will_2", "4711", "06484 Quedlinburg", "12:30", "Jo Voss", "Annaöl", "ÄWill",
+             "5\u00a0bar", "Cafe\u0301", "a\r\nb"]  # fmt: skip
     shuffled = [words[place] for place in rng.permutation(len(words))]
-    [placeholder] = desk.hide([", ".join(shuffled[:8]) + ", ", anna, ", " + ", ".join(shuffled[8:])])
+    some, others = ", ".join(shuffled[:8]), ", ".join(shuffled[8:])
+    placeholder, _other = desk.hide([f"{some}, ", anna, ", ", bracketed, f", {others}"])
     text = f"X{placeholder} {placeholder}0{rng.integers(10, 99)} {placeholder}s PERSON_{rng.integers(900, 999)}"
     message = _("Something was restored that is no placeholder of yours.")
     desk.restore(f"{text}, {placeholder}!", f"{text}, Anna!", message)
-    nobody = _Desk(trial, answer, [])
     message = _("This placeholder was given by another `Pseudonymiser`. Each has a table of its own.")
     nobody.restore(f"{placeholder}!", f"{placeholder}!", message)
     message = _("The list of names is empty, so nothing here is a name.")
@@ -2093,9 +2142,12 @@ def takes_the_whole(trial: Trial, answer: Handle) -> None:
         first, last = str(rng.choice(_FIRST)), str(rng.choice(("Weiß", "Baker", "Nguyen", "Schäfer")))
         names = [first, last, f"{first} {last}", f"{first} {last}-Lange"]
         email = ("EMAIL", f"{first}.{last}@{last}.example.com")
+        numbers = [
+            ("EMAIL", f"{number}@werk-nord.de") for number in (_customer(rng), f"0170-{rng.integers(10**6, 10**7)}")
+        ]
         desk = _Desk(trial, answer, [names[place] for place in rng.permutation(4)])
         people = [("PERSON", names[place]) for place in rng.permutation(4)]
-        desk.hide(_pieces(rng, [people[0], email, *people[1:]]))
+        desk.hide(_pieces(rng, [people[0], email, *people[1:], *numbers]))
 
 
 @pseudonymiser.criterion(
@@ -2108,8 +2160,10 @@ def refuses(trial: Trial, answer: Handle) -> None:
     names = _people(rng, 3)
     desk = _Desk(trial, answer, names)
     desk.hide(_pieces(rng, _secrets(rng, names)))
-    for kind in ("PERSON", "EMAIL", "PHONE", "CUSTOMER"):
-        text = f"{rng.choice(_BETWEEN)} {kind}_{rng.integers(1, 30)}, {rng.choice(names)}"
+    numbers = [*rng.integers(1, 30, size=4), *rng.integers(100, 10_000, size=2)]
+    kinds = ("PERSON", "EMAIL", "PHONE", "CUSTOMER", "PERSON", "PHONE")
+    for kind, number, (before, after) in zip(kinds, numbers, (("", ","), *_QUOTED), strict=True):
+        text = f"{rng.choice(_BETWEEN)} {before}{kind}_{number}{after} {rng.choice(names)}"
         try:
             got = desk.made.attribute("pseudonymise")(text)
         except AnswerRaised as error:
