@@ -1123,7 +1123,8 @@ class _Slip:
             for found in (texts, [knocking.replies[1].text])
         )
         whole = [sum(slip in text or key in text for text in found) for found in (self.logged, self.told)]
-        trial.observe([self.warned, self.warned_of_none, *whole, len(self.logged), len(self.told)])
+        begun = sum(key[:4] in text for text in self.logged)
+        trial.observe([self.warned, self.warned_of_none, *whole, begun, len(self.logged), len(self.told)])
 
 
 @require_key.criterion(
