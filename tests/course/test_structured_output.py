@@ -2,6 +2,7 @@
 
 import math
 import re
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -421,6 +422,11 @@ def evaluating(meant: Callable[[str, Any], Any]) -> Any:
     return evaluate
 
 
+def never_a_single_item(truth: Any, predicted: Any, labels: Any) -> Any:
+    statistics.stdev(true == answer for true, answer in zip(truth, predicted, strict=True))
+    return honest.evaluate(truth, predicted, labels)
+
+
 def labels_of_truth(truth: Any, predicted: Any, labels: Any) -> Any:
     return honest.evaluate(truth, predicted, list(dict.fromkeys(truth)))
 
@@ -459,6 +465,7 @@ def labels_of_truth(truth: Any, predicted: Any, labels: Any) -> Any:
         ),
         ("few_shot_messages", never_empty, "takes_count"),
         ("evaluate", labels_of_truth, "right_confusion"),
+        ("evaluate", never_a_single_item, "right_interval"),
         ("evaluate", evaluating(lambda answer, _labels: answer.strip()), "failures_count"),
         ("evaluate", evaluating(lambda answer, _labels: answer.rstrip(".")), "failures_count"),
         (

@@ -1136,8 +1136,9 @@ def failures_count(trial: Trial, answer: Handle) -> None:
           "formula claims to be certain."),
 )  # fmt: skip
 def right_interval(trial: Trial, answer: Handle) -> None:
-    for right, failed in ((0.7, 0.0), (1.0, 0.0), (0.0, 0.0), (0.95, 0.0), (0.8, 0.3)):
-        run = _draw_run(trial.rng, int(trial.rng.integers(10, 60)), right, failed)
+    shares = ((0.7, 0.0), (1.0, 0.0), (0.0, 0.0), (0.95, 0.0), (0.8, 0.3))
+    runs = [_draw_run(trial.rng, int(trial.rng.integers(10, 60)), right, failed) for right, failed in shares]
+    for run in (*runs, _Run(["leak"], ["leak"], ["noise", "leak"])):  # a single item is enough
         got = answer(run.truth, run.predicted, run.labels)
         interval, accuracy = (_field(trial, got, "Evaluation", name) for name in ("interval", "accuracy"))
         if isinstance(interval, Record) and interval.kind == "namedtuple":  # as SciPy returns it
