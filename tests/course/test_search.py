@@ -1,12 +1,15 @@
 """What is special about search: oracles against libraries, the real manual, and the demonstrations."""
 
+import math
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from kicourse.checks import search as check
+from kicourse.checks.help import reference_source
 from kicourse.data import python_topics
 from kicourse.data.questions import Question
 from tests.course.alternatives import search as honest
@@ -69,6 +72,111 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
             if wrong.name in expected:
                 assert failed(task.run(wrong.build())) == [expected.pop(wrong.name)], wrong.name
     assert not expected
+
+
+def changed(task: str, before: str, after: str) -> Any:
+    """Build the unit's own solution with one change."""
+    source = reference_source("search", task, "en")
+    assert source.count(before) == 1
+    namespace: dict[str, Any] = {"__name__": "notebook", "np": np, "math": math, "Counter": Counter, "Hit": check.Hit}
+    namespace |= {"Chunk": check._Chunk, "Quality": check._Quality}
+    exec(f"from collections.abc import *\n{source.replace(before, after)}", namespace)
+    return namespace[{"bm25": "BM25", "vector_index": "VectorIndex"}.get(task, task)]
+
+
+SPANS = "spans = [(chosen[0][0], chosen[-1][1]) for chosen in chunks]"
+CHUNKS = "[Chunk(document[start:end], start, end) for start, end in spans]"
+HAS_CODE = 'if "```" in document[start:end] else Chunk(document[start:end], start, end) for start, end in spans'
+FOUND = "document.find(document[start:end])"
+STRIPPED = "'\\n'.join(line.rstrip() for line in document[start:end].split('\\n'))"
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize(
+    ("task", "before", "after", "criterion"),
+    [
+        ("chunk", CHUNKS, f"[Chunk(document[start:end], 0, 0) {HAS_CODE}]", "right_offsets"),
+        ("chunk", CHUNKS, f"[Chunk(document[start:end], {FOUND}, {FOUND} + end - start) {HAS_CODE}]", "right_offsets"),
+        ("chunk", CHUNKS, f"[Chunk({STRIPPED}, start, end) {HAS_CODE}]", "right_offsets"),
+        (
+            "chunk",
+            SPANS,
+            f"{SPANS}\n    if in_code: spans[-1] = (spans[-1][0], len(document.rstrip()))",
+            "right_offsets",
+        ),
+        ("measure", "enumerate(ranking, start=1)", "enumerate(ranking[:10], start=1)", "right_rank"),
+        ("measure", "enumerate(ranking, start=1)", "enumerate(ranking[:30], start=1)", "right_rank"),
+        ("measure", "if places else 0.0", "if places and ranking[places[0] - 1] else 0.0", "right_rank"),
+        ("vector_index", "np.where(lengths > 0, lengths, 1)", "np.maximum(lengths, 0.05)", "is_cosine"),
+        ("reciprocal_rank_fusion", "enumerate(hits, start=1)", "enumerate(hits[:10], start=1)", "keeps_missing"),
+        ("reciprocal_rank_fusion", "for hits in results", "for hits in results[:3]", "any_lists"),
+        (
+            "reciprocal_rank_fusion",
+            "enumerate(hits, start=1)",
+            "enumerate([hit for hit in hits if hit[1]], start=1)",
+            "ranks_only",
+        ),
+    ],
+)
+def test_a_branch_that_goes_wrong_costs_its_own_criterion_only(
+    task: str, before: str, after: str, criterion: str
+) -> None:
+    for seed in range(5):
+        assert failed(getattr(check, task).run(changed(task, before, after), seed=seed)) == [criterion]
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize(
+    "words",
+    [
+        lambda words: [word.lower() for word in words],
+        lambda words: [word.rstrip(".,!?") for word in words],
+        lambda words: [word for word in words if word not in ("the", "a", "of")],
+        lambda words: [word for word in words if not word.isdigit()],
+        lambda words: [word for word in words if word],
+    ],
+    ids=["lower", "punctuation", "stop words", "digits", "empty"],
+)
+def test_the_caller_decides_what_a_word_is(words: Any) -> None:
+    class Decides(honest.bm25):
+        def __init__(self, passages: Any, k1: float = 1.5, b: float = 0.75) -> None:
+            super().__init__([words(passage) for passage in passages], k1, b)
+
+        def search(self, query: Any, k: int) -> Any:
+            return super().search(words(query), k)
+
+    for seed in range(5):
+        assert failed(check.bm25.run(Decides, seed=seed)) == ["adds_up"]
+
+
+class Found(NamedTuple):
+    number: int
+    score: float
+
+
+def test_hits_may_be_named_tuples_and_offsets_numbers_of_numpy() -> None:
+    def named(hits: Any) -> Any:
+        return [Found(*hit) for hit in hits]
+
+    class Words(honest.bm25):
+        def search(self, query: Any, k: int) -> Any:
+            return named(super().search(query, k))
+
+    class Vectors(honest.vector_index):
+        def search(self, query: Any, k: int) -> Any:
+            return named(super().search(query, k))
+
+    def fuse(results: Any, k: int = 60) -> Any:
+        return named(honest.reciprocal_rank_fusion(results, k))
+
+    def chunk(document: str, size: int, overlap: int) -> Any:
+        chunks = honest.chunk(document, size, overlap)
+        return [honest.Chunk(one.text, np.int64(one.start), np.int64(one.end)) for one in chunks]  # type: ignore[arg-type]
+
+    assert check.bm25.run(Words).status == "passed"
+    assert check.vector_index.run(Vectors).status == "passed"
+    assert check.reciprocal_rank_fusion.run(fuse).status == "passed"
+    assert check.chunk.run(chunk).status == "passed"
 
 
 def code_never_again(document: str, size: int, overlap: int) -> Any:

@@ -168,11 +168,11 @@ def _chunks_of(trial: Trial, answer: Handle, document: str, size: int, overlap: 
     chunks = []
     for one in got:
         fields = one.fields if isinstance(one, Record) else {}
-        values = tuple(fields.get(name) for name in ("text", "start", "end"))
-        right = tuple(type(value) for value in values) == (str, int, int)
+        text, start, end = (fields.get(name) for name in ("text", "start", "end"))
+        right = type(text) is str and _is_number(start, whole=True) and _is_number(end, whole=True)
         trial.require(right, _("A chunk is a `Chunk` with text, start and end; you returned {found}."), found=show(one))
-        chunks.append(values)
-    return chunks  # type: ignore[return-value]
+        chunks.append((str(text), int(start), int(end)))  # type: ignore[arg-type]
+    return chunks
 
 
 def _whole(text: str) -> str:
@@ -249,11 +249,19 @@ def right_offsets(trial: Trial, answer: Handle) -> None:
     for before in ("\n\n  \n", "\n", ""):
         odd = [f"{rng.choice(_ODD_WORDS)} {_paragraph(rng, 5)}" for _number in range(3)]
         indented = "\n".join(f"   {line}" for line in _paragraph(rng, 9).splitlines())
-        blocks = [odd[0], indented, odd[1], odd[0], odd[2], odd[0]]  # one of them thrice: a search finds the first
-        gaps = [str(gap) for gap in rng.permutation(["\n\n", "\n\n", "\n\n\n", "\n \t\n", "  \n\n"])] + ["  \n\n"]
+        code = f"{_FENCE}\n{_paragraph(rng, 6)}  \n{_FENCE}"  # without an empty line, it is one block to anybody
+        # One of them thrice, and the code twice: a search finds the first.
+        blocks = [odd[0], code, indented, odd[1], odd[0], code, odd[2], odd[0]]
+        gaps = [*rng.permutation(["\n\n", "\n\n", "\n\n", "\n\n\n", "\n \t\n", "  \n\n", " \n\n"]), "  \n\n"]
         document = before + "".join(block + gap for block, gap in zip(blocks, gaps, strict=True))
         for size in (10, 20):  # each block alone, and two or three of them
             _require_chunks(trial, answer, document, size, 0, message, exactly=True)
+    message = _("A code block that no line ends goes on to the last line of the document, even if that one is empty.")
+    unclosed = f"{_paragraph(rng, 4)}\n\n{_FENCE}\n{_paragraph(rng, 5)}\n\n \n"
+    texts = [text for text, _start, _end in _chunks_of(trial, answer, unclosed, 8, 0)]
+    # Whether such a block is there at all, the next criterion says.
+    if [*map(_visible, texts)] == [_visible(one.text) for one in _oracle(unclosed, 8, 0)]:
+        _require_chunks(trial, answer, unclosed, 8, 0, message, exactly=True)
 
 
 @chunk.criterion(
@@ -407,6 +415,8 @@ def code_needs_space(document: str, size: int, overlap: int) -> Any:
             spans[-1] = (spans[-1][0], end)
         else:
             spans.append((start, end))
+    if document.count(f"\n{_FENCE}") % 2:
+        spans[-1] = (spans[-1][0], len(document.removesuffix("\n")))
     return _chunked(document, _packed(document, spans, size, overlap))
 
 
@@ -564,6 +574,8 @@ def _hits(trial: Trial, got: Any) -> list[Hit]:
     trial.is_a(got, list)
     hits: list[Hit] = []
     for one in got:
+        if type(one) is Record and one.kind == "namedtuple":
+            one = tuple(one.fields.values())
         pair = tuple(one) if type(one) in (tuple, list) else ()
         right = len(pair) == 2 and _is_number(pair[0], whole=True) and _is_number(pair[1])
         message = _("A hit is a pair of a passage's number and its score, (3, 1.25); you returned {found}.")
@@ -818,6 +830,13 @@ def adds_up(trial: Trial, answer: Handle) -> None:
             _require_scores(trial, hits, dict(total), message)
             falling = all(one >= other for (_a, one), (_b, other) in pairwise(hits))
             trial.require(falling, _("The best passage comes first."), expected=show(_best(total, size)))
+    word = str(rng.choice(_WORDS[:20]))
+    alike = [word, word.capitalize(), f"{word}.", "the", str(rng.integers(10, 100)), ""]
+    passages = [[alike[place]] for place in rng.permutation(len(alike))]
+    for query in ([word], alike):
+        found = sorted(number for number, _score in _hits(trial, _search(trial, answer, passages, query, 9)))
+        wanted = [number for number, passage in enumerate(passages) if passage[0] in query]
+        trial.equal(found, wanted, _("The caller decides what a word is: every text in a list is one, just as it is."))
 
 
 @bm25.criterion(
@@ -1036,7 +1055,7 @@ def _questions(rng: "np.random.Generator", *places: Sequence[int], size: int = 1
 def _quality(trial: Trial, answer: Handle, rankings: Rankings, relevant: Relevant, k: int, name: str) -> Any:
     got = answer(rankings, relevant, k)
     right = isinstance(got, Record) and name in got.fields
-    found = got.type_name if isinstance(got, Record) else type(got).__name__
+    found = got.type_name if isinstance(got, Record) else "None" if got is None else type(got).__name__
     trial.require(right, _("You returned {found}, not {wanted}."), found=found, wanted="Quality", expected="Quality")
     return got.fields[name]
 
@@ -1113,6 +1132,8 @@ def right_rank(trial: Trial, answer: Handle) -> None:
     for place in (0, 1, 4, 9):
         _require_rank(trial, answer, _questions(trial.rng, [place]), 3, message)
         _require_rank(trial, answer, _questions(trial.rng, [place, place + 1], [0, 7, -1]), 3, message)
+    _require_rank(trial, answer, _questions(trial.rng, [12], [39], size=40), 3, message)
+    _require_rank(trial, answer, ([[2, 0, 1]], [{0}]), 3, message)
     misses = _("A question without a relevant passage in its ranking has the number 0, and counts in the mean.")
     _require_rank(trial, answer, _questions(trial.rng, [0], [-1], [3]), 3, misses)
     _require_rank(trial, answer, ([[], [4, 2]], [{1}, {2}]), 3, misses)
@@ -1368,7 +1389,7 @@ def is_cosine(trial: Trial, answer: Handle) -> None:
     for kind in ("float64", "float32"):
         vectors = (_vectors(rng, 12, 2) * rng.uniform(0.2, 8, size=(12, 1))).astype(kind)
         query = (_vectors(rng, 1, 2)[0] * rng.uniform(2, 9)).astype(kind)
-        vectors[3], vectors[7] = query / 20, -3 * query
+        vectors[3], vectors[7] = query / 1000, -3 * query
         _require_nearest(trial, _nearest(trial, answer, vectors, query, 5), _cosines(vectors, query), 5, message)
 
 
@@ -1707,7 +1728,7 @@ def right_scores(trial: Trial, answer: Handle) -> None:
 )
 def keeps_missing(trial: Trial, answer: Handle) -> None:
     message = _("A list that does not have a passage adds nothing for it, and takes nothing away.")
-    for count in (3, 6):
+    for count in (3, 14):
         numbers = [int(number) for number in trial.rng.permutation(40)]
         apart = [_ranked(numbers[:count]), _ranked(numbers[count : 2 * count + 2])]
         shared = [_ranked(numbers[:count]), _ranked([numbers[20], *numbers[1 : count - 1], *numbers[21:24]])]
@@ -1728,6 +1749,7 @@ def ranks_only(trial: Trial, answer: Handle) -> None:
         flat = sorted(trial.rng.uniform(-0.2, 0.9, size=count), reverse=True)
         _require_fused(trial, answer, [_ranked(one, steep), _ranked(other, flat)], message)
         _require_fused(trial, answer, [_ranked(one, flat), _ranked(other, steep)], message)
+    _require_fused(trial, answer, [_ranked(one, [0.0] * 6)], message)
 
 
 @reciprocal_rank_fusion.criterion(
@@ -1739,7 +1761,16 @@ def any_lists(trial: Trial, answer: Handle) -> None:
     numbers = [int(number) for number in trial.rng.permutation(60)]
     message = _("One list keeps its order, none gives none, and an empty one changes nothing.")
     three = [_ranked(numbers[:5]), _ranked(numbers[:5]), _ranked(numbers[4::-1])]
-    some: list[list[list[Hit]]] = [three, three[::-1], [_ranked(numbers[:4])], [_ranked(numbers[:3]), []], [[], []], []]
+    five = [*three[:2], *three[2:] * 3]
+    some: list[list[list[Hit]]] = [
+        three,
+        three[::-1],
+        five,
+        [_ranked(numbers[:4])],
+        [_ranked(numbers[:3]), []],
+        [[], []],
+        [],
+    ]
     for lists in some:
         _require_fused(trial, answer, lists, message)
 
