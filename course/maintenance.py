@@ -186,7 +186,7 @@ print(little.groupby("pump")["flow"].rolling(2, min_periods=1).mean())
 #
 # ### Task: `window_features`
 #
-# Describe, for each row, the last `days` rows (days) of the same pump, today's included: the mean and the standard deviation of each sensor.
+# Describe, for each row, the last `days` rows of the same pump, today's included (there is a row for each day): the mean and the standard deviation of each sensor.
 #
 # - The rows of `readings` are in order of time, but the pumps may take turns. The index is any, not sorted. The result has the same index in the same order.
 # - At the beginning the window holds fewer days: use those. Missing readings are left out. With nothing to average, the feature is `NaN`; a deviation (pandas' own `std`) needs two readings.
@@ -299,7 +299,7 @@ print(np.isin(["plum", "lime", "plum"], ["plum", "pear"]))
 # %% [markdown]
 # ### Task: `split_by_pump`
 #
-# Say for each row whether it belongs to the test side. `outcomes` has the pumps as its index, in any order.
+# Say for each row whether it belongs to the test side. `outcomes` has the pumps as its index, in any order; in `readings` the pumps may take turns, and its index is any.
 #
 # - Pumps are split, not rows: all rows of a pump are on one side.
 # - `test_share` of the pumps that failed, and of those that did not, go to the test side (rounded up or down, as you like). Failures are too rare to leave that to chance.

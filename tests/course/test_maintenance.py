@@ -1,6 +1,7 @@
 """What the prose of `maintenance` claims is what its code computes, and its one measured threshold has room."""
 
 import json
+import math
 import statistics
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -122,6 +123,7 @@ def test_equal_scores_are_alarms_together() -> None:
     [
         (lambda table: table.sort_index(ascending=False), "another order"),
         (lambda table: table.iloc[:-1], "not those of"),
+        (lambda table: table.reset_index(drop=True), "another index"),
         (lambda table: table.set_index(np.arange(len(table)), append=True), "two levels"),
     ],
 )
@@ -129,6 +131,80 @@ def test_rows_that_do_not_fit_are_told_apart(spoil: Callable[[Any], Any], words:
     verdict = maintenance.window_features.run(lambda *args: spoil(alternatives.window_features(*args)))
 
     assert words in verdict.criteria[0].message
+
+
+def splits(cut: Callable[[float], int]) -> Any:
+    """A split that cuts off so many of each group."""
+
+    def split(readings: Any, outcomes: Any, share: float, seed: int) -> Any:
+        rng, test = np.random.default_rng(seed), set[str]()
+        for _fate, group in outcomes.groupby("failed"):
+            test.update(rng.permutation(group.index.to_numpy())[: cut(share * len(group))])
+        return readings["pump"].isin(test).to_numpy()
+
+    return split
+
+
+def side_by_side(readings: Any, outcomes: Any, share: float, seed: int) -> Any:
+    test = splits(round)(readings, outcomes, share, seed)
+    first = ~readings["pump"].duplicated().to_numpy()
+    return np.repeat(test[first], readings.groupby("pump", sort=False).size())
+
+
+def by_number(readings: Any, outcomes: Any, share: float, seed: int) -> Any:
+    test = np.zeros(len(readings), dtype=bool)
+    test[readings.index[splits(round)(readings, outcomes, share, seed)]] = True
+    return test
+
+
+def without_sure_rounds(
+    labels: Any, scores: Any, pumps: Any, draw: Any, rounds: int = 1000, level: float = 0.95
+) -> Any:
+    samples = (s for s in maintenance._samples(pumps, draw, rounds) if not labels[s].all())
+    return maintenance._bootstrap(labels, scores, samples, level)
+
+
+def chooses(candidates: Callable[[Any], Any]) -> Any:
+    """A search for the cheapest of some candidates, which may depend on the scores for tuning."""
+
+    def best_threshold(labels: Any, scores: Any, tuning: Any, inspection: float, failure: float) -> float:
+        labels, scores = labels[tuning], scores[tuning]
+        return maintenance._cheapest(labels, scores, candidates(scores), inspection, failure)
+
+    return best_threshold
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize(
+    ("task", "wrong", "criterion"),
+    [
+        ("split_by_pump", splits(lambda count: int(count) + 1), "in_proportion"),
+        ("split_by_pump", by_number, "in_proportion"),
+        ("split_by_pump", side_by_side, "pumps_whole"),
+        ("average_precision_interval", without_sure_rounds, "levels"),
+        ("best_threshold", chooses(lambda scores: [*np.percentile(scores, range(101)), np.inf]), "least_cost"),
+        ("best_threshold", chooses(lambda scores: [*np.unique(scores), scores.max() + 1e-9]), "never"),
+        ("best_threshold", chooses(np.unique), "never"),
+    ],
+)
+def test_a_branch_that_goes_wrong_costs_its_own_criterion_only(task: str, wrong: Any, criterion: str) -> None:
+    for seed in range(6):
+        results = getattr(maintenance, task).run(wrong, seed=seed).criteria
+        assert [result.name for result in results if result.status == "failed"] == [criterion], seed
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize("cut", [int, math.ceil])
+def test_a_share_may_be_rounded_up_or_down(cut: Callable[[float], int]) -> None:
+    for seed in range(10):
+        assert maintenance.split_by_pump.run(splits(cut), seed=seed).status == "passed"
+
+
+@pytest.mark.parametrize("kind", [np.array, lambda names: np.array(names, dtype=str), lambda names: names])
+def test_pumps_in_place_of_rows_are_told_so(kind: Callable[[Any], Any]) -> None:
+    verdict = maintenance.split_by_pump.run(lambda _readings, outcomes, _share, _seed: kind(outcomes.index[:3]))
+
+    assert "one Boolean for each row" in verdict.criteria[0].message
 
 
 def test_an_honest_pipeline_clears_the_threshold_with_room(

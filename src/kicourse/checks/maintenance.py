@@ -6,7 +6,7 @@ from typing import Any
 
 import lazy_loader
 
-from kicourse.answers import Record
+from kicourse.answers import AnswerRefused, Record
 from kicourse.checks import Check, Handle, Trial, _
 
 np = lazy_loader.load("numpy")
@@ -80,8 +80,14 @@ def _same_rows(trial: Trial, found: Any, wanted: Any) -> None:
         _("The index has two levels: grouping has put the pump in front of the row. `droplevel` takes it away."),
         expected=expected,
     )
+    same = sorted(map(str, found)) == sorted(map(str, wanted))
     trial.require(
-        sorted(map(str, found)) == sorted(map(str, wanted)),
+        same or len(found) != len(wanted),
+        _("The result has as many rows as `readings`, but another index: keep the index of `readings`."),
+        expected=expected,
+    )
+    trial.require(
+        same,
         _("The result has {count} rows, and they are not those of `readings`."),
         count=len(found), expected=expected,
     )  # fmt: skip
@@ -287,10 +293,11 @@ split_by_pump = Check(
 
 
 def _history(rng: Any, pumps: int, failed: int) -> tuple[Any, Any]:
-    """Readings (only `pump` and `day` matter) and outcomes, the failed pumps anywhere in the table."""
+    """Readings (only `pump` and `day` matter), the pumps by turns, and outcomes, the failed ones anywhere in them."""
     names = [f"P{number:03d}" for number in rng.choice(900, size=pumps, replace=False)]
     lengths = rng.integers(5, 15, size=pumps)
     readings = pd.DataFrame({"pump": np.repeat(names, lengths), "day": np.concatenate([np.arange(n) for n in lengths])})
+    readings = readings.sort_values("day", kind="stable", ignore_index=True)
     readings["vibration"] = rng.normal(2.5, 0.5, size=len(readings))
     fate = rng.permutation(np.arange(pumps) < failed)
     outcomes = pd.DataFrame({"last_day": lengths - 1, "failed": fate}, index=pd.Index(names, name="pump"))
@@ -299,9 +306,15 @@ def _history(rng: Any, pumps: int, failed: int) -> tuple[Any, Any]:
 
 def _test_rows(trial: Trial, answer: Handle, readings: Any, outcomes: Any, share: float, seed: int) -> Any:
     """Call the answer; what it returns must be a Boolean for each row, with some rows on each side."""
-    got = answer(readings, outcomes, share, seed)
+    each = _("Return one Boolean for each row of `readings`, in an array of the dtype bool, and not the pumps.")
+    try:
+        got = answer(readings, outcomes, share, seed)
+    except AnswerRefused as refused:
+        trial.require(not any(kind in refused.found for kind in ("dtype object", "Index")), each)  # names in pandas
+        raise
     if type(got).__name__ == "Series":
         got = got.to_numpy()
+    trial.require(getattr(getattr(got, "dtype", None), "kind", "") not in ("O", "U"), each)
     trial.array(got, shape=(len(readings),))
     trial.require(
         got.dtype == bool,
@@ -345,10 +358,12 @@ def pumps_whole(trial: Trial, answer: Handle) -> None:
           "nothing to test with."),
 )  # fmt: skip
 def in_proportion(trial: Trial, answer: Handle) -> None:
-    for rng in trial.rng.spawn(12):
-        pumps, share = int(rng.integers(40, 70)), float(rng.choice([0.2, 0.25, 0.3, 0.4]))
+    for number, rng in enumerate(trial.rng.spawn(12)):
+        share = float(rng.choice([0.2, 0.25, 0.3, 0.4]))
         failed = int(np.ceil(1.5 / share))
-        readings, outcomes = _history(rng, pumps, failed)
+        others = int(rng.integers(35, 65)) if number % 3 else 40  # of 40 each share is a whole number
+        readings, outcomes = _history(rng, failed + others, failed)
+        readings.index = pd.Index(rng.permutation(len(readings)) + 100)
         test = _test_rows(trial, answer, readings, outcomes, share, int(rng.integers(1000)))
         chosen = outcomes.index.isin(readings["pump"][test])
         for fate, message in (
@@ -357,7 +372,8 @@ def in_proportion(trial: Trial, answer: Handle) -> None:
         ):
             total = int((outcomes["failed"] == fate).sum())
             count = int((chosen & (outcomes["failed"] == fate)).sum())
-            ok = abs(count - share * total) <= 1 and 0 < count < total
+            rounded = np.floor(share * total + 1e-9), np.ceil(share * total - 1e-9)
+            ok = rounded[0] <= count <= rounded[1] and 0 < count < total
             expected = trial.text(_("about {wanted}, at least 1"), wanted=round(share * total, 1))
             trial.require(ok, message, count=count, total=total, share=share, expected=expected)
 
@@ -765,7 +781,7 @@ def undefined_rounds(trial: Trial, answer: Handle) -> None:
 def levels(trial: Trial, answer: Handle) -> None:
     for level in (0.8, 0.5, 0.95):
         _try_interval(
-            trial, answer, [3, 4, 5], level,
+            trial, answer, [3, 4, 99], level,  # of the last pump every row fails: also a round of it alone counts
             _("At the level {level} the interval is {found}, not {wanted}."),
         )  # fmt: skip
 
@@ -899,6 +915,11 @@ def least_cost(trial: Trial, answer: Handle) -> None:
         _try_threshold(trial, answer, labels, scores, tuning, 300.0, 1200.0)
         scores[np.argmax(scores)] += 1e6  # beside this one, all other scores lie close together
         _try_threshold(trial, answer, labels, scores, tuning, 300.0, 1200.0)
+    # Of many rows the failures have the highest scores, and their number lies between two percentiles.
+    count, failing = 1_001, 10 * int(trial.rng.integers(5, 40)) + 4
+    ranks = trial.rng.permutation(count)
+    scores = np.sort(trial.rng.normal(size=count))[::-1][ranks]
+    _try_threshold(trial, answer, ranks < failing, scores, np.ones(count, dtype=bool), 300.0, 1200.0)
 
 
 @best_threshold.criterion(
@@ -931,6 +952,7 @@ def tuning_rows_only(trial: Trial, answer: Handle) -> None:
     for labels, scores in trial.cases(lambda rng, size: _decisions(rng, 8 * size)):
         tuning = np.arange(len(labels)) % 8 < 3
         scores = np.where(tuning, scores, scores - 15)
+        labels[np.argmax(np.where(tuning, scores, -np.inf))] = True  # so that never to give an alarm is not best here
         _try_threshold(trial, answer, labels, scores, tuning, 300.0, 1500.0)
 
 
@@ -942,8 +964,9 @@ def tuning_rows_only(trial: Trial, answer: Handle) -> None:
     ),
 )
 def never(trial: Trial, answer: Handle) -> None:
-    for rng in trial.rng.spawn(4):
+    for rng, level in zip(trial.rng.spawn(4), (0, 0, 0, 1e8), strict=True):
         labels, scores = _decisions(rng, 40)
+        scores += level
         labels[np.argsort(scores)[-12:]] = False
         labels[np.argsort(scores)[:3]] = True
         threshold = _try_threshold(trial, answer, labels, scores, np.ones(40, dtype=bool), 500.0, 900.0)
