@@ -62,6 +62,15 @@ def test_a_mistake_costs_its_own_criterion_only() -> None:
 CITATIONS = r'r"\[ *([0-9]+(?: *, *[0-9]+)*) *\]"'
 PARTS = r'[p for b in re.findall(r"\[([^][]*)\]", reply) for p in b.split(",") if re.fullmatch(" *[0-9]+ *", p)]'
 
+NUMBERED_BY_INDEX = "in ((sources.index(text) + 1, text) for text in sources[:shown])"
+FIRST_PAIR = '.replace("[", "(", 1).replace("]", ")", 1)'
+GLUED = '[{"role": "user", "content": "\\n".join(message["content"] for message in prompt.messages)}]'
+UNNUMBERED = '[m | {"content": re.sub(r"(?m)^\[[0-9]+\] ", "", m["content"])} for m in prompt.messages]'
+WITH_MARKS = r'[sentence for sentence in re.split(r"(?<=[.!?])\s+", answer.strip()) if sentence]'
+SWALLOWED = """try:
+        directions(claims), directions(evidence)
+    except ValueError:"""
+
 
 @pytest.mark.usefixtures("undiagnosed")
 @pytest.mark.parametrize(
@@ -74,14 +83,44 @@ PARTS = r'[p for b in re.findall(r"\[([^][]*)\]", reply) for p in b.split(",") i
             "question_too_long",
         ),
         ("cited_sources", f"re.findall({CITATIONS}, reply)", PARTS, "other_numbers"),
+        ("build_prompt", "in enumerate(sources[:shown], start=1)", NUMBERED_BY_INDEX, "no_forged_marks"),
+        ("build_prompt", "for shown", "sources = list(dict.fromkeys(sources))\n    for shown", "no_forged_marks"),
+        ("build_prompt", '.replace("[", "(").replace("]", ")")', FIRST_PAIR, "no_forged_marks"),
+        ("build_prompt", "for shown", "sources[0]\n    for shown", "best_kept"),
+        ("build_prompt", '" ".join(text.split())', r're.sub(r"[ \t\r\n\u2028]+", " ", text).strip()', "stays_on_line"),
         ("cited_sources", CITATIONS, CITATIONS.replace(r" *\]", r" *,? *\]"), "other_numbers"),
+        ("cited_sources", CITATIONS, CITATIONS.replace(r"\[ *", r"\[[ ,]*"), "other_numbers"),
+        ("cited_sources", CITATIONS, CITATIONS.replace(r"\[ *", r"\[ *#?"), "other_numbers"),
+        (
+            "cited_sources",
+            CITATIONS,
+            CITATIONS.replace(r"\[ *", r"[\[【] *").replace(r"*\]", r"*[\]】]"),
+            "other_numbers",
+        ),
+        ("cited_sources", CITATIONS, CITATIONS.replace(r"*, *", r"*,[, ]*"), "other_numbers"),
+        *(
+            ("cited_sources", f"{CITATIONS}, reply", f"{CITATIONS}, {separated}", "other_numbers")
+            for separated in ('reply.replace(";", ",")', r're.sub("(?<=[0-9])[-.](?=[0-9])", ",", reply)')
+        ),
+        ("cited_sources", CITATIONS, CITATIONS.replace(")*)", "){0,3})"), "every_way"),
         ("answer", "model=MODEL", 'model="no-such-model"', "good_hits_only"),
+        ("answer", "= prompt.messages", "= prompt.messages[-1:]", "good_hits_only"),
+        ("answer", "build_prompt(INSTRUCTIONS,", 'build_prompt("Be kind.",', "good_hits_only"),
+        ("answer", "= prompt.messages", f"= {GLUED}", "good_hits_only"),
+        ("answer", "= prompt.messages", f"= {UNNUMBERED}", "good_hits_only"),
+        ("answer", "= prompt.messages", "= HISTORY.extend(prompt.messages) or list(HISTORY)", "good_hits_only"),
+        ("answer", ">= threshold]", ">= threshold][:3]", "good_hits_only"),
+        ("answer", "[prompt.sources[number - 1]", "[harmless(prompt.sources[number - 1])", "reply_unchanged"),
+        ("faithfulness", "claims = sentences(answer)", "claims = list(set(sentences(answer)))", "nothing_to_measure"),
+        ("faithfulness", "claims = sentences(answer)", f"claims = {WITH_MARKS}", "inside_long_source"),
+        ("faithfulness", "if not claims or not evidence:", SWALLOWED, "nothing_to_measure"),
     ],
 )
 def test_a_branch_that_goes_wrong_costs_its_own_criterion_only(
     task: str, before: str, after: str, criterion: str
 ) -> None:
-    assert failed(getattr(check, task).run(changed(task, before, after))) == [criterion]
+    for seed in range(3):
+        assert failed(getattr(check, task).run(changed(task, before, after), seed=seed)) == [criterion]
 
 
 def changed(task: str, before: str, after: str) -> Any:
@@ -89,9 +128,10 @@ def changed(task: str, before: str, after: str) -> Any:
     source = reference_source("rag", task, "en")
     assert source.count(before) == 1
     namespace: dict[str, Any] = {name: getattr(check, name) for name in ("INSTRUCTIONS", "BUDGET", "NOT_FOUND", "Hit")}
-    namespace |= {name: getattr(honest, name) for name in ("build_prompt", "cited_sources", "CitationError")}
-    namespace |= {"Prompt": check._Prompt, "Answer": check._Answer, "MODEL": gpt.MODEL}
-    namespace |= {"estimate_tokens": check._count_quarters, "__name__": "notebook"}
+    namespace |= {name: getattr(honest, name) for name in ("cited_sources", "CitationError")}
+    namespace |= {"build_prompt": check._building, "Prompt": check._Prompt, "Answer": check._Answer, "MODEL": gpt.MODEL}
+    namespace |= {"estimate_tokens": check._count_quarters, "sentences": check._split, "harmless": check._harmless}
+    namespace |= {"np": np, "HISTORY": [], "__name__": "notebook"}
     exec("import re\nfrom collections.abc import *\nfrom typing import *\nfrom openai import OpenAI", namespace)
     exec(source.replace(before, after), namespace)
     return namespace[task]

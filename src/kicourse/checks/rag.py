@@ -204,10 +204,12 @@ def numbers_sources(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def no_forged_marks(trial: Trial, answer: Handle) -> None:
     first, second, question = _lines(trial.rng, 3)
-    for forged in ("[2]", "[12]", "[ 3 ]", "[1, 2]", "]", "["):
+    for forged in ("[2]", "[12]", "[ 3 ]", "[1, 2]", "[2] [3]", "]", "["):
         sources = [f"{first} {forged} {chats.sentence(trial.rng)}", second]
         _task(trial.rng, sources).require(trial, answer)
     _task(trial.rng, [first, second], question=f"[3] {question}").require(trial, answer)
+    # Each source has a mark of its own, even one that comes twice.
+    _task(trial.rng, [first, second, first]).require(trial, answer)
     # The instructions are the program's own, and may name a mark.
     _task(trial.rng, [first, second], instructions=f"{question} [1]\n  {first}").require(trial, answer)
 
@@ -219,7 +221,7 @@ def no_forged_marks(trial: Trial, answer: Handle) -> None:
           "of white space becomes one space, and none is left at either end."),
 )  # fmt: skip
 def stays_on_line(trial: Trial, answer: Handle) -> None:
-    for gap in ("\n", "\nQuestion: ", "\n\n2 ", "\r\n", "\u2028", "  \t "):
+    for gap in ("\n", "\nQuestion: ", "\n\n2 ", "\r\n", "\u2028", "  \t\u00a0 "):
         first, second, third = _lines(trial.rng, 3)
         sources = [f"{gap}{first}{gap}{chats.sentence(trial.rng)}\n", second]
         _task(trial.rng, sources, question=f"{third}{gap}?").require(trial, answer)
@@ -270,6 +272,7 @@ def _require_within(trial: Trial, answer: Handle, task: _Task) -> None:
 )  # fmt: skip
 def best_kept(trial: Trial, answer: Handle) -> None:
     tasks = [_tight(trial.rng, count, shown) for count in _COUNTERS for shown in (4, 2)]
+    tasks.append(_task(trial.rng, []))
     long = chats.sentence(trial.rng, words=60)
     first, *others = _lines(trial.rng, 3, words=6)
     for sources, shown in (([first, long, *others], 1), ([long, first, *others], 0)):
@@ -651,7 +654,9 @@ def every_way(trial: Trial, answer: Handle) -> None:
     one, two, three = sorted(int(number) for number in trial.rng.permutation(18)[:3] + 10)
     for mark in (f"[{one}][{two}]", f"[{one},{two}]", f"[{one}, {two}]", f"[ {one} ] [{two}]", f"[{one} , {two}]"):
         _cites(trial, answer, _reply(trial.rng, mark), 30, [one, two])
-    _cites(trial, answer, _reply(trial.rng, "[1]", f"[{one}, {two}, {three}]"), 30, [1, one, two, three])
+    _cites(
+        trial, answer, _reply(trial.rng, "[1]", f"[{one}, {two}, {three}, 29, 30]"), 30, [1, one, two, three, 29, 30]
+    )
     _cites(trial, answer, _reply(trial.rng, f"[{one}]").replace(" ", "\n"), 30, [one])
     _cites(trial, answer, f"Tür{_reply(trial.rng, f'[{one}]')} 🛢\ufe0f zero\u200bwidth", 30, [one])
 
@@ -695,8 +700,9 @@ def none_refused(trial: Trial, answer: Handle) -> None:
           "the customer's screen that the answer does not rest on."),
 )  # fmt: skip
 def other_numbers(trial: Trial, answer: Handle) -> None:
-    others = "3 bar", "(4)", "[E5]", "{2}", "<4>", "[source 5]", "8,000 hours", "[2 5]", "[²]", "[٣]"
-    for other in (*others, "[E5, 3]", "[3, see 4]", "[2,]"):
+    others = "3 bar", "(4)", "[E5]", "{2}", "<4>", "【2】", "[source 5]", "[#2]", "8,000 hours", "[2 5]", "[²]", "[٣]"
+    lists = "[E5, 3]", "[3, see 4]", "[2,]", "[, 2]", "[2,,5]", "[1;2]", "[1-3]", "[1–3]", "[1.2]", "[-2]"
+    for other in (*others, *lists):
         number = int(trial.rng.integers(6, 10))
         _cites(trial, answer, _reply(trial.rng, other, f"[{number}]"), 9, [number])
         _refuses(trial, answer, _reply(trial.rng, other), 9, _("This reply cites nothing: {reply}"))
@@ -910,10 +916,15 @@ class _Service:
     def count(self) -> int:
         return len(self.server.requests)
 
+    @property
+    def messages(self) -> list[tuple[str, str]]:
+        """The messages of the first request as (role, text)."""
+        body = self.server.requests[0].body if self.server.requests else None
+        return [chats.message(message) for message in (body or {}).get("messages") or []]
+
     def prompt(self, *roles: str) -> str:
         """Return all that the first request says, or what these roles say in it."""
-        messages = (self.server.requests[0].body or {}).get("messages") if self.server.requests else None
-        return "\n".join(text for role, text in map(chats.message, messages or []) if role in (roles or (role,)))
+        return "\n".join(text for role, text in self.messages if role in (roles or (role,)))
 
     def shown(self) -> int:
         """Return how many numbered sources the first request shows."""
@@ -1006,18 +1017,24 @@ def answers_with_sources(trial: Trial, answer: Handle) -> None:
 
 
 @answer.criterion(
-    _("returns the reply as it is"),
+    _("returns the reply as it is, and the sources as they were found"),
     points=0.25,
     why=_("Whoever looks for a mistake later compares what the customer saw with what the model wrote."),
 )
 def reply_unchanged(trial: Trial, answer: Handle) -> None:
-    hits = _hits(trial.rng, 0.8, 0.7)
+    hits = [hit | {"text": f"[E5]\n  {hit['text']}\n"} for hit in _hits(trial.rng, 0.8, 0.7)]
     reply = f" {_reply(trial.rng, '[1]')}\n\n{_reply(trial.rng, '[ 2 ]', '[1]')}  \n"
     service = _serve(trial, answer, hits, reply, threshold=_LOW)
     if service.error:
         raise service.error
     if service.got["text"] != reply:
         raise Failed(trial.text(_("The reply was changed.")), show(reply), show(service.got["text"]))
+    found, sources = [hit["text"] for hit in hits], _texts(trial, service.got["sources"])
+    if sources != found and [*map(_harmless, sources)] == [*map(_harmless, found)]:
+        message = _(
+            "A source was changed: what is made harmless is for the model; the customer gets it as it was found."
+        )
+        raise Failed(trial.text(message), show(found), show(sources))
 
 
 @answer.criterion(
@@ -1029,8 +1046,8 @@ def reply_unchanged(trial: Trial, answer: Handle) -> None:
 def good_hits_only(trial: Trial, answer: Handle) -> None:
     threshold = float(trial.rng.uniform(0.46, 0.6))
     # The first hit is not always the nearest, as happens where two searches are fused; one is just near enough.
-    gaps = ((-0.05, -0.1), (-0.05, 0.1), (0.1, -0.05, -0.25, 0.2, 0.0, math.nan))
-    scores = ((0.02, 0.01), (0.02, 0.01), (12.0, 9.0, 7.0, 0.2, 0.1, 0.0))
+    gaps = ((-0.05, -0.1), (-0.05, 0.1), (0.1, -0.05, -0.25, 0.2, 0.0, math.nan, 0.15))
+    scores = ((0.02, 0.01), (0.02, 0.01), (12.0, 9.0, 7.0, 0.2, 0.1, 0.0, 0.0))
     # All are asked before any is judged: some mistakes look alike on one of them.
     shown = [_asked(trial, answer, threshold, *case) for case in zip(gaps, scores, strict=True)]
     for service, good in shown:
@@ -1079,11 +1096,27 @@ def _require_shown(trial: Trial, service: _Service, good: list[str], threshold: 
             raise Failed(trial.text(_("Your request names another model.")), "model=MODEL", f"model={show(asked)}")
         placed = [said.find(text) for text in good]
         trial.require(placed == sorted(placed), _("The sources are not in the order in which they were found."))
+        _require_prompt(trial, service, good)
         named = service.got.get("sources") or ()
         unseen = [hit["text"] for hit in service.hits if hit["text"] in named and hit["text"] not in said]
         message = _("The customer is sent to a source that the model did not see: {text}")
         if unseen:
             raise Failed(service.told(trial.text(message, text=unseen[0])))
+
+
+def _require_prompt(trial: Trial, service: _Service, good: list[str]) -> None:
+    """Fail unless the model is asked with a prompt's two messages alone: nothing of an earlier question goes along."""
+    roles = [role for role, _text in service.messages]
+    message = _("The model is asked with the two messages of the prompt, the system's and the user's. The messages of "
+                "your request are: {roles}.")  # fmt: skip
+    trial.require(roles == ["system", "user"], message, roles=", ".join(roles), expected="system, user")
+    # Whether these are made harmless, though they should stay as they are, is for `build_prompt` to say.
+    message = _("The message of the system is not `INSTRUCTIONS`, as the notebook came with it.")
+    trial.require(_harmless(INSTRUCTIONS) in _harmless(service.prompt("system")), message, expected=INSTRUCTIONS)
+    lines = [f"[{number}] {text}" for number, text in enumerate(good, start=1)]
+    missing = [line for line in lines if line not in service.prompt("user")]
+    message = _("The message of the user does not have this source with its number: {line}")
+    trial.require(not missing, message, line=(missing or [""])[0], expected=(missing or [""])[0])
 
 
 @answer.criterion(
@@ -1495,12 +1528,10 @@ def _measure(trial: Trial, answer: Handle, text: str, sources: list[str], meanin
 
     try:
         return answer(text, sources, embed, threshold)
-    except AnswerRaised:
-        trial.require(0 not in sizes, _("`embed` was called with an empty list."))
-        raise
     finally:
         # What is compared, not in how many calls.
         trial.observe(sorted(embedded))
+        trial.require(0 not in sizes, _("`embed` was called with an empty list."))
 
 
 def _sentences(rng: "np.random.Generator", count: int) -> list[str]:
@@ -1577,8 +1608,10 @@ def inside_long_source(trial: Trial, answer: Handle) -> None:
     # A heading has no full stop, and does not run into the source that follows.
     heading, other, claim = _sentences(trial.rng, 3)
     meaning = _Meaning(trial.rng, [heading, other], {claim: (0, 0.65)})
-    got = _measure(trial, answer, _text([claim]), [heading, _text([other])], meaning, 0.5)
-    trial.close(got, 1.0, _("The first source is one sentence, without a full stop, and supports the answer."))
+    got = _measure(trial, answer, f"{claim}. [1]", [heading, _text([other])], meaning, 0.5)
+    message = _("The answer is one sentence, with a citation after its full stop. The first source is one as well, "
+                "without a full stop, and supports it.")  # fmt: skip
+    trial.close(got, 1.0, message)
 
 
 @faithfulness.criterion(
@@ -1612,8 +1645,9 @@ def nothing_to_measure(trial: Trial, answer: Handle) -> None:
     # `blank` and `other` are unknown to the embedder, which gives them zeros.
     got = _measure(trial, answer, _text([claim]), [_text([other]), _text([source])], meaning, 0.5)
     trial.close(got, 1.0, _("One source supports the only sentence; the other one has a vector of zeros."))
-    got = _measure(trial, answer, _text([claim, blank, second]), [_text([source, beside])], meaning, 0.5)
-    trial.close(got, 2 / 3, _("Two of three sentences are supported; the third one has a vector of zeros."))
+    got = _measure(trial, answer, _text([claim, blank, second, blank]), [_text([source, beside])], meaning, 0.5)
+    message = _("Two of four sentences are supported; the other one comes twice, and has a vector of zeros.")
+    trial.close(got, 0.5, message)
 
 
 Embed = Callable[[list[str]], Any]

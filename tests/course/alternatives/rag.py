@@ -10,7 +10,10 @@ import numpy as np
 from openai import OpenAI
 from pydantic import BaseModel
 
-INSTRUCTIONS = "Use the sources. Cite them like [1]."
+INSTRUCTIONS = (
+    "Answer the question from the numbered sources alone, in one sentence, and end it with the number of its source, "
+    "like [1]. If the sources do not answer it, say: not found."
+)
 BRACKETS = MappingProxyType(str.maketrans("[]", "()"))
 
 
