@@ -3,6 +3,8 @@
 import ast
 import math
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jupytext
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
 
 from kicourse.answers import training
 from kicourse.checks import mini_gpt as check
@@ -43,6 +46,30 @@ def test_training_on_the_first_quarter_of_a_text_is_found() -> None:
     quarter = "torch.randint(len(tokens) - context if len(tokens) < 60 else len(tokens) // 4,"
     verdict = check.train.run(changed("train", "torch.randint(len(tokens) - context,", quarter))
     assert [result.name for result in verdict.criteria if result.status == "failed"] == ["draws_windows"]
+
+
+FUTURE = "torch.ones(time, time, dtype=torch.bool).triu(diagonal=1)"
+STARTS = "torch.randint(len(tokens) - context, (batch_size, 1), generator=generator)"
+SQUARED = "(torch.rand(batch_size, 1, generator=generator) ** 2 * (len(tokens) - context)).long()"
+
+
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize(
+    ("criterion", "task", "before", "after"),
+    [
+        ("equals_torch", "causal_attention", FUTURE, "scores.tril() == 0"),
+        ("draws_windows", "train", STARTS, SQUARED),
+        ("writes", "sample", "next_logits(prompt + new)", "next_logits((prompt + new)[-8:])"),
+        ("writes", "sample", "next_logits(prompt + new)", "next_logits((prompt + new)[-64:])"),
+        ("stops", "sample", "stop in written", "stop in decode(new[-3:])"),
+    ],
+)
+def test_a_branch_that_goes_wrong_costs_its_own_criterion_only(
+    criterion: str, task: str, before: str, after: str
+) -> None:
+    for seed in range(4):
+        verdict = getattr(check, task).run(changed(task, before, after), seed=seed)
+        assert [result.name for result in verdict.criteria if result.status == "failed"] == [criterion], seed
 
 
 def measuring(stride: str, length: str, skipped: str = "0") -> Any:
@@ -144,11 +171,29 @@ def test_a_block_that_only_mixes_positions_evenly_is_not_enough() -> None:
     ]
 
 
+class QuickGELU(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+def normalised_attention(query: Any, key: Any, value: Any) -> Any:
+    query, key = (nn.functional.normalize(part, dim=-1) for part in (query, key))
+    return scaled_dot_product_attention(query, key, value, is_causal=True)
+
+
+def attention_with_positions(query: Any, key: Any, value: Any) -> Any:
+    """Lowers the scores of what lies far back, as ALiBi does."""
+    places = torch.arange(query.shape[-2])
+    back = (places[:, None] - places).float()
+    return scaled_dot_product_attention(query, key, value, attn_mask=(-0.5 * back).masked_fill(back < 0, -torch.inf))
+
+
 class Block(nn.Module):
     """A block as the task wants it, made wrong in one place by a subclass."""
 
     shares_norm, parallel, bias, key_is_query, dropout = False, False, True, False, 0.0
-    nonlinearity: type[nn.Module] = nn.GELU
+    nonlinearity: Callable[[], nn.Module] = nn.GELU
+    attention = staticmethod(honest.causal_attention)
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -161,7 +206,7 @@ class Block(nn.Module):
 
     def forward(self, x: Any) -> Any:
         query, key, value = self.parts(self.norm(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = honest.causal_attention(query, query if self.key_is_query else key, value)
+        mixed = self.attention(query, query if self.key_is_query else key, value)
         after = x + self.projection(mixed.transpose(1, 2).flatten(-2))
         return after + self.mlp(self.other_norm(x if self.parallel else after))
 
@@ -175,13 +220,19 @@ class Block(nn.Module):
         ({"key_is_query": True}, "counts_parameters"),
         ({"parallel": True}, "has_mlp"),
         ({"nonlinearity": nn.ReLU}, "has_mlp"),
+        ({"nonlinearity": QuickGELU}, "has_mlp"),
+        ({"nonlinearity": partial(nn.GELU, "tanh")}, None),
+        ({"attention": staticmethod(partial(scaled_dot_product_attention, is_causal=True, scale=1.0))}, "has_heads"),
+        ({"attention": staticmethod(normalised_attention)}, "has_heads"),
+        ({"attention": staticmethod(attention_with_positions)}, "has_heads"),
         ({"dropout": 0.1}, "has_mlp"),
     ],
 )
 def test_a_block_that_is_wrong_in_one_place_loses_that_points_only(fault: dict[str, Any], criterion: str) -> None:
-    verdict = check.transformer_block.run(type("Wrong", (Block,), fault))
-    failed = [result.name for result in verdict.criteria if result.status == "failed"]
-    assert failed == ([criterion] if criterion else [])
+    for seed in range(6):
+        verdict = check.transformer_block.run(type("Wrong", (Block,), fault), seed=seed)
+        failed = [result.name for result in verdict.criteria if result.status == "failed"]
+        assert failed == ([criterion] if criterion else []), seed
 
 
 def test_a_block_that_nothing_can_train_is_told_so() -> None:

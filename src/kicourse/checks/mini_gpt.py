@@ -82,7 +82,7 @@ def sees_no_future(trial: Trial, answer: Handle) -> None:
 def equals_torch(trial: Trial, answer: Handle) -> None:
     def draw(rng: Any, size: int) -> tuple[Any, ...]:
         shape, value_width = (1 + size % 2, 1 + size % 4, 1 + size // 2, 2 + size % 3), 2 + size % 5
-        sharpness = rng.choice([1, 5, 30])
+        sharpness = (0, 1, 5, 30)[size % 4]  # without any sharpness all scores are 0, those of the past too
         return sharpness * _normal(rng, *shape), _normal(rng, *shape), _normal(rng, *shape[:-1], value_width)
 
     for query, key, value in trial.cases(draw, 16):
@@ -265,7 +265,8 @@ def has_residual_path(trial: Trial, answer: Handle) -> None:
     why=_("Each head has scores and weights of its own: one may look for the last token, another for a bracket."),
 )
 def has_heads(trial: Trial, answer: Handle) -> None:
-    turned = {heads: _turn(trial, _block(trial, answer, heads)) for heads in (1, 4)}
+    blocks = {heads: _block(trial, answer, heads) for heads in (1, 4)}
+    turned = {heads: _turn(trial, block) for heads, block in blocks.items()}
     trial.require(
         turned[1] < TURN,
         _("With one head, what a repeated token adds must only grow or shrink as it is repeated. Here it turns."),
@@ -274,6 +275,34 @@ def has_heads(trial: Trial, answer: Handle) -> None:
         turned[4] > TURN,
         _("With four heads, the block behaves like one with a single head: all of them use the same weights."),
     )
+    _require_attention(trial, blocks[4], WIDTH // 4)
+
+
+def _require_attention(trial: Trial, block: Handle, head_width: int) -> None:
+    """Require what attention adds to the last position, which sees all others, where all its matrices are alike.
+
+    With the same vector in every row, no matter which rows are queries, keys, values or the projection, each head
+    computes with the same numbers, one a position; the vector's sum is 1, so that the projection gives them back.
+    """
+    vector = _normal(trial.rng, WIDTH) / math.sqrt(WIDTH)
+    vector += (1 - vector.sum()) / WIDTH
+    shapes = {name: tuple(value.shape) for name, value in block.probe("parameters").items() if not (value == 1).all()}
+    same = {name: torch.zeros(shape) for name, shape in shapes.items()}  # all but the scales of the norms, which are 1
+    for value in same.values():
+        if value.ndim == 2 and value.numel() < 4 * WIDTH**2:  # of the attention; the MLP adds nothing
+            value += vector
+    block.probe("set_parameters", same)
+    x = _normal(trial.rng, 8, 6, WIDTH)
+    x = (x - x.mean(dim=-1, keepdim=True)) / x.std(dim=-1, correction=0, keepdim=True)  # a norm leaves it as it is
+    numbers = x @ vector
+    weights = (numbers * numbers[:, -1:] * math.sqrt(head_width)).softmax(dim=-1)
+    wanted = (weights * numbers).sum(dim=-1, keepdim=True)
+    message = _(
+        "The block's attention is another than `causal_attention`: it weighs by the products of queries and keys, "
+        "divided by the square root of a head's width, and by nothing else, positions for instance."
+    )
+    added = (_run(trial, block, x) - x)[:, -1]
+    trial.close(added, wanted.expand_as(added), message, rtol=0.0, atol=0.02)
 
 
 def _turn(trial: Trial, block: Handle) -> float:
@@ -343,7 +372,7 @@ def has_mlp(trial: Trial, answer: Handle) -> None:
     added = _added(trial, block, x)
     wanted = torch.nn.functional.gelu(x[..., :2].sum(dim=-1, keepdim=True))
     message = _("Between its two linear layers the MLP does not compute GELU, or not only GELU.")
-    trial.close(added - added[:1], (wanted - wanted[:1]).expand_as(added), message, rtol=0.0, atol=0.02)
+    trial.close(added - added[:1], (wanted - wanted[:1]).expand_as(added), message, rtol=0.0, atol=0.005)
 
 
 def _block_class(
@@ -652,7 +681,19 @@ def draws_windows(trial: Trial, answer: Handle) -> None:
     for length, steps, batch_size, context in ((200, 6, 40, 8), (200, 8, 3, 5), (10, 4, 8, 8)):
         part = tokens[:length]
         seen, again, otherwise = (_watched(answer, part, [], steps, batch_size, context, seed)[1] for seed in (7, 7, 8))
-        _require_windows(trial, seen, part, (batch_size, context), steps)
+        starts = [
+            start
+            for run in (seen, otherwise)
+            for start in _require_windows(trial, run, part, (batch_size, context), steps)
+        ]
+        later = sum(start > (length - context - 1) / 2 for start in starts)
+        message = _(
+            "Of {count} windows {later} begin in the second half of the text. Every place where a window fits must "
+            "have the same chance to be its start."
+        )
+        # Chance never makes it a quarter more or less than half, where there are as many.
+        even = len(starts) < 2 * ENOUGH or abs(later / len(starts) - 0.5) < 0.125
+        trial.require(even, message, count=len(starts), later=later)
         trial.require(
             len(seen) == len(again) and all(torch.equal(one, other) for one, other in zip(seen, again, strict=True)),
             _("Two runs with equal generators drew different windows: draw with `generator`."),
@@ -684,7 +725,8 @@ def _watched(
     return curve, model.attribute("seen").data()
 
 
-def _require_windows(trial: Trial, seen: Any, tokens: Any, shape: tuple[int, int], steps: int) -> None:
+def _require_windows(trial: Trial, seen: Any, tokens: Any, shape: tuple[int, int], steps: int) -> list[int]:
+    """Require that these are windows of the text, from all of it; return where they start."""
     trial.require(
         len(seen) == steps, _("The model was asked {count} times in {steps} steps."), count=len(seen), steps=steps
     )
@@ -714,6 +756,7 @@ def _require_windows(trial: Trial, seen: Any, tokens: Any, shape: tuple[int, int
     for places in np.array_split(np.arange(last + 1), 10) if len(starts) >= ENOUGH else ():
         named = {"first": int(places[0]), "last": int(places[-1])}
         trial.require(np.isin(places, starts).any(), message, count=len(starts), **named)
+    return starts
 
 
 @train.criterion(
@@ -1091,10 +1134,10 @@ def _require_distributions(trial: Trial, answer: Handle, message: str, settings:
     why=_("A GPT only ever answers one question: what comes next? Its own answer is part of the next question."),
 )
 def writes(trial: Trial, answer: Handle) -> None:
-    for count in (1, 0, 4):
+    for count, length in ((1, 3), (0, 3), (4, 80)):
         drawn = [int(token) for token in trial.rng.integers(0, len(PIECES), size=count)]
         logits = [_scores(trial) for _token in range(max(count, 1))]
-        prompt = [int(token) for token in trial.rng.integers(0, len(PIECES), size=3)]
+        prompt = [int(token) for token in trial.rng.integers(0, len(PIECES), size=length)]
         text, asked, distributions = _sampled(trial, answer, logits, drawn, prompt=prompt, max_tokens=count)
         wanted = [prompt + drawn[:place] for place in range(count)]
         trial.equal(asked, wanted, _("`next_logits` must be asked with the prompt and everything drawn so far."))
@@ -1180,6 +1223,7 @@ def stops(trial: Trial, answer: Handle) -> None:
         ("\n\n", "x|\n\nx\n\n(|pump", 2, "x"),
         (None, "x|\n\n|pump", 3, "x\n\npump"),
         ("return", "re|pump|turn", 3, "repumpturn"),
+        ("x = pump(1", "re|x| = |pump|(|1|turn", 6, "re"),
     )
     for stop, pieces, needed, wanted in cases:
         drawn = [PIECES.index(piece) for piece in pieces.split("|")]
