@@ -571,6 +571,19 @@ def falling_back(
     return first_available
 
 
+def whatever_the_request_raises(providers: Any, messages: Any) -> Any:
+    """Fall back after every error of `create` but a status that is final."""
+    for provider in providers:
+        try:
+            reply = check._reply(provider.client, messages, provider.model)
+        except Exception as error:
+            if getattr(error, "status_code", 503) not in check._TEMPORARY:
+                raise
+        else:
+            return honest.Answer(reply.choices[0].message.content, provider.name)
+    raise honest.NoProviderError(", ".join(provider.name for provider in providers))
+
+
 PLACEHOLDER = "(?:PERSON|EMAIL|PHONE|CUSTOMER)_"
 IN_A_LINE = r"(?=[\s,.!;]|$)"  # what may follow a word, for who thinks of no brackets and no quotation marks
 
@@ -612,6 +625,11 @@ def restored_in_a_line(text: str, originals: Any) -> str:
 @pytest.mark.parametrize(
     ("task", "wrong", "expected"),
     [
+        (
+            "with_retries",
+            retrying(temporary=lambda error: check._temporary(error) or isinstance(error, TypeError)),
+            "only_temporary",
+        ),
         (
             "with_retries",
             retrying(temporary=lambda error: getattr(error, "status_code", 503) in check._TEMPORARY),
@@ -666,6 +684,7 @@ def restored_in_a_line(text: str, originals: Any) -> str:
             falling_back(lambda _place, error: getattr(error, "status_code", 503) in check._TEMPORARY),
             "own_faults",
         ),
+        ("first_available", whatever_the_request_raises, "own_faults"),
         ("first_available", falling_back(lambda place, error: place > 0 or check._temporary(error)), "own_faults"),
         (
             "first_available",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _TEMPORARY = (408, 429, 500, 502, 503, 504)
 _FINAL = (400, 401, 403, 404, 422, 501)
+_UNWRITABLE: list[dict[str, Any]] = [{"role": "user", "content": 1j}]  # a TypeError: JSON has no complex numbers
 _NO_CHOICES = Broken('{"choices": []}')  # it is JSON, but whoever looks for its text gets an IndexError of their own
 
 
@@ -210,6 +211,11 @@ def only_temporary(trial: Trial, answer: Handle) -> None:
     message = _("A reply had no choices, so that your own code failed, and you sent {found} requests. Trying again is "
                 "for failed connections, broken JSON and the statuses in `TEMPORARY`.")  # fmt: skip
     trial.require(found == 1, message, found=found, expected=_requests(trial, 1))
+    waits = len(world.waits)
+    world.run(answer, _UNWRITABLE, {})
+    message = _("These messages cannot be written as JSON, and the client raises a TypeError. You wait and try again, "
+                "which cannot help.")  # fmt: skip
+    trial.require(len(world.waits) == waits, message, expected="TypeError")
 
 
 def _passing_failures(trial: Trial) -> list[tuple[str, Reply]]:
@@ -1621,7 +1627,7 @@ class _Providers:
         self.names = [f"{word}-{rng.integers(100, 1000)}" for word in words]
         self.models = [f"model-{rng.integers(1000, 10_000)}" for _script in self.scripts]
         self.servers = [self.trial.server(script) for script in self.scripts]
-        self.messages = _chat(rng)
+        self.messages: list[dict[str, Any]] = _chat(rng)
         self.providers = [
             self.answer.build("provider", name, server.url, model, **self.settings)
             for name, server, model in zip(self.names, self.servers, self.models, strict=True)
@@ -1737,6 +1743,13 @@ def own_faults(trial: Trial, answer: Handle) -> None:
     message = _("The first provider was not available, and the second one said {status}. You asked the third one too.")
     trial.require(providers.asked()[2] == 0, message, status=second)
     _original(trial, got, second, "your second fault")
+    providers.messages = _UNWRITABLE
+    got = providers.ask()
+    if not isinstance(got, AnswerRaised) or "TypeError" not in got.type_names:
+        message = trial.text(_("These messages cannot be written as JSON: the client's TypeError is our own fault."))
+        raise Failed(
+            message, "TypeError", f"{got.type_names[0]}: {got.text}" if isinstance(got, AnswerRaised) else show(got)
+        )
 
 
 @first_available.criterion(
