@@ -215,7 +215,7 @@ def _visible(text: str) -> list[str]:
 def packs(trial: Trial, answer: Handle) -> None:
     message = _("A chunk takes paragraph after paragraph, as long as it then still has at most `size` words.")
     one, two, three, four = (str(letter) for letter in trial.rng.permutation(list("abcdef"))[:4])
-    for size in (4, 3):
+    for size in (3, 4):
         _require_chunks(trial, answer, _document([one, two, f"{three} {four}"]), size, 0, message)
     short = _document([_paragraph(trial.rng, 1) for _number in range(9)])
     letters = _document([" ".join(trial.rng.permutation(list("abcd"))[: 1 + number % 4]) for number in range(9)])
