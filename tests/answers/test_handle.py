@@ -43,7 +43,6 @@ def test_calls_send_data_and_return_data(reach: Any) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of this kind")
-@pytest.mark.filterwarnings("ignore:coroutine:RuntimeWarning")
 def test_where_no_file_can_be_opened_answers_are_called_and_say_what_they_lack(
     reach: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

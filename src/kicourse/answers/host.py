@@ -6,7 +6,7 @@ import inspect
 import random
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 from kicourse.answers import location, probes
@@ -33,7 +33,9 @@ class Host:
 
     def serve(self, channel: Channel) -> None:
         """Answer requests until None arrives."""
-        with closing(asyncio.Runner()) as runner:  # its loop is made for the first answer that has to be awaited
+        with closing(asyncio.Runner()) as runner:
+            with suppress(OSError):  # where no loop can be made, whoever waits for nothing needs none
+                runner.get_loop()
             while not self.ended and (frame := channel.receive(None)) is not None:
                 channel.send(_Call(self, channel, runner).reply_to(frame))
 
