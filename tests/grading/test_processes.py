@@ -80,6 +80,18 @@ if os.fork() == 0:
     print(flush=True)
 time.sleep(60)
 """
+MANY_PIECES = """
+import ctypes, os, time
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+start = libc.mmap(None, ctypes.c_size_t(20_000 * 4096), 0, 0x22, -1, 0)
+for page in range(0, 20_000, 2):
+    libc.mprotect(ctypes.c_void_p(start + page * 4096), 4096, 1)
+if os.fork() == 0:
+    time.sleep(60)
+print(flush=True)
+time.sleep(60)
+"""
 UNLINKS = """
 import ctypes, os, tempfile, time
 if os.fork() == 0:
@@ -161,3 +173,15 @@ def test_one_that_hops_is_caught() -> None:
         remains = {child.pid for child in psutil.Process(pid).children()}
         time.sleep(0.05)
         assert {child.pid for child in psutil.Process(pid).children()} == remains
+
+
+def test_one_that_goes_on_as_another_is_no_certain_sight() -> None:
+    with _running(HOPS) as pid:
+        assert not all(usage.used(pid).certain for _ in range(50))
+    with _running(SHARES) as pid:
+        assert usage.used(pid).certain
+
+
+def test_pieces_of_mapped_memory_are_counted() -> None:
+    with _running(MANY_PIECES) as pid:
+        assert 20_000 < usage.used(pid).mappings < 40_000

@@ -1,6 +1,5 @@
 """Folders in which a submission may have made anything: how full they are, and away with them."""
 
-import errno
 import os
 import shutil
 import subprocess
@@ -8,9 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 
 
-def used(folder: Path, most_files: int) -> tuple[int, int]:
-    """Return how many bytes and files lie below a folder; counting stops, as too many, when it cannot be finished."""
-    size = count = 0
+def used(folder: Path, most_files: int) -> tuple[int, int, bool]:
+    """Return how many bytes and files lie below a folder, and whether nothing has moved while they were counted.
+
+    Counting stops, as too many, when it cannot be finished, or where nobody can look.
+    """
+    size, count, certain = 0, 0, True
     waiting = [str(folder)]
     while waiting and count <= most_files:
         try:
@@ -23,9 +25,11 @@ def used(folder: Path, most_files: int) -> tuple[int, int]:
                         waiting.append(entry.path)
                     else:
                         size += entry.stat(follow_symlinks=False).st_blocks * 512
-        except OSError as error:  # gone meanwhile, or too deep to have a name
-            count += most_files if error.errno == errno.ENAMETOOLONG else 0
-    return size, count
+        except FileNotFoundError:
+            certain = False
+        except OSError:  # too deep to have a name, or locked
+            count += most_files
+    return size, count, certain
 
 
 def remove(folder: Path) -> None:

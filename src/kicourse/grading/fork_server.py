@@ -43,8 +43,8 @@ def main() -> None:
             gc.freeze()  # what a collector never touches, forks share with this process
             control.send(b"{}\n")
             continue
-        if "clear" in content:
-            control.send(json.dumps({"cleared": clear(content["clear"])}).encode())
+        if "signal" in content:
+            control.send(json.dumps({"sent": send_to_all(content["signal"], content["outsider"])}).encode())
             continue
         pid = os.fork()
         if pid == 0:
@@ -60,11 +60,11 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def clear(outsider: int) -> bool:
-    """Kill everybody else whom this process may signal, at once, so that nobody forks in between; wait for their end.
+def send_to_all(number: int, outsider: int) -> bool:
+    """Send a signal to everybody else whom this process may signal, at once, so that nobody forks in between.
 
     That is for a sandbox whose walls signals do not pass. Without them it would be a disaster, so it is tried first:
-    return whether `outsider`, a process of the same user, is out of reach.
+    return whether `outsider`, a process of the same user, is out of reach. Of those who are killed, wait for the end.
     """
     try:
         os.kill(outsider, 0)
@@ -73,9 +73,10 @@ def clear(outsider: int) -> bool:
         return False
     except PermissionError:
         with suppress(ProcessLookupError):  # there is nobody else
-            os.kill(-1, signal.SIGKILL)
-        with suppress(ChildProcessError):
-            os.waitpid(-1, 0)
+            os.kill(-1, number)
+        if number == signal.SIGKILL:
+            with suppress(ChildProcessError):
+                os.waitpid(-1, 0)
         return True
 
 
@@ -171,7 +172,7 @@ def _limit(request: dict[str, Any]) -> None:
     for what, most in (
         (resource.RLIMIT_DATA, request["data_bytes"]),
         (resource.RLIMIT_FSIZE, request["file_bytes"]),
-        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CORE, 1),  # with 0, a program that takes cores from a pipe would get them
         (resource.RLIMIT_NOFILE, 1024),
     ):
         with suppress(ValueError, OSError):

@@ -125,8 +125,10 @@ def _smooth_over() -> None:
     # What copies a file copies its mode and times along with it.
     for name in ("chmod", "fchmod", "lchmod", "chown", "fchown", "lchown", "utime", "setxattr", "removexattr"):
         setattr(os, name, lambda *_, **__: None)
+    import selectors
     from asyncio import selector_events
 
+    vars(selectors)["DefaultSelector"] = selectors.PollSelector  # as Python itself chooses where there is no epoll
     vars(selector_events)["_HAS_SENDMSG"] = False  # Python from 3.12 on would use it, where `send` does as well
     # It reads /proc/self/maps on Linux, as it has no need to.
     with suppress(ImportError):

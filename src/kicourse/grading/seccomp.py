@@ -13,12 +13,15 @@ import sys
 # BPF's LD|W|ABS, JMP|JEQ|K, JMP|JGE|K, ALU|AND|K and RET|K
 _LOAD, _EQUAL, _AT_LEAST, _AND, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x06
 _NUMBER, _ARCHITECTURE = 0, 4  # where struct seccomp_data has them, and the arguments: low and high half of each
-_FIRST_LOW, _FIRST_HIGH, _SECOND_LOW, _THIRD_LOW, _FOURTH_LOW = 16, 20, 24, 32, 40
+_FIRST_LOW, _FIRST_HIGH, _SECOND_LOW, _THIRD_LOW, _THIRD_HIGH, _FOURTH_LOW = 16, 20, 24, 32, 36, 40
+_FIFTH_LOW, _FIFTH_HIGH = 48, 52
 _ALLOW, _REFUSE, _PRETEND = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x00050000
 _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 _X32 = 0x40000000  # from here on, numbers name the same calls in another way
 _NETLINK, _KIND = 16, 0xF  # with it libc asks for addresses of this machine; a socket's kind without its flags
-_F_SETLEASE, _F_NOTIFY, _PR_SET_DUMPABLE = 1024, 1026, 4
+_F_SETSIG, _F_SETLEASE, _F_NOTIFY, _F_SETPIPE_SZ, _PR_SET_DUMPABLE = 10, 1024, 1026, 1031, 4
+_IP_LOCAL_PORT_RANGE = 51
+_MOST_ADDRESSED = 64 * 1024  # bytes
 
 _SHARED_WITHOUT_FILE = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS if sys.platform == "linux" else 0
 
@@ -35,6 +38,10 @@ _REFUSED = {  # whatever the arguments
         "tee": 276,
         "inotify_init": 253,
         "inotify_init1": 294,
+        "epoll_create": 213,
+        "epoll_create1": 291,
+        "timer_create": 222,
+        "seccomp": 317,
     },
     "aarch64": {
         "bind": 200,
@@ -45,6 +52,9 @@ _REFUSED = {  # whatever the arguments
         "vmsplice": 75,
         "tee": 77,
         "inotify_init1": 26,
+        "epoll_create1": 20,
+        "timer_create": 107,
+        "seccomp": 277,
     },
 }
 _REFUSED_EVERYWHERE = {  # calls as new as these have one number on all architectures
@@ -54,8 +64,24 @@ _REFUSED_EVERYWHERE = {  # calls as new as these have one number on all architec
     "memfd_secret": 447,
 }
 _LOOKED_INTO = {  # whose arguments decide
-    "x86_64": {"socket": 41, "mmap": 9, "prlimit64": 302, "fcntl": 72, "prctl": 157, "setsockopt": 54},
-    "aarch64": {"socket": 198, "mmap": 222, "prlimit64": 261, "fcntl": 25, "prctl": 167, "setsockopt": 208},
+    "x86_64": {
+        "socket": 41,
+        "sendto": 44,
+        "setsockopt": 54,
+        "mmap": 9,
+        "fcntl": 72,
+        "prctl": 157,
+        "prlimit64": 302,
+    },
+    "aarch64": {
+        "socket": 198,
+        "sendto": 206,
+        "setsockopt": 208,
+        "mmap": 222,
+        "fcntl": 25,
+        "prctl": 167,
+        "prlimit64": 261,
+    },
 }
 
 
@@ -78,10 +104,11 @@ def refuse() -> None:
     Of the sockets that reach other machines there is only TCP's, which Landlock guards by itself: sandlock reads an
     address before the kernel does, and a thread can exchange it in between. There is no memory that belongs to no
     process alone: limits of data do not count it, and it need not be mapped to be held (memory files, pages that were
-    given to a pipe, rules for a sandbox, what sandlock copies when `sendmsg` sends it). Nobody takes what all programs
-    of a user share (watches of files, descriptors on their way in a message), or lets them wait for a file by a lease.
-    No process hides what it uses from others of the same user, and no connection holds more than others do; who asks
-    for that is told that it does.
+    given to a pipe, rules for a sandbox, filters like this one, what sandlock copies when `sendmsg` sends it, or much
+    is sent to an address). Nobody takes what all programs of a user share (watches of files, by epoll too, descriptors
+    on their way in a message, large pipes, timers, ports that stay closed for a minute), or lets them wait for a file
+    by a lease. No process hides what it uses from others of the same user, or has a signal come that wakes it while it
+    is held; and no connection holds more than others do: who asks for that is told that it does.
 
     Raises
     ------
@@ -112,14 +139,26 @@ def _assembled(machine: str) -> "ctypes.Array[_Instruction]":
         ("", _LOAD, _FIRST_HIGH, "", ""),
         ("", _EQUAL, 0, "allow", "refuse"),
         ("fcntl", _LOAD, _SECOND_LOW, "", ""),
-        ("", _EQUAL, _F_SETLEASE, "refuse", ""),
-        ("", _EQUAL, _F_NOTIFY, "refuse", "allow"),
+        *(("", _EQUAL, one, "refuse", "") for one in (_F_SETSIG, _F_SETLEASE, _F_NOTIFY, _F_SETPIPE_SZ)),
+        ("", _RETURN, _ALLOW, "", ""),
         ("prctl", _LOAD, _FIRST_LOW, "", ""),
+        ("", _EQUAL, _PR_SET_SECCOMP, "refuse", ""),
         ("", _EQUAL, _PR_SET_DUMPABLE, "refuse", "allow"),
         ("setsockopt", _LOAD, _SECOND_LOW, "", ""),
-        ("", _EQUAL, socket.SOL_SOCKET, "", "allow"),
+        ("", _EQUAL, socket.SOL_SOCKET, "option", ""),
+        ("", _EQUAL, socket.IPPROTO_IP, "", "allow"),
         ("", _LOAD, _THIRD_LOW, "", ""),
+        ("", _EQUAL, _IP_LOCAL_PORT_RANGE, "refuse", "allow"),
+        ("option", _LOAD, _THIRD_LOW, "", ""),
         ("", _EQUAL, socket.SO_SNDBUF, "pretend", "allow"),
+        ("sendto", _LOAD, _FIFTH_LOW, "", ""),
+        ("", _EQUAL, 0, "", "how much"),
+        ("", _LOAD, _FIFTH_HIGH, "", ""),
+        ("", _EQUAL, 0, "allow", ""),
+        ("how much", _LOAD, _THIRD_HIGH, "", ""),
+        ("", _EQUAL, 0, "", "refuse"),
+        ("", _LOAD, _THIRD_LOW, "", ""),
+        ("", _AT_LEAST, _MOST_ADDRESSED, "refuse", "allow"),
         ("socket", _LOAD, _FIRST_LOW, "", ""),
         ("", _EQUAL, socket.AF_UNIX, "allow", ""),
         ("", _EQUAL, _NETLINK, "allow", ""),

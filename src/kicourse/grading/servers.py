@@ -2,13 +2,14 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +20,7 @@ from kicourse.syllabus import Limits, Unit
 
 START_SECONDS = 120
 WATCH_SECONDS = 0.2
-_CLEAR_SECONDS = 5.0
+_SIGNAL_SECONDS = 5.0
 ENVIRONMENT = {
     # After an operation with two threads, forks would hang for good.
     **dict.fromkeys(("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
@@ -63,6 +64,9 @@ class Server(Protocol):
 
     def unlinked(self) -> float:
         """Return how many bytes are in files without a name that they hold."""
+
+    def held(self) -> AbstractContextManager[bool]:
+        """Let the process, and whatever it started, stand still meanwhile; yield whether it does."""
 
     def is_alive(self) -> bool:
         """Whether there can be another process."""
@@ -116,7 +120,7 @@ class ForkServer:
             process = _spawn(command, theirs, dict(os.environ), scratch, pass_fds=(wardens.fileno(),))
         server = cls(process, process.pid, control, stopped)  # the warden's, until there is more
         server.line = line
-        server.clears_itself = sandboxed and sandbox.keeps_signals_in()
+        server.walled = sandboxed and sandbox.keeps_signals_in()
         with server._closed_if_it_fails():
             server.pid = int(_exchange(line, request, [], START_SECONDS, stopped)["pid"])
             server.import_(
@@ -125,7 +129,7 @@ class ForkServer:
         return server
 
     line: socket.socket | None = None
-    clears_itself = False
+    walled = False
 
     @contextmanager
     def _closed_if_it_fails(self) -> Iterator[None]:
@@ -173,19 +177,32 @@ class ForkServer:
         """Return what the forks hold."""
         return usage.unlinked(self.pid)
 
+    @contextmanager
+    def held(self) -> Iterator[bool]:
+        """Let all forks stand still, where signals do not pass the sandbox's walls."""
+        if not self.walled:
+            yield False
+            return
+        try:
+            yield self._send_to_all(signal.SIGSTOP)
+        finally:
+            self._send_to_all(signal.SIGCONT)
+
     def is_alive(self) -> bool:
         """Whether the server is there."""
         return processes.is_alive(self.pid)
 
     def clear(self) -> bool:
         """Kill every fork and whatever it started; return whether nothing is left."""
-        if self.clears_itself:
-            try:
-                answer = _exchange(self.control, {"clear": os.getpid()}, [], _CLEAR_SECONDS, self.stopped)
-            except WorkerLostError:
-                answer = {}
-            return processes.clear(self.pid) and answer.get("cleared") is True
-        return processes.clear(self.pid)
+        killed = not self.walled
+        with suppress(WorkerLostError):
+            killed = killed or self._send_to_all(signal.SIGKILL)
+        return processes.clear(self.pid) and killed
+
+    def _send_to_all(self, number: int) -> bool:
+        """Send a signal to all forks at once; return whether the server could."""
+        request = {"signal": number, "outsider": os.getpid()}
+        return _exchange(self.control, request, [], _SIGNAL_SECONDS, self.stopped).get("sent") is True
 
     def close(self) -> None:
         """End the process and everything that came from it."""

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from multiprocessing.context import SpawnProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -84,6 +85,10 @@ class Spawner:
     def unlinked(self) -> float:
         """Return nothing: where there are no forks, files without a name are not looked for."""
         return 0
+
+    def held(self) -> AbstractContextManager[bool]:
+        """Hold nothing: there is no sandbox here, and whoever is graded is trusted."""
+        return nullcontext(False)
 
     def is_alive(self) -> bool:
         """Whether there can be another process: always."""

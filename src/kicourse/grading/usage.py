@@ -19,6 +19,8 @@ import psutil
 
 from kicourse.grading.processes import all_descendants, is_alive, tasks
 
+MOST_MAPPINGS = 500_000
+"""As many pieces of memory as are counted: the kernel keeps 200 bytes for each."""
 _UNTOLD = 1 << 62  # as what counts what a process keeps to itself
 _KCMP, _KCMP_VM = {"x86_64": 312, "aarch64": 272}.get(platform.machine(), 0), 1  # a system call's number, and its kind
 _UNSEEN = (b"VmPTE:", b"VmSwap:", b"HugetlbPages:")  # KiB that Linux keeps for a process beside its resident memory
@@ -31,23 +33,29 @@ class Used:
     """What processes use in all: bytes of memory that no file stands for, threads, processes, open descriptors.
 
     What forks share counts for each of them: `memory` is the most that it can be, and `exact_memory` takes longer.
+    Nothing is `certain` if one of them ended while it was looked at: what it had may be another's, whom nobody saw.
     """
 
     memory: int = 0
     threads: int = 0
     processes: int = 0
     descriptors: int = 0
+    mappings: int = 0
+    certain: bool = True
 
 
 def used(pid: int, *, itself: bool = False) -> Used:
     """Return what all that has come from a process uses, dead ones included; with `itself`, it counts too."""
     found = [*([pid] if itself else []), *all_descendants(pid)]
-    memory = threads = descriptors = 0
-    for one in found:
-        with suppress(OSError, psutil.Error):  # it has just ended
-            more = _used_on_linux(one) if sys.platform == "linux" else _used_elsewhere(one)
-            memory, threads, descriptors = memory + more.memory, threads + more.threads, descriptors + more.descriptors
-    return Used(memory, threads, len(found), descriptors)
+    each = [_used_on_linux(one) if sys.platform == "linux" else _used_elsewhere(one) for one in found]
+    return Used(
+        sum(one.memory for one in each),
+        sum(one.threads for one in each),
+        len(found),
+        sum(one.descriptors for one in each),
+        _mappings(found),
+        all(one.certain for one in each),
+    )
 
 
 def exact_memory(pid: int) -> int:
@@ -81,12 +89,25 @@ def unlinked(pid: int) -> float:
 
 def _used_on_linux(pid: int) -> Used:
     threads = tasks(pid)
-    return Used(_told(pid, _own_memory), len(threads), 1, _descriptors(threads))
+    memory = _told(pid, _own_memory)
+    return Used(memory, len(threads), 1, _descriptors(threads), certain=memory > 0)
 
 
 def _used_elsewhere(pid: int) -> Used:
-    process = psutil.Process(pid)
-    return Used(process.memory_info().rss, process.num_threads())
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return Used(process.memory_info().rss, process.num_threads())
+    return Used(certain=False)
+
+
+def _mappings(pids: list[int]) -> int:
+    """Count what is mapped, as far as that matters; nothing elsewhere."""
+    count = 0
+    for pid in pids:
+        with suppress(OSError), open(f"/proc/{pid}/maps", "rb", buffering=0) as file:
+            while count < MOST_MAPPINGS and (piece := file.read(2**16)):
+                count += piece.count(b"\n")
+    return count
 
 
 def _told(pid: int, read: Callable[[str], int]) -> int:

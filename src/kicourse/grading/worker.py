@@ -21,6 +21,7 @@ from kicourse.grading.assembling import assemble, code_cells
 from kicourse.grading.job import Job, Outcome
 from kicourse.grading.servers import START_SECONDS, WATCH_SECONDS, ForkServer, Server, WorkerLostError, folders_of
 from kicourse.grading.spawning import Spawner
+from kicourse.grading.usage import MOST_MAPPINGS
 from kicourse.language import SOURCE
 from kicourse.syllabus import Limits, Unit
 
@@ -195,12 +196,25 @@ class Worker:
                 server.import_(modules)
 
     def _excess(self, limits: Limits, folder: Path, free: int) -> str:
-        """Say what the submission uses too much of; the empty string if nothing. `free` is what its disk had before."""
-        for _ in range(_LOOKS):  # one that is just being started or ended can be seen wrongly: no one look decides
-            excess = _seen(self._players, limits, folder, free) if self._players else ""
+        """Say what the submission uses too much of; the empty string if nothing. `free` is what its disk had before.
+
+        What moves can be seen wrongly: too much of one that is just being started, nothing of one that is never there
+        where somebody looks. So a look decides while all stand still, or, where nobody can be held, several do.
+        """
+        players = self._players
+        if players is None:
+            return ""
+        excess, certain = _seen(players, limits, folder, free)
+        if certain and not excess:
+            return ""
+        with players.held() as held:
+            if held:
+                return _seen(players, limits, folder, free)[0]
+        for _ in range(_LOOKS - 1):
             if not excess:
-                return ""
+                break
             time.sleep(_BETWEEN_LOOKS)
+            excess, _ = _seen(players, limits, folder, free)
         return excess
 
     def _servers(self) -> tuple[Server, Server]:
@@ -256,20 +270,24 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _seen(players: Server, limits: Limits, folder: Path, free: int) -> str:
+def _seen(players: Server, limits: Limits, folder: Path, free: int) -> tuple[str, bool]:
+    """Look once: return what is too much, and whether nothing has moved meanwhile."""
     used, most = players.used(), limits.mebibytes * 2**20
     if used.processes > limits.processes:
-        return f"it had more than {limits.processes} processes"
+        return f"it had more than {limits.processes} processes", used.certain
     if used.memory > most and players.exact_memory() > most:
-        return f"it used more than {limits.mebibytes} MiB of memory"
+        return f"it used more than {limits.mebibytes} MiB of memory", used.certain
     if used.threads > limits.threads:
-        return f"it used more than {limits.threads} threads"
+        return f"it used more than {limits.threads} threads", used.certain
     if used.descriptors > _MOST_DESCRIPTORS:
-        return f"it had more than {_MOST_DESCRIPTORS:,} files and connections open"
+        return f"it had more than {_MOST_DESCRIPTORS:,} files and connections open", used.certain
+    if used.mappings >= MOST_MAPPINGS:
+        return f"it had more than {MOST_MAPPINGS:,} pieces of memory mapped", used.certain
     most = limits.disk_mebibytes * 2**20
-    size, count = folders.used(folder, limits.files)
+    size, count, certain = folders.used(folder, limits.files)
+    certain = certain and used.certain
     # Where somebody writes much and nothing is seen of it, it may be in files without a name.
     unlinked = players.unlinked() if size <= most < free - _free(folder) else 0
     if size + unlinked > most or count > limits.files:
-        return f"it wrote more than {limits.disk_mebibytes} MiB or {limits.files} files"
-    return ""
+        return f"it wrote more than {limits.disk_mebibytes} MiB or {limits.files} files", certain
+    return "", certain

@@ -229,7 +229,7 @@ reached("held two gigabytes of tables")
     )
 
 
-@attack("use memory that belongs to the kernel: pages given to pipes, rules for sandboxes, large buffers")
+@attack("use memory that belongs to the kernel or to the sandbox: given to pipes, rules, filters, buffers, addressed")
 def memory_of_the_kernel() -> Attack:
     return Attack(
         cell="""
@@ -238,6 +238,13 @@ inward, outward = os.pipe()
 attempt("give a page to a pipe", lambda: call("vmsplice", outward, vector, 1, 0) + 1)
 attempt("a pipe twice", lambda: call("tee", inward, outward, 1, 2) + 1)
 attempt("rules for a sandbox", lambda: call("syscall", 444, struct.pack("QQQ", 1, 0, 0), 24, 0) + 1)
+instruction = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0x7FFF0000))
+filter = struct.pack("HP", 1, ctypes.addressof(instruction))
+attempt("a filter", lambda: call("prctl", 22, 2, filter, 0, 0) + 1)
+with socket.socket() as unconnected:
+    error = attempt("send much to an address", lambda: unconnected.sendto(bytes(2**20), ("127.0.0.1", PORT)))
+    if not isinstance(error, PermissionError):
+        reached("what is sent to an address is copied", error)
 one, other = socket.socketpair()
 one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 24)
 attempt("a large buffer", lambda: one.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) >= 1 << 20 or None)
@@ -299,7 +306,7 @@ time.sleep(4)
     )
 
 
-@attack("let others wait for files that all read, or keep all watches of files for itself")
+@attack("let others wait for files that all read, or keep for itself what there is of watches, pipes, timers and ports")
 def shared_by_all() -> Attack:
     return Attack(
         cell="""
@@ -310,6 +317,11 @@ attempt("a watch of a folder", lambda: fcntl.fcntl(os.open(".", os.O_RDONLY), 10
 attempt("watches of files", lambda: call("inotify_init1", 0) + 1)
 one, other = socket.socketpair()
 attempt("descriptors on their way", lambda: socket.send_fds(one, [b"x"], [library] * 100))
+import select
+attempt("watches of all kinds", select.epoll)
+attempt("pages of pipes", lambda: fcntl.fcntl(os.pipe()[1], 1031, 2**20))
+attempt("timers", lambda: call("timer_create", 1, None, ctypes.byref(ctypes.c_void_p())) + 1)
+attempt("a port of its own choice", lambda: socket.socket().setsockopt(0, 51, struct.pack("HH", 40_000, 40_000)) or 1)
 """
     )
 
@@ -332,6 +344,50 @@ if platform.machine() == "x86_64":
             os.setsid()
             run()
     time.sleep(1)
+"""
+    )
+
+
+@attack("use three gigabytes in processes that go on as another whenever one looks at them")
+def memory_that_hops() -> Attack:
+    return Attack(
+        cell="""
+import mmap, platform
+SIZE = 330 * 2**20
+def hopping(start):
+    code = bytes.fromhex("48bb") + struct.pack("Q", start) + bytes.fromhex("49bc") + struct.pack("Q", start + SIZE)
+    loop = len(code)
+    touch = bytes.fromhex("4c39e3 730e c60301 4881c300100000 ffc9")  # 32 pages more, until the end
+    code += bytes.fromhex("b920000000") + touch + b"\x75" + struct.pack("b", -len(touch) - 2)
+    code += bytes.fromhex("b838000000 bf11010000 31f6 31d2 4d31d2 4d31c0 0f05 85c0")  # clone(CLONE_VM | SIGCHLD)
+    return code + b"\x7e" + struct.pack("b", loop - len(code) - 2) + bytes.fromhex("b83c000000 31ff 0f05")
+if platform.machine() == "x86_64":
+    for _ in range(10):
+        if os.fork() == 0:
+            held = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            page = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=7)
+            page.write(hopping(ctypes.addressof(ctypes.c_char.from_buffer(held))))
+            ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()
+    time.sleep(3)
+    reached("held three gigabytes in ten processes")
+"""
+    )
+
+
+@attack("use memory of the kernel for four million pieces of mapped memory")
+def mappings() -> Attack:
+    return Attack(
+        cell="""
+libc.mmap.restype = ctypes.c_void_p
+start = libc.mmap(None, ctypes.c_size_t(64_000 * 4096), 0, 0x22, -1, 0)
+for page in range(0, 64_000, 2):
+    libc.mprotect(ctypes.c_void_p(start + page * 4096), 4096, 1)
+for _ in range(58):
+    if os.fork() == 0:
+        time.sleep(20)
+        os._exit(0)
+time.sleep(2)
+reached("held four million mappings")
 """
     )
 
@@ -521,17 +577,61 @@ def stubborn_files() -> Attack:
     return Attack(
         cell="""
 for number in range(3):
-    os.makedirs(f"locked{number}/inner/more")
-    open(f"locked{number}/inner/file", "w").close()
-    libc.chmod(f"locked{number}/inner".encode(), 0)
-    libc.chmod(f"locked{number}".encode(), 0)
+    os.mkdir(f"locked{number}", 0o300)
+    open(f"locked{number}/file", "w").close()
+    os.mkdir(f"locked{number}/inner", 0)
 os.symlink("/", "root")
 os.symlink("loop", "loop")
 os.mkfifo("pipe")
 for name in (b"\\xff\\xfe", b"new\\nline", b"-rf", b"x" * 255, "\\u202e".encode()):
     open(name, "w").close()
-socket.socket(socket.AF_UNIX).bind("sock")
+attempt("a socket with a name", lambda: socket.socket(socket.AF_UNIX).bind("sock") or 1)
 libc.chmod(b".", 0)
+"""
+    )
+
+
+@attack("hide files in a folder into which nobody may look", fails=True)
+def locked_files() -> Attack:
+    return Attack(
+        cell="""
+os.mkdir("locked", 0o300)
+for number in range(7):
+    with open(f"locked/big{number}", "wb") as file:
+        for _ in range(10):
+            file.write(b"x" * (10 * 2**20))
+time.sleep(1)
+reached("hid files of 700 MiB")
+"""
+    )
+
+
+@attack("hide files at the end of a path whose folders are renamed all the time")
+def renamed_files() -> Attack:
+    return Attack(
+        cell="""
+way = [os.open(".", os.O_RDONLY)]
+for _ in range(12):
+    os.mkdir("a", dir_fd=way[-1])
+    way.append(os.open("a", os.O_RDONLY, dir_fd=way[-1]))
+for folders in (way[:-1], way[-2::-1]):
+    if os.fork() == 0:
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            for folder in folders:
+                for names in (("a", "b"), ("b", "a")):
+                    try:
+                        os.rename(*names, src_dir_fd=folder, dst_dir_fd=folder)
+                    except OSError:
+                        pass
+        os._exit(0)
+for number in range(7):
+    file = os.open(f"big{number}", os.O_CREAT | os.O_WRONLY, dir_fd=way[-1])
+    for _ in range(10):
+        os.write(file, b"x" * (10 * 2**20))
+    os.close(file)
+time.sleep(2)
+reached("hid files of 700 MiB")
 """
     )
 
