@@ -95,15 +95,16 @@ time.sleep(60)
 UNLINKS = """
 import ctypes, os, tempfile, time
 if os.fork() == 0:
-    descriptor, path = tempfile.mkstemp()
-    os.truncate(path, 8 * 2**20)
-    os.posix_fallocate(descriptor, 0, 8 * 2**20)
-    os.unlink(path)
+    for _ in range({count}):
+        descriptor, path = tempfile.mkstemp()
+        os.posix_fallocate(descriptor, 0, 8 * 2**20)
+        os.unlink(path)
+        {then}
     print(flush=True)
     time.sleep(60)
 time.sleep(60)
 """
-ONLY_MAPS = "ctypes.CDLL(None).mmap(None, 4096, 1, 1, descriptor, 0); os.close(descriptor); "
+ONLY_MAPS = "ctypes.CDLL(None).mmap(None, {bytes}, 1, 1, descriptor, 0); os.close(descriptor)"
 
 
 @contextmanager
@@ -161,10 +162,12 @@ def test_what_the_kernel_keeps_for_a_process_counts() -> None:
 
 
 def test_files_without_a_name_are_found() -> None:
-    with _running(UNLINKS) as pid:
-        assert 8 * 2**20 <= usage.unlinked(pid) < math.inf
-    with _running(UNLINKS.replace("print", f"{ONLY_MAPS}print")) as pid:
-        assert usage.unlinked(pid) == math.inf
+    with _running(UNLINKS.format(count=1, then="pass")) as pid:
+        assert 8 * 2**20 <= usage.unlinked(pid) < 9 * 2**20
+    with _running(UNLINKS.format(count=1, then=ONLY_MAPS.format(bytes=8 * 2**20))) as pid:
+        assert usage.unlinked(pid) == 8 * 2**20, "as a library does that reads a file"
+    with _running(UNLINKS.format(count=4, then=ONLY_MAPS.format(bytes=4096))) as pid:
+        assert usage.unlinked(pid) == math.inf, "nobody can tell how much there is"
 
 
 def test_one_that_hops_is_caught() -> None:

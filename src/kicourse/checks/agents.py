@@ -298,9 +298,10 @@ def forbids_further(trial: Trial, answer: Handle) -> None:
         function = _draw_function(trial.rng, *kinds)
         schema = _parameters(trial, answer, function)
         if "properties" not in schema or _allows(trial, schema, []):
-            message = trial.text(_("`parameters` is the schema of an object: it has a `type`, and `properties`, which may "
-                                   "be empty."))  # fmt: skip
-            raise Failed(message, '{"type": "object", "properties": {...}, ...}', show(schema))
+            message = _(
+                "`parameters` is the schema of an object: it has a `type`, and `properties`, which may be empty."
+            )
+            raise Failed(trial.text(message), '{"type": "object", "properties": {...}, ...}', show(schema))
         arguments = function.arguments(trial.rng)
         _require_allowed(trial, function, schema, arguments, True)
         further = next(name for name in _PARAMETERS if name not in arguments)

@@ -3,8 +3,11 @@
 import os
 import shutil
 import subprocess
+import time
 from contextlib import suppress
 from pathlib import Path
+
+_TICK = 20_000_000  # nanoseconds, and more than the clock of a file system needs for one step
 
 
 def used(folder: Path, most_files: int) -> tuple[int, int, bool]:
@@ -13,10 +16,12 @@ def used(folder: Path, most_files: int) -> tuple[int, int, bool]:
     Counting stops, as too many, when it cannot be finished, or where nobody can look.
     """
     size, count, certain = 0, 0, True
-    waiting = [str(folder)]
+    waiting, seen = [str(folder)], []
     while waiting and count <= most_files:
+        path = waiting.pop()
         try:
-            with os.scandir(waiting.pop()) as entries:
+            seen.append((path, os.stat(path).st_ctime_ns))
+            with os.scandir(path) as entries:
                 for entry in entries:
                     count += 1
                     if count > most_files:
@@ -29,7 +34,16 @@ def used(folder: Path, most_files: int) -> tuple[int, int, bool]:
             certain = False
         except OSError:  # too deep to have a name, or locked
             count += most_files
-    return size, count, certain
+    return size, count, certain and not any(_has_changed(path, before) for path, before in seen)
+
+
+def _has_changed(path: str, before: int) -> bool:
+    """Whether a folder has other entries than before, or may have: a clock's tick is four milliseconds."""
+    try:
+        after = os.stat(path).st_ctime_ns
+    except OSError:
+        return True
+    return after != before or time.time_ns() - after < _TICK
 
 
 def remove(folder: Path) -> None:

@@ -78,6 +78,18 @@ def tasks(pid: int) -> list[str]:
     return []
 
 
+def stand_still(pid: int) -> bool:
+    """Whether no thread of what has come from a process runs or could, as after SIGSTOP; always so elsewhere."""
+    return not any(_state(task) in "RS" for child in all_descendants(pid) for task in tasks(child))
+
+
+def _state(task: str) -> str:
+    """Return how Linux calls what a thread is doing; behind its name, which may be anything."""
+    with suppress(OSError):
+        return Path(f"{task}/stat").read_bytes().rpartition(b")")[2].split()[0].decode()
+    return "X"
+
+
 def descendants(pid: int) -> list[psutil.Process]:
     """Return every live process that has come from this one."""
     return [process for child in all_descendants(pid) if (process := _alive(child))]
@@ -149,7 +161,7 @@ def _children(pid: int) -> list[int]:
     try:
         lists = [Path(f"/proc/{pid}/task/{task}/children").read_text() for task in os.listdir(f"/proc/{pid}/task")]
         return [int(child) for line in lists for child in line.split()]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # no such lists here, or a thread that has just ended
         with suppress(psutil.Error):
             return [child.pid for child in psutil.Process(pid).children()]
         return []

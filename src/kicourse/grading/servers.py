@@ -21,6 +21,7 @@ from kicourse.syllabus import Limits, Unit
 START_SECONDS = 120
 WATCH_SECONDS = 0.2
 _SIGNAL_SECONDS = 5.0
+_STOP_SECONDS = 0.1
 ENVIRONMENT = {
     # After an operation with two threads, forks would hang for good.
     **dict.fromkeys(("OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
@@ -179,12 +180,20 @@ class ForkServer:
 
     @contextmanager
     def held(self) -> Iterator[bool]:
-        """Let all forks stand still, where signals do not pass the sandbox's walls."""
+        """Let all forks stand still, once they are through with what the system does for them.
+
+        That is possible where signals do not pass the sandbox's walls.
+        """
         if not self.walled:
             yield False
             return
         try:
-            yield self._send_to_all(signal.SIGSTOP)
+            held = self._send_to_all(signal.SIGSTOP)
+            deadline = time.monotonic() + _STOP_SECONDS
+            while held and not processes.stand_still(self.pid) and time.monotonic() < deadline:
+                time.sleep(0.001)
+                held = self._send_to_all(signal.SIGSTOP)
+            yield held
         finally:
             self._send_to_all(signal.SIGCONT)
 

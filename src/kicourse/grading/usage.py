@@ -26,6 +26,7 @@ _KCMP, _KCMP_VM = {"x86_64": 312, "aarch64": 272}.get(platform.machine(), 0), 1 
 _UNSEEN = (b"VmPTE:", b"VmSwap:", b"HugetlbPages:")  # KiB that Linux keeps for a process beside its resident memory
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
 _TRIES = 20
+_FEW = 3
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Used:
     """What processes use in all: bytes of memory that no file stands for, threads, processes, open descriptors.
 
     What forks share counts for each of them: `memory` is the most that it can be, and `exact_memory` takes longer.
-    Nothing is `certain` if one of them ended while it was looked at: what it had may be another's, whom nobody saw.
+    Nothing is `certain` if one ended or came while they were looked at: it may have what another had, whom nobody saw.
     """
 
     memory: int = 0
@@ -46,7 +47,8 @@ class Used:
 
 def used(pid: int, *, itself: bool = False) -> Used:
     """Return what all that has come from a process uses, dead ones included; with `itself`, it counts too."""
-    found = [*([pid] if itself else []), *all_descendants(pid)]
+    own = [pid] if itself else []
+    found = [*own, *all_descendants(pid)]
     each = [_used_on_linux(one) if sys.platform == "linux" else _used_elsewhere(one) for one in found]
     return Used(
         sum(one.memory for one in each),
@@ -54,7 +56,7 @@ def used(pid: int, *, itself: bool = False) -> Used:
         len(found),
         sum(one.descriptors for one in each),
         _mappings(found),
-        all(one.certain for one in each),
+        all(one.certain for one in each) and found == [*own, *all_descendants(pid)],
     )
 
 
@@ -71,20 +73,24 @@ def exact_memory(pid: int) -> int:
 def unlinked(pid: int) -> float:
     """Return how many bytes are in files that have no name any more, and that what has come from a process holds.
 
-    How large a file is that is mapped and not open nobody is told: infinitely.
+    How large a file is that is mapped and not open nobody is told. What is mapped of it counts, which is all of it for
+    whoever reads one; of more than three such files nothing is known, and they count infinitely.
     """
     sizes: dict[tuple[int, int], int] = {}
-    mapped: set[int] = set()
+    mapped: dict[int, int] = {}
     try:
         for child in all_descendants(pid):
             for task in tasks(child):
                 for status in _open_files(task):
                     if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
                         sizes[status.st_dev, status.st_ino] = status.st_blocks * 512
-            mapped |= _mapped_without_name(child)
+            for inode, end in _mapped_without_name(child).items():
+                mapped[inode] = max(mapped.get(inode, 0), end)
+        known = {inode for _, inode in sizes} | set(_mapped_without_name(pid))  # libraries that were replaced meanwhile
     except PermissionError:
         return math.inf
-    return math.inf if mapped - {inode for _, inode in sizes} else sum(sizes.values())
+    unknown = [end for inode, end in mapped.items() if inode not in known]
+    return math.inf if len(unknown) > _FEW else sum(sizes.values()) + sum(unknown)
 
 
 def _used_on_linux(pid: int) -> Used:
@@ -145,12 +151,16 @@ def _open_files(task: str) -> Iterator[os.stat_result]:
                 yield os.stat(f"{task}/fd/{descriptor}")
 
 
-def _mapped_without_name(pid: int) -> set[int]:
-    """Return the inodes of mapped files that have no name any more. Raises PermissionError if they may not be seen."""
+def _mapped_without_name(pid: int) -> dict[int, int]:
+    """Return how far mapped files without a name reach, by inode. Raises PermissionError if they may not be seen."""
+    ends: dict[int, int] = {}
     with _unless_ended():
-        lines = Path(f"/proc/{pid}/maps").read_bytes().split(b"\n")
-        return {int(line.split()[4]) for line in lines if line.endswith(b" (deleted)")}
-    return set()
+        for line in Path(f"/proc/{pid}/maps").read_bytes().split(b"\n"):
+            if line.endswith(b" (deleted)"):
+                span, _, offset, _, inode = line.split()[:5]
+                start, end = (int(one, 16) for one in span.split(b"-"))
+                ends[int(inode)] = max(ends.get(int(inode), 0), int(offset, 16) + end - start)
+    return ends
 
 
 def _unless_ended() -> suppress:
