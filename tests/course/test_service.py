@@ -8,7 +8,7 @@ import logging
 import re
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import anyio
 import httpx
@@ -218,7 +218,7 @@ def logs_three_of_key(keys: Any) -> Any:
 
 
 class SharedBucket(check._RightBucket):
-    shared: dict[str, Any] = {}  # noqa: RUF012
+    shared: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, rate: float, capacity: int, clock: Any) -> None:
         super().__init__(rate, capacity, clock)

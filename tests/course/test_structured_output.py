@@ -512,7 +512,7 @@ def test_a_generator_of_messages_is_told_what_is_missing() -> None:
     def generator(*args: Any) -> Any:
         yield from honest.few_shot_messages(*args)
 
-    assert "`list(...)` makes one" in check.few_shot_messages.run(generator).criteria[0].message
+    assert "`list(...)` makes a list" in check.few_shot_messages.run(generator).criteria[0].message
 
 
 @pytest.mark.long

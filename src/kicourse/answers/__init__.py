@@ -1,6 +1,6 @@
 """How a check reaches an answer: one handle, one data-only codec, in the kernel and in grading alike."""
 
-from kicourse.answers.codec import Record
+from kicourse.answers.codec import Record, as_tuple
 from kicourse.answers.errors import (
     AnswerError,
     AnswerLost,
@@ -23,4 +23,5 @@ __all__ = [
     "Record",
     "Session",
     "ThreadConnection",
+    "as_tuple",
 ]

@@ -55,6 +55,11 @@ class Record:
         return f"{self.type_name}({inside})"
 
 
+def as_tuple(value: Any) -> Any:
+    """Return what was a named tuple as a plain one, and anything else as it is."""
+    return tuple(value.fields.values()) if type(value) is Record and value.kind == "namedtuple" else value
+
+
 Exporter = Callable[[Any], tuple[str, int] | None]
 """Gives an object that stays behind a name to cross under: ("object", id) or ("lent", id); None refuses it."""
 Importer = Callable[[str, int], Any]

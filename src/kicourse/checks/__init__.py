@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from kicourse.answers import AnswerError, AnswerRaised, AnswerTimedOut, Handle, Record
+from kicourse.answers import AnswerError, AnswerRaised, AnswerTimedOut, Handle, Record, as_tuple
 from kicourse.checks.check import Check, Criterion, Misconception
 from kicourse.checks.trial import Failed, Trial
 from kicourse.checks.verdict import Result, Verdict
@@ -22,6 +22,7 @@ __all__ = [
     "Trial",
     "Verdict",
     "_",
+    "as_tuple",
     "by_name",
     "load",
 ]

@@ -9,8 +9,7 @@ from typing import Any
 
 import lazy_loader
 
-from kicourse.answers import Record
-from kicourse.checks import Check, Handle, Trial, _
+from kicourse.checks import Check, Handle, Trial, _, as_tuple
 
 np = lazy_loader.load("numpy")
 
@@ -427,11 +426,6 @@ def _attended(heads: _Heads) -> tuple[Array, Array]:
     return weights @ heads.value, weights
 
 
-def _as_tuple(value: Any) -> Any:
-    """Return a named tuple as a plain one, and anything else as it is."""
-    return tuple(value.fields.values()) if type(value) is Record and value.kind == "namedtuple" else value
-
-
 def _require_attention(
     trial: Trial, answer: Handle, heads: _Heads, message: str, *, atol: float = 1e-4, finite: bool = True
 ) -> None:
@@ -439,7 +433,7 @@ def _require_attention(
 
     Where they need not be `finite`, NaN is another criterion's affair.
     """
-    got = _as_tuple(answer.allowing_nonfinite()(*heads.arguments))
+    got = as_tuple(answer.allowing_nonfinite()(*heads.arguments))
     trial.require(isinstance(got, tuple | list) and len(got) == 2, _("Return two arrays: the output and the weights."))
     real = heads.mask[:, None, :, None] == 1
     infinite = _("Among the {name} there is NaN or an infinity.")
@@ -956,7 +950,7 @@ def _neighbours(vectors: Array, index: int, k: int) -> Found:
 def _pairs(trial: Trial, got: Any) -> list[tuple[int, Any]]:
     """Return what came back as pairs of a row's number and its similarity, or fail."""
     trial.is_a(got, list)
-    pairs = [_as_tuple(pair) for pair in got]
+    pairs = [as_tuple(pair) for pair in got]
     for pair in pairs:
         sound = isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], int | np.integer)
         trial.require(
@@ -1246,10 +1240,9 @@ def _answers(labels: dict[str, Any], vectors: Any, threshold: float) -> list[str
 def _reported(trial: Trial, answer: Handle, case: _Case) -> _Report:
     """Let the answer work; return its report, or fail if it is none."""
     got = answer.allowing_nonfinite()(*case.arguments)
-    if not isinstance(got, Record) or not {"threshold", "answers", "answered", "right"} <= set(got.fields):
-        found = got.type_name if isinstance(got, Record) else "None" if got is None else type(got).__name__
-        trial.require(False, _("You returned {found}, not {wanted}."), found=found, wanted="Report", expected="Report")
-    report = _Report(*(got.fields[name] for name in ("threshold", "answers", "answered", "right")))
+    names = "threshold", "answers", "answered", "right"
+    fields = trial.fields(got, "Report", *names)
+    report = _Report(*(fields[name] for name in names))
     return replace(report, answers=list(report.answers)) if isinstance(report.answers, tuple) else report
 
 

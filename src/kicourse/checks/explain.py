@@ -9,6 +9,7 @@ from kicourse.checks.show import show, show_call
 from kicourse.checks.trial import Failed
 from kicourse.language import _, translate
 
+_ONE_BY_ONE = "generator", "map", "filter", "zip", "dict_keys", "dict_values", "dict_items"
 OWN_FAULT = _("Your answer led this check into a fault of its own ({detail}). Please report it.")
 
 
@@ -59,6 +60,9 @@ def _refused(found: str) -> str:
             found = _words(_("{value} at index {place}")).format(value=value, place=place)
         return _words(_("Your code returned a number that is not finite: {found}.")).format(found=found)
     thing = found.removeprefix("an object of type ")
+    if thing in _ONE_BY_ONE:
+        message = _("Your code returned a `{name}`, which gives values one by one: `list(...)` makes a list of them.")
+        return _words(message).format(name=thing)
     if thing != found:
         found = _words(_("an object of type `{name}`")).format(name=thing)
     return _words(_("Your code returned {found}, which this check cannot accept as a result.")).format(found=found)

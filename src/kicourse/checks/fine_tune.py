@@ -14,7 +14,7 @@ from typing import Any
 
 import lazy_loader
 
-from kicourse.checks import AnswerRaised, Check, Handle, Record, Trial, _
+from kicourse.checks import AnswerRaised, Check, Handle, Record, Trial, _, as_tuple
 from kicourse.checks.show import show
 
 np = lazy_loader.load("numpy")
@@ -689,8 +689,7 @@ def _batches(
     batches = []
     for batch in got:
         message = _("A batch must be a tuple of three tensors: tokens, mask, labels.")
-        if isinstance(batch, Record) and batch.kind == "namedtuple":
-            batch = tuple(batch.fields.values())
+        batch = as_tuple(batch)
         trial.require(type(batch) is tuple and len(batch) == 3, message)
         ids, mask, marks = batch
         trial.array(ids, None, "tensor")

@@ -6,8 +6,8 @@ from typing import Any
 
 import lazy_loader
 
-from kicourse.answers import AnswerRefused, Record
-from kicourse.checks import Check, Handle, Trial, _
+from kicourse.answers import AnswerRefused
+from kicourse.checks import Check, Handle, Trial, _, as_tuple
 
 np = lazy_loader.load("numpy")
 pd = lazy_loader.load("pandas")
@@ -735,8 +735,7 @@ def _try_interval(
 
 def _two_ends(trial: Trial, got: Any) -> list[float]:
     """The ends of an interval, however they were put together: a tuple, a list, an array or a named tuple."""
-    if type(got) is Record and got.kind == "namedtuple":
-        got = list(got.fields.values())
+    got = as_tuple(got)
     if type(got) is np.ndarray:
         got = got.tolist()
     trial.is_a(got, (tuple, list))

@@ -17,14 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def _fields(trial: Trial, got: Any, kind: str, *names: str) -> dict[str, Any]:
-    """Return the fields of the record that came back; fail if it is no such record."""
-    if not isinstance(got, Record) or not set(names) <= set(got.fields):
-        found = got.type_name if isinstance(got, Record) else "None" if got is None else type(got).__name__
-        trial.require(False, _("You returned {found}, not {wanted}."), found=found, wanted=kind, expected=kind)
-    return dict(got.fields)
-
-
 def _texts(trial: Trial, value: Any) -> list[str]:
     """Return a list or tuple of texts as a list."""
     trial.is_a(value, (list, tuple))
@@ -130,7 +122,7 @@ class _Task:
             )
             message = trial.text(message, fit=fit, count=len(self.sources), used=self.size(fit), budget=self.budget)
             raise Failed(message, "Prompt") from None
-        fields = _fields(trial, got, "Prompt", "messages", "sources")
+        fields = trial.fields(got, "Prompt", "messages", "sources")
         trial.is_a(fields["messages"], (list, tuple))
         return _Built([chats.message(message) for message in fields["messages"]], _texts(trial, fields["sources"]))
 
@@ -990,7 +982,7 @@ def _serve(
             raise
         message = _("`answer` has begun, and calls a function that is not finished: `build_prompt` or `cited_sources`.")
         raise Failed(trial.text(message)) from None
-    service.got = _fields(trial, got, "Answer", "text", "sources", "outcome")
+    service.got = trial.fields(got, "Answer", "text", "sources", "outcome")
     trial.require(
         service.asked and set(service.asked) == {service.question},
         _("`retrieve` was not called with the question, word for word."),

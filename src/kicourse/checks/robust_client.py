@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kicourse.answers import AnswerError, AnswerRefused
 from kicourse.answers.handle import unobserved
-from kicourse.checks import AnswerRaised, Check, Failed, Handle, Record, Trial, _, chats
+from kicourse.checks import AnswerRaised, Check, Failed, Handle, Trial, _, chats
 from kicourse.checks.scripted_server import Broken, Completion, Failure, Reply, ScriptedServer
 from kicourse.checks.show import show
 
@@ -1647,11 +1647,7 @@ class _Providers:
         """Return a field of the answer; fail if it is none."""
         if isinstance(got, AnswerRaised):
             raise got
-        if not isinstance(got, Record) or name not in got.fields:
-            found = got.type_name if isinstance(got, Record) else "None" if got is None else type(got).__name__
-            message = _("You returned {found}, not {wanted}.")
-            self.trial.require(False, message, found=found, wanted="Answer", expected="Answer")
-        return got.fields[name]
+        return self.trial.fields(got, "Answer", name)[name]
 
 
 @first_available.criterion(

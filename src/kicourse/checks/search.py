@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import lazy_loader
 
-from kicourse.checks import Check, Failed, Handle, Record, Trial, _
+from kicourse.checks import Check, Failed, Handle, Record, Trial, _, as_tuple
 from kicourse.checks.show import show
 
 if TYPE_CHECKING:
@@ -168,10 +168,11 @@ def _chunks_of(trial: Trial, answer: Handle, document: str, size: int, overlap: 
     chunks = []
     for one in got:
         fields = one.fields if isinstance(one, Record) else {}
-        text, start, end = (fields.get(name) for name in ("text", "start", "end"))
+        values: list[Any] = [fields.get(name) for name in ("text", "start", "end")]
+        text, start, end = values
         right = type(text) is str and _is_number(start, whole=True) and _is_number(end, whole=True)
         trial.require(right, _("A chunk is a `Chunk` with text, start and end; you returned {found}."), found=show(one))
-        chunks.append((str(text), int(start), int(end)))  # type: ignore[arg-type]
+        chunks.append((text, int(start), int(end)))
     return chunks
 
 
@@ -574,8 +575,7 @@ def _hits(trial: Trial, got: Any) -> list[Hit]:
     trial.is_a(got, list)
     hits: list[Hit] = []
     for one in got:
-        if type(one) is Record and one.kind == "namedtuple":
-            one = tuple(one.fields.values())
+        one = as_tuple(one)
         pair = tuple(one) if type(one) in (tuple, list) else ()
         right = len(pair) == 2 and _is_number(pair[0], whole=True) and _is_number(pair[1])
         message = _("A hit is a pair of a passage's number and its score, (3, 1.25); you returned {found}.")
@@ -1054,10 +1054,7 @@ def _questions(rng: "np.random.Generator", *places: Sequence[int], size: int = 1
 
 def _quality(trial: Trial, answer: Handle, rankings: Rankings, relevant: Relevant, k: int, name: str) -> Any:
     got = answer(rankings, relevant, k)
-    right = isinstance(got, Record) and name in got.fields
-    found = got.type_name if isinstance(got, Record) else "None" if got is None else type(got).__name__
-    trial.require(right, _("You returned {found}, not {wanted}."), found=found, wanted="Quality", expected="Quality")
-    return got.fields[name]
+    return trial.fields(got, "Quality", name)[name]
 
 
 def _require_recall(trial: Trial, answer: Handle, drawn: tuple[Rankings, Relevant], k: int, message: str) -> None:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
-from kicourse.answers import AnswerRefused
 from kicourse.answers.probes import pydantic_model
-from kicourse.checks import AnswerRaised, Check, Failed, Handle, Record, Trial, _, chats
+from kicourse.checks import AnswerRaised, Check, Failed, Handle, Record, Trial, _, as_tuple, chats
 from kicourse.checks.scripted_server import Completion, Failure, Reply, Request, ScriptedServer
 from kicourse.checks.show import show
 
@@ -836,16 +835,8 @@ def _shots(instructions: str, examples: Sequence[tuple[str, str]], question: str
 def _prompt(trial: Trial, answer: Handle, pool: Examples, question: str, count: int, wanted: Examples) -> None:
     """Fail unless the prompt has these examples and everything else in its place."""
     instructions = chats.sentence(trial.rng)
-    try:
-        got = answer(instructions, pool, question, count)
-    except AnswerRefused as refused:
-        if "generator" not in refused.found:
-            raise
-        message = trial.text(_("You returned a generator, not a list of messages: `list(...)` makes one of it."))
-        raise Failed(message, "list", "generator") from None
-    if type(got) not in (list, tuple):
-        message = trial.text(_("You returned {found}, not a list of messages."), found=_type_of(got))
-        raise Failed(message, "list", show(got))
+    got = answer(instructions, pool, question, count)
+    trial.is_a(got, (list, tuple))
     messages = [chats.message(message) for message in got]
     expected = _shots(instructions, wanted, question)
     if messages == expected:
@@ -1088,15 +1079,7 @@ def _confusion(run: _Run) -> list[list[int]]:
 
 def _field(trial: Trial, got: Any, kind: str, name: str) -> Any:
     """Return a field of the record that came back; fail if it is no such record."""
-    if not isinstance(got, Record) or name not in got.fields:
-        trial.require(False, _("You returned {found}, not {wanted}."), found=_type_of(got), wanted=kind, expected=kind)
-    return got.fields[name]
-
-
-def _type_of(value: Any) -> str:
-    if value is None:
-        return "None"
-    return value.type_name if isinstance(value, Record) else type(value).__name__
+    return trial.fields(got, kind, name)[name]
 
 
 def _evaluated(trial: Trial, answer: Handle, run: _Run, name: str) -> Any:
@@ -1141,13 +1124,12 @@ def right_interval(trial: Trial, answer: Handle) -> None:
     for run in (*runs, _Run(["leak"], ["leak"], ["noise", "leak"])):  # a single item is enough
         got = answer(run.truth, run.predicted, run.labels)
         interval, accuracy = (_field(trial, got, "Evaluation", name) for name in ("interval", "accuracy"))
-        if isinstance(interval, Record) and interval.kind == "namedtuple":  # as SciPy returns it
-            interval = tuple(interval.fields.values())
         hits = round(_accuracy(run) * len(run.truth))
         count = _denominator(run, accuracy, hits)
         message = _("That is not Wilson's interval for {right} right answers to {count} items.")
         # Whoever takes 1.96 for the quantile is right as well.
-        trial.close(interval, _wilson(hits / count, count), message, rtol=0, atol=2e-4, right=hits, count=count)
+        ends, wanted = as_tuple(interval), _wilson(hits / count, count)  # SciPy returns a named tuple
+        trial.close(ends, wanted, message, rtol=0, atol=2e-4, right=hits, count=count)
 
 
 def _denominator(run: _Run, accuracy: Any, hits: int) -> int:

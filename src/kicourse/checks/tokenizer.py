@@ -10,7 +10,7 @@ from itertools import pairwise
 from numbers import Integral
 from typing import Any
 
-from kicourse.checks import Check, Handle, Record, Trial, _
+from kicourse.checks import Check, Handle, Trial, _, as_tuple
 
 UNIT = "tokenizer"
 BYTES = 256
@@ -373,7 +373,7 @@ def _as_pair(trial: Trial, merge: Any) -> Pair:
     )
     trial.require(type(merge) is not list, message, expected="list[tuple[int, int]]", found=merge)
     message = _("A merge is a pair of token numbers such as (97, 98); you returned {found}.")
-    pair = tuple(merge.fields.values()) if isinstance(merge, Record) and merge.kind == "namedtuple" else merge
+    pair = as_tuple(merge)
     is_pair = type(pair) is tuple and len(pair) == 2 and all(_is_whole(token) for token in pair)
     trial.require(is_pair, message, expected="list[tuple[int, int]]", found=merge)
     return int(pair[0]), int(pair[1])

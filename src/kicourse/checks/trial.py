@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kicourse.answers import AnswerRaised, Handle, NotStarted, Session
+from kicourse.answers import AnswerRaised, Handle, NotStarted, Record, Session
 from kicourse.checks.show import show
 from kicourse.language import _, language, translate
 
@@ -136,6 +136,13 @@ class Trial:
             names = " / ".join(k.__name__ for k in kinds)
             message = self.text(_("You returned {found}, not {wanted}."), found=_type_name(got), wanted=names)
             raise Failed(message, names, show(got))
+
+    def fields(self, got: Any, kind: str, *names: str) -> dict[str, Any]:
+        """Return the fields of the object that came back; fail unless it has these, as a `kind` does."""
+        if not isinstance(got, Record) or not set(names) <= set(got.fields):
+            message = self.text(_("You returned {found}, not {wanted}."), found=_type_name(got), wanted=kind)
+            raise Failed(message, kind, show(got))
+        return got.fields
 
     def array(self, got: Any, shape: tuple[int, ...] | None = None, kind: str = "array") -> None:
         """Fail unless `got` is an array ("array") or a tensor ("tensor") of this shape (None leaves the shape open)."""

@@ -38,7 +38,7 @@ def used(folder: Path, most_files: int) -> tuple[int, int, bool]:
 
 
 def _has_changed(path: str, before: int) -> bool:
-    """Whether a folder has other entries than before, or may have: a clock's tick is four milliseconds."""
+    """Whether a folder has other entries than before; of what is as new as a step of its clock nobody knows."""
     try:
         after = os.stat(path).st_ctime_ns
     except OSError:

@@ -26,7 +26,7 @@ _KCMP, _KCMP_VM = {"x86_64": 312, "aarch64": 272}.get(platform.machine(), 0), 1 
 _UNSEEN = (b"VmPTE:", b"VmSwap:", b"HugetlbPages:")  # KiB that Linux keeps for a process beside its resident memory
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
 _TRIES = 20
-_FEW = 3
+_FEW = 3  # files without a name that a library may have mapped, of the weights of a model, say
 
 
 @dataclass(frozen=True)

@@ -274,23 +274,22 @@ def _free(folder: Path) -> int:
 
 
 def _seen(players: Server, limits: Limits, folder: Path, free: int) -> tuple[str, bool]:
-    """Look once: return what is too much, and whether nothing has moved meanwhile."""
-    used, most = players.used(), limits.mebibytes * 2**20
-    if used.processes > limits.processes:
-        return f"it had more than {limits.processes} processes", used.certain
-    if used.memory > most and players.exact_memory() > most:
-        return f"it used more than {limits.mebibytes} MiB of memory", used.certain
-    if used.threads > limits.threads:
-        return f"it used more than {limits.threads} threads", used.certain
-    if used.descriptors > _MOST_DESCRIPTORS:
-        return f"it had more than {_MOST_DESCRIPTORS:,} files and connections open", used.certain
-    if used.mappings >= MOST_MAPPINGS:
-        return f"it had more than {MOST_MAPPINGS:,} pieces of memory mapped", used.certain
-    most = limits.disk_mebibytes * 2**20
-    size, count, certain = folders.used(folder, limits.files)
-    certain = certain and used.certain
+    """Look once: return what is too much, if anything, and whether nothing has moved meanwhile."""
+    used, (size, count, certain) = players.used(), folders.used(folder, limits.files)
+    memory, disk = limits.mebibytes * 2**20, limits.disk_mebibytes * 2**20
     # Where somebody writes much and nothing is seen of it, it may be in files without a name.
-    unlinked = players.unlinked() if size <= most < free - _free(folder) else 0
-    if size + unlinked > most or count > limits.files:
-        return f"it wrote more than {limits.disk_mebibytes} MiB or {limits.files} files", certain
-    return "", certain
+    unlinked = players.unlinked() if size <= disk < free - _free(folder) else 0
+    excess = ""
+    if used.processes > limits.processes:
+        excess = f"it had more than {limits.processes} processes"
+    elif used.memory > memory and players.exact_memory() > memory:
+        excess = f"it used more than {limits.mebibytes} MiB of memory"
+    elif used.threads > limits.threads:
+        excess = f"it used more than {limits.threads} threads"
+    elif used.descriptors > _MOST_DESCRIPTORS:
+        excess = f"it had more than {_MOST_DESCRIPTORS:,} files and connections open"
+    elif used.mappings >= MOST_MAPPINGS:
+        excess = f"it had more than {MOST_MAPPINGS:,} pieces of memory mapped"
+    elif size + unlinked > disk or count > limits.files:
+        excess = f"it wrote more than {limits.disk_mebibytes} MiB or {limits.files} files"
+    return excess, used.certain and certain
