@@ -212,7 +212,7 @@ def test_a_frame_that_trickles_in_has_its_deadline() -> None:
         assert time.monotonic() - start < 3
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.binary(max_size=300), st.booleans())
 def test_any_bytes_are_frames_or_errors(data: bytes, stay: bool) -> None:
     taken = b""
@@ -227,7 +227,7 @@ def test_any_bytes_are_frames_or_errors(data: bytes, stay: bool) -> None:
     assert data.startswith(taken)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_message_or_a_wire_error(data: bytes) -> None:
     with suppress(WireError):
@@ -341,14 +341,14 @@ def test_a_reply_beyond_the_bounds_is_lost_and_one_within_is_refused() -> None:
         assert isinstance(bounded(lambda: call(wire)), AnswerRefused)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.binary(max_size=200), st.sampled_from([TRIAL, STAGE]))
 def test_any_bytes_in_a_frame_are_an_answer_or_an_answer_error(content: bytes, kind: bytes) -> None:
     with peer(says(frame(kind, content))) as wire, suppress(AnswerError):
         call(wire)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.binary(max_size=200))
 def test_any_bytes_on_the_wire_are_an_answer_or_an_answer_error(data: bytes) -> None:
     with peer(says(data)) as wire, suppress(AnswerError):
@@ -385,7 +385,7 @@ DESCRIPTION = st.dictionaries(st.sampled_from(("types", "text", "where")), ODD, 
 REPLY = st.dictionaries(st.sampled_from(FIELDS), ODD | DESCRIPTION | st.just(0), max_size=4)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(REPLY)
 @example({})
 @example({"value": 1, "changed": 5})
@@ -408,7 +408,7 @@ def test_any_reply_is_an_answer_or_an_answer_error(reply: dict[Any, Any]) -> Non
             Handle(session, 0, "answer")(len, key=1)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(REPLY)
 @example({"object": None, "type": "x"})
 @example({"object": "x", "type": None})

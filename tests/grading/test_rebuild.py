@@ -21,7 +21,7 @@ from tests.grading.notebooks import SOLVED, UNTOUCHED, code, unit
 
 ROOT = Path(__file__).parents[2]
 EXERCISES = sorted((ROOT / "exercises" / "en").glob("*.ipynb"))
-many = settings(max_examples=200, deadline=None)
+many = settings(max_examples=200)
 
 
 def released(answers: dict[str, str] = UNTOUCHED) -> NotebookNode:
