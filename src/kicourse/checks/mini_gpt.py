@@ -444,11 +444,6 @@ def attending_along_the_batch() -> Any:
     return _block_class(mixes_batch=True)
 
 
-transformer_block.equivalent(
-    "x = x + self.attention(self.attention_norm(x))",
-    "x = x - self.attention(self.attention_norm(x))",
-    reason="the sign of what is added is learned with the last layer's weights",
-)
 _LEARNED_ROLE = "which third of the linear layer is the query, key or value is only a name until it is trained"
 for _swapped in ("key, query, value", "query, value, key"):
     transformer_block.equivalent(
