@@ -53,6 +53,7 @@ def judged(
     own: Sequence[tuple[str, str]] = (),
     seconds: float = 60,
     language: str = "en",
+    references: bool = False,
 ) -> Outcome:
     release = nbformat.read(course().unit(UNIT).exercise("en"), 4)
     notebook = rebuild(release, nbformat.writes(exercise(answers, own)).encode())
@@ -65,6 +66,7 @@ def judged(
             dict.fromkeys(POINTS, SEED),
             replace(worker.unit.limits, seconds=seconds),
             worker.sandboxed,
+            references,
         )
     )
 
@@ -363,6 +365,47 @@ def test_what_was_judged_before_a_restart_stays(worker: Worker) -> None:
     assert "before" in shown(restarted, "print('before')")
     assert "after" in shown(restarted, "print('after')")
     assert "ended, or broke off, in this cell" in shown(restarted, "os._exit(1)")
+
+
+def test_however_many_cells_crash_what_is_right_is_judged(worker: Worker) -> None:
+    crashes = [(name, f"import os; os._exit({number})") for name in ("ask", "stream-check") for number in range(8)]
+    outcome = judged(worker, solved(), crashes)
+    assert outcome.score == 10
+    for _, source in crashes:
+        assert "ended, or broke off, in this cell" in shown(outcome, source)
+
+
+def test_who_takes_a_reference_after_the_verdict_has_no_points_either(worker: Worker) -> None:
+    outcome = judged(worker, solved(), [("cost-check", "check.cost.reference()")], references=True)
+    assert outcome.given_up == ("cost",)
+    assert statuses(outcome) == dict.fromkeys(POINTS, "passed") | {"cost": "failed"}
+    assert task(outcome, "cost").points == 0
+
+
+LIBRARYS = """
+def cost(usage, prices):
+    import pandas as pd
+    return pd.DataFrame({"price": [1]})["prize"]
+"""
+NO_TEXT = """
+def cost(usage, prices):
+    import numpy as np
+    return np.frombuffer((0x110000).to_bytes(4, "little"), dtype="<U1")
+"""
+
+
+def test_where_something_was_raised_is_a_line_of_the_notebook(worker: Worker) -> None:
+    outcome = judged(worker, solved() | {"cost": LIBRARYS})
+    verdict = json.dumps(cells(outcome, "check.cost(cost)"))
+    assert "line 3: return pd.DataFrame" in verdict
+    assert verdict.count("line ") == verdict.count("line 3: ")
+
+
+def test_text_that_is_none_is_refused_and_reported(worker: Worker) -> None:
+    outcome, there = both(worker, solved() | {"cost": NO_TEXT})
+    assert statuses(outcome) == dict.fromkeys(POINTS, "passed") | {"cost": "failed"}
+    assert "not valid Unicode" in task(outcome, "cost").criteria[0].message
+    assert outcome.tasks == there
 
 
 def test_a_check_cell_shows_after_a_restart_what_it_shows_without_one(worker: Worker) -> None:

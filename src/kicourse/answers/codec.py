@@ -140,7 +140,15 @@ def _load_array(dump: Any, bounds: Bounds) -> Any:
     dtype, shape, data = np.dtype(dump[0]), tuple(dump[1]), dump[2]
     if dtype.kind not in "biufcUSmM" or len(shape) > bounds.nesting:
         raise RefusedError(f"a NumPy array of dtype {dtype} and {len(shape)} dimensions")
-    return np.frombuffer(data, dtype=dtype).reshape(shape).copy()
+    array = np.frombuffer(data, dtype=dtype)
+    if dtype.kind == "U" and not _are_characters(array.view(np.dtype("u4").newbyteorder(dtype.byteorder))):
+        raise RefusedError("text that is not valid Unicode")
+    return array.reshape(shape).copy()
+
+
+def _are_characters(codes: Any) -> bool:
+    """Whether numbers are code points of Unicode; NumPy takes any, and to make a text of them then fails."""
+    return bool(((codes < 0xD800) | ((codes > 0xDFFF) & (codes <= sys.maxunicode))).all())
 
 
 def _load_scalar(dump: Any, bounds: Bounds) -> Any:
@@ -178,11 +186,13 @@ def _dump_series(series: Any) -> list[Any]:
             return [series.name, "", array]
     if dtype not in _LISTED_DTYPES:
         raise NotDataError(f"a pandas column of dtype {dtype}")
-    return [
-        series.name,
-        dtype,
-        [None if value is None or value != value else value for value in series.tolist()],
-    ]
+    return [series.name, dtype, [None if _is_missing(value) else value for value in series.tolist()]]
+
+
+def _is_missing(value: Any) -> bool:
+    import pandas as pd
+
+    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
 
 
 def _load_values(dump: Any) -> Any:
@@ -384,9 +394,24 @@ def require_bounds(value: Any, bounds: Bounds) -> None:
                 inside += current
             elif kind is Record:
                 inside.append(current.fields)
+            elif kind.__module__.partition(".")[0] == "pandas" and hasattr(current, "dtypes"):
+                inside += _members(current)
             elif bounds.finite and (found := _not_finite(current)):
                 raise RefusedError(found)
         level, depth = inside, depth + 1
+
+
+def _members(table: Any) -> list[Any]:
+    """Return what a Series or DataFrame is made of: the values of each column and of the index, and their names."""
+    columns = [table.iloc[:, place] for place in range(table.shape[1])] if table.ndim == 2 else [table]
+    members: list[Any] = []
+    for column in (*columns, table.index):
+        members.append(column.name)
+        if str(column.dtype) in _LISTED_DTYPES:  # where a missing value may be NaN
+            members += [value for value in column.tolist() if not _is_missing(value)]
+        else:
+            members.append(column.to_numpy())
+    return members
 
 
 def _not_finite(value: Any) -> str:
@@ -402,10 +427,6 @@ def _not_finite(value: Any) -> str:
         return _not_finite_array(value.float().numpy())
     if kind == "numpy" and value.dtype.kind in "fc":
         return _not_finite_array(value)
-    if kind == "pandas" and hasattr(value, "select_dtypes"):
-        return _not_finite_array(value.select_dtypes("number").to_numpy(dtype=float))
-    if kind == "pandas" and value.dtype.kind in "fc":
-        return _not_finite_array(value.to_numpy())
     return ""
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -11,6 +12,8 @@ from kicourse.answers.errors import AnswerLost, AnswerRaised, AnswerRefused, Ans
 from kicourse.answers.location import Location
 
 _LONGEST_STREAM = 10_000
+_LONGEST_TEXT = 2_000  # characters of an exception's
+_MOST_TYPES = 20  # that an exception is of
 
 
 class Connection(Protocol):
@@ -49,7 +52,10 @@ class Exchange:
     @property
     def behaviour(self) -> list[Any]:
         """What the answer did: what a class is called, or whether an iterator is a generator, is no part of it."""
-        outcome = self.part(self.outcome) if self.part else self.outcome
+        outcome = self.outcome
+        if self.part:
+            with suppress(Exception):  # of something else altogether, all of it counts
+                outcome = self.part(outcome)
         return [None if self.kept else outcome, self.lent]
 
 
@@ -162,11 +168,11 @@ class Session:
 
     def _outcome(self, reply: dict[str, Any], exchange: Exchange | None) -> Any:
         try:
-            self.changed.update(str(name)[:100] for name in reply.get("changed", ())[:20])
+            self.changed.update(text_of(name, 100) for name in reply.get("changed", ())[:20])
             if "raised" in reply:
                 raise _raised(reply["raised"])
             if "refused" in reply:
-                raise AnswerRefused(str(reply["refused"])[:500])
+                raise AnswerRefused(text_of(reply["refused"], 500))
         except (AnswerRaised, AnswerRefused, NotStarted) as error:
             if exchange is not None:
                 exchange.outcome = error
@@ -191,15 +197,20 @@ def _require_answer(reply: dict[str, Any], request: dict[str, Any]) -> None:
 
 def _raised(description: Any) -> AnswerRaised | NotStarted:
     try:
-        names = tuple(str(name)[:100] for name in description["types"]) or ("Exception",)
+        names = tuple(text_of(name, 100) for name in description["types"][:_MOST_TYPES]) or ("Exception",)
         where = description["where"]
-        place = Location(int(where[0]), str(where[1])[:200], str(where[2])[:100]) if where else None
-        text = str(description["text"])
+        place = Location(int(where[0]), text_of(where[1], 200), text_of(where[2], 100)) if where else None
+        text = text_of(description["text"], _LONGEST_TEXT)
     except (TypeError, KeyError, IndexError, ValueError):
         return AnswerRaised(("Exception",), "", None)
     if names[0] == "NotImplementedError" and place is not None:
         return NotStarted("not started")
     return AnswerRaised(names, text, place)
+
+
+def text_of(value: Any, longest: int) -> str:
+    """Return a text that a peer has sent, cut; of anything else, which may be large, only what it is."""
+    return value[:longest] if isinstance(value, str) else type(value).__name__
 
 
 def _builtin_name(error: Exception) -> str:
@@ -320,5 +331,5 @@ class Handle:
         return reply
 
     def _kept(self, reply: dict[str, Any]) -> "Handle":
-        name = str(reply.get("name", reply["type"]))[:100]
+        name = text_of(reply.get("name", reply["type"]), 100)
         return Handle(self._session, int(reply["object"]), name, finite=self._finite)

@@ -1,6 +1,7 @@
 """Where in the learner's own code something happened."""
 
 import linecache
+import os
 import sys
 import sysconfig
 from dataclasses import dataclass
@@ -20,10 +21,10 @@ class Location:
 
 @cache
 def _foreign() -> tuple[str, ...]:
-    """The folders whose code is not the learner's: Python, the installed packages, this package."""
+    """The folders whose code is not the learner's: Python, the installed packages, this one and what lies beside it."""
     paths = sysconfig.get_paths()
     folders = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    return (*folders, str(Path(__file__).resolve().parents[1]))
+    return tuple(f"{folder}{os.sep}" for folder in (*folders, Path(__file__).resolve().parents[2]))
 
 
 def _is_learners(code: CodeType) -> bool:

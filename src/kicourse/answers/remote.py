@@ -8,6 +8,7 @@ from typing import Any
 
 from kicourse.answers.channel import Channel
 from kicourse.answers.codec import Bounds, RefusedError, decode, encode
+from kicourse.answers.handle import text_of
 from kicourse.answers.location import Location
 from kicourse.answers.thread import ThreadConnection
 from kicourse.answers.wire import STAGE, TRIAL, Wire, WireError
@@ -99,7 +100,7 @@ class RemoteConnection:
 def _location(where: Any) -> Location | None:
     try:
         line, source, function = where
-        return Location(int(line), str(source)[:200], str(function)[:100])
+        return Location(int(line), text_of(source, 200), text_of(function, 100))
     except (TypeError, ValueError):
         return None
 

@@ -222,7 +222,9 @@ class _Run:
             attempt.close()
         self.answer_seconds = attempt.session.spent
         if failed and started:
-            self.diagnosis, is_all = diagnosis.name(self.check, failed, passed, self.seed, attempt.session.longest)
+            is_all = True
+            with suppress(Exception):  # what an answer has returned may be unlike anything; then it has no name
+                self.diagnosis, is_all = diagnosis.name(self.check, failed, passed, self.seed, attempt.session.longest)
             if self.diagnosis and not is_all:
                 self.notes += (translate("kicourse", _NOT_ALL),)
         if attempt.session.changed:

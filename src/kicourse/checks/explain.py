@@ -14,7 +14,17 @@ OWN_FAULT = _("Your answer led this check into a fault of its own ({detail}). Pl
 
 
 def explain(error: Exception, transcript: list[Exchange], unit: str) -> dict[str, str]:
-    """Return the texts of a failed criterion: message, tried, got, expected, where."""
+    """Return the texts of a failed criterion: message, tried, got, expected, where.
+
+    Where they cannot be made, for values of a kind that nobody has thought of, that is a fault of the check's too.
+    """
+    try:
+        return _explained(error, transcript, unit)
+    except Exception as fault:
+        return {"message": _bug(fault)}
+
+
+def _explained(error: Exception, transcript: list[Exchange], unit: str) -> dict[str, str]:
     last = _last_call(transcript)
     texts = {"tried": last.shown or show_call(last.call, *last.arguments) if last else ""}
     if isinstance(error, Failed):

@@ -83,6 +83,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._serve(None)
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what is neither, or no request at all; it counts as one."""
+        self.server.script.next_reply(Request(self.command or "", getattr(self, "path", ""), {}, None))
+        super().send_error(code, message, explain)
+
     def _serve(self, body: dict[str, Any] | None) -> None:
         self.close_connection = True
         request = Request(self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body)

@@ -2,6 +2,7 @@
 
 import reprlib
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from kicourse.answers import AnswerError, AnswerRaised, Handle, Record
@@ -21,13 +22,16 @@ class _Short(reprlib.Repr):
     def repr1(self, x: Any, level: int) -> str:
         if isinstance(x, float) and type(x) is float:
             return f"{x:.6g}"
+        if isinstance(x, bytes):
+            return super().repr1(x[: self.maxother], level)
         kind = type(x).__module__.partition(".")[0]
         if kind in ("numpy", "torch", "pandas") and hasattr(x, "shape"):
             return _array(x, kind)
         if isinstance(x, Handle):
             return repr(x)
         if isinstance(x, Record):
-            inside = ", ".join(f"{name}={self.repr1(value, level - 1)}" for name, value in x.fields.items())
+            fields = islice(x.fields.items(), self.maxdict)
+            inside = ", ".join(f"{str(name)[:100]}={self.repr1(value, level - 1)}" for name, value in fields)
             return f"{x.type_name}({inside})" if level > 0 else f"{x.type_name}(...)"
         if callable(x):
             return f"<{getattr(x, '__name__', type(x).__name__)}>"
@@ -59,12 +63,14 @@ def _array(value: Any, kind: str) -> str:
     if kind == "torch" and value.is_floating_point():
         value = value.float()  # NumPy knows no bfloat16
     name, data = ("tensor", value.numpy()) if kind == "torch" else ("array", np.asarray(value))
+    if data.size > 24:
+        return f"{name} {_shape(data.shape)}"
+    if data.dtype.kind in "US":
+        data = data.astype(f"{data.dtype.kind}{_LONGEST}")
     if data.ndim == 0:
         return f"{data.item():.6g}" if data.dtype.kind == "f" else repr(data.item())
-    if data.size <= 24:
-        text = np.array2string(data, precision=4, separator=", ", suppress_small=True, max_line_width=100)
-        return f"{name}({text})"
-    return f"{name} {_shape(data.shape)}"
+    text = np.array2string(data, precision=4, separator=", ", suppress_small=True, max_line_width=100)
+    return f"{name}({text})"
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -180,8 +180,8 @@ def known_outcome(store: Store | None, prepared: Prepared) -> Outcome | None:
 
 def keep(store: Store, prepared: Prepared, outcome: Outcome) -> str:
     """Keep an outcome, unless grading failed, and return its key: that of the next time, given what was given up."""
+    store.note_given_up(outcome.student, outcome.unit, outcome.given_up)
     if outcome.status != "error":
-        store.note_given_up(outcome.student, outcome.unit, outcome.given_up)
         prepared = replace(prepared, job=replace(prepared.job, given_up=outcome.given_up))
         store.keep(prepared.key, outcome)
     return prepared.key

@@ -7,6 +7,7 @@ import socket
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -42,7 +43,14 @@ class Progress:
     ended_once: set[int] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
     current: int = -1
+    again: bool = False
     ended: bool = False
+
+    def give_up(self, task: str) -> None:
+        """Note that the reference solution of a task was taken. What was judged before that is judged again."""
+        if task not in self.given_up:
+            self.given_up.add(task)
+            self.again = self.judged.pop(task, None) is not None or self.again
 
     def lose(self, cell: int, why: str, *, ended: bool) -> None:
         """Note that a process was lost in a cell, which is left out from now on.
@@ -93,12 +101,11 @@ class Worker:
         """Grade one submission. Raises WorkerLostError if that failed through no fault of the submission's."""
         start = time.monotonic()
         progress = Progress(given_up=set(job.given_up))
-        deadline = start + job.limits.seconds * 3 + _JUDGE_SLACK
+        # Enough for each task to use up a cell's time: who is caught in one loop after the other still gets the others.
+        deadline = start + job.limits.seconds * (1 + len(job.seeds)) + _JUDGE_SLACK
         # A submission whose process is lost is played again, at last without the cell where that happened.
-        for _ in range(2 * (1 + len(job.seeds))):
+        while not progress.ended and time.monotonic() < deadline:
             self._run(job, progress, deadline)
-            if progress.ended or time.monotonic() > deadline:
-                break
         notebook, tasks = assemble(job, progress.judged, progress.outputs, progress.skipped)
         seconds, given_up = time.monotonic() - start, tuple(sorted(progress.given_up))
         return Outcome(job.student, job.unit, "graded", tasks, notebook, seconds, given_up=given_up)
@@ -115,8 +122,9 @@ class Worker:
         judge_end, player_end = socket.socketpair()
         try:
             settings = {"confined": self.sandboxed, "characters": job.limits.characters}
-            players.fork([player_end], folder, job.limits, environment=folders_of(folder), seed=0, **settings)
-            judges.fork([judge_end, theirs], self.scratch, job.limits, environment={}, seed=0)
+            seed = zlib.crc32(job.notebook)  # for numbers of one's own, and the same ones the next time
+            players.fork([player_end], folder, job.limits, environment=folders_of(folder), seed=seed, **settings)
+            judges.fork([judge_end, theirs], self.scratch, job.limits, environment={}, seed=seed)
             players.await_fork()
             judges.await_fork()
             for one in (theirs, judge_end, player_end):
@@ -180,13 +188,13 @@ class Worker:
         if "start" in report:
             progress.current = report["start"]
         elif "given_up" in report:
-            progress.given_up.add(report["given_up"])
+            progress.give_up(report["given_up"])
         elif "lost" in report:
             self._require_servers()
             progress.lose(report["lost"], report["why"], ended=report["ended"])
             return True
         elif "end" in report:
-            progress.ended = True
+            progress.ended, progress.again = not progress.again, False
             self._learn(report["modules"], report.get("players_modules", ()))
             return True
         return False
