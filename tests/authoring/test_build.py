@@ -188,6 +188,13 @@ REFUSED = {
         "def peak():\n    return max(pressure)",
         "uses 'pressure', which only the demo cell at course/averages.py:24 defines",
     ),
+    "a name from a demonstration, counted on": ('print("done")', "pressure += [3.0]", "uses 'pressure'"),
+    "a name from a demonstration, made anew of itself": ('print("done")', "pressure = pressure[1:]", "uses 'pressure'"),
+    "a name from a demonstration, above it": (
+        "import math\n",
+        "import math\n\n\ndef peak():\n    return max(pressure)\n",
+        "averages.py:21: uses 'pressure'",
+    ),
     "an unknown option": ('# %% task="mean"', '# %% taks="mean"', "averages.py:28: a cell cannot have 'taks'"),
     "broken code": ("import math", "import math as", "averages.py:21: this cell is not Python"),
     "a check cell that does more": ("check.mean(mean)", "check.mean(mean)\nmean = 1", "a check cell is one call"),

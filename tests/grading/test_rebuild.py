@@ -390,11 +390,18 @@ def test_a_source_has_bounds_where_it_is_taken() -> None:
     assert rebuild(RELEASE, handed_in(edited)) == RELEASE
 
 
-def test_so_many_cells_are_taken_and_no_more() -> None:
-    own = [{"cell_type": "code", "source": f"x = {number}"} for number in range(module.MOST_CELLS + 1)]
-    rebuilt = rebuild(RELEASE, of_cells(*own))
-    assert len(rebuilt.cells) == len(RELEASE.cells) + module.MOST_CELLS
-    assert rebuilt.cells[module.MOST_CELLS - 1].source == f"x = {module.MOST_CELLS - 1}"
+def test_so_many_own_cells_are_taken_and_no_more() -> None:
+    own = [{"cell_type": "code", "source": f"x = {number}"} for number in range(module.MOST_EXTRAS + 1)]
+    rebuilt = rebuild(RELEASE, of_cells(*own, submitted("def double(x): return 2 * x")))
+    assert len(rebuilt.cells) == len(RELEASE.cells) + module.MOST_EXTRAS
+    assert rebuilt.cells[module.MOST_EXTRAS - 1].source == f"x = {module.MOST_EXTRAS - 1}"
+    assert sources(rebuilt)["double"] == "def double(x): return 2 * x", "however many there are before it"
+
+
+def test_a_copy_of_a_demonstration_is_run() -> None:
+    rebuilt = rebuild(RELEASE, handed_in(with_extra(len(RELEASE.cells), new_code_cell("print('demo')"))))
+    assert rebuilt.cells[:-1] == RELEASE.cells
+    assert (rebuilt.cells[-1].source, rebuilt.cells[-1].metadata) == ("print('demo')", {})
 
 
 # Anything

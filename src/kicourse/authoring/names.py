@@ -1,5 +1,6 @@
 """Which names a code cell needs from the cells before it, and which ones it defines."""
 
+import ast
 import builtins
 import symtable
 from collections.abc import Iterator
@@ -19,17 +20,26 @@ class Names:
 def names(code: str) -> Names:
     """Analyse plain Python code with the compiler's own symbol tables, so that scopes are understood.
 
-    A name that the cell both defines and uses is not needed from elsewhere: what is used before it is defined in the
-    same cell goes unnoticed.
+    A statement needs what those before it do not define, also where it defines the name itself (`total = total + 1`).
+    What functions use may be defined anywhere in the cell: they are called later.
     """
-    top = symtable.symtable(code, "<cell>", "exec")
-    defined = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
-    for table in _descendants(top):
-        defined |= {symbol.get_name() for symbol in table.get_symbols() if _assigns_global(symbol)}
-    used = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_referenced()}
-    for table in _descendants(top):
-        used |= {symbol.get_name() for symbol in table.get_symbols() if _reads_global(symbol)}
-    return Names(frozenset(used - defined - _BUILTINS), frozenset(defined))
+    needed: set[str] = set()
+    defined: set[str] = set()
+    later: set[str] = set()
+    for statement in ast.parse(code).body:
+        top = symtable.symtable(ast.unparse(statement), "<cell>", "exec")
+        inside = [symbol for table in _descendants(top) for symbol in table.get_symbols()]
+        own = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
+        used = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_referenced()}
+        if isinstance(statement, ast.Assign | ast.AnnAssign | ast.Expr):
+            needed |= used - defined
+        else:  # a loop defines a name before it uses it, say
+            needed |= used - defined - own
+        if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
+            needed |= {statement.target.id} - defined
+        later |= {symbol.get_name() for symbol in inside if _reads_global(symbol)}
+        defined |= own | {symbol.get_name() for symbol in inside if _assigns_global(symbol)}
+    return Names(frozenset((needed | (later - defined)) - _BUILTINS), frozenset(defined))
 
 
 def _descendants(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:

@@ -108,20 +108,24 @@ def _is_check_call(cell: Cell) -> bool:
 
 
 def _demo_names(source: Source) -> Iterator[str]:
-    """Grading skips demonstrations, so nothing else may need what only they define."""
-    shown: dict[str, Cell] = {}
+    """Grading skips demonstrations, so nothing else may need what only they define.
+
+    A function may stand above what it uses: a name that no other cell defines is a demonstration's wherever it is used.
+    """
+    of_cells = [(cell, names(cell.python)) for cell in source.code]
+    anywhere = frozenset[str]().union(*(found.defined for cell, found in of_cells if not cell.demo))
+    shown = {name: cell for cell, found in of_cells if cell.demo for name in found.defined - anywhere}
     defined: set[str] = set()
-    for cell in source.code:
-        cell_names = names(cell.python)
+    for cell, found in of_cells:
         if cell.demo:
-            shown |= dict.fromkeys(cell_names.defined, cell)
+            shown |= dict.fromkeys(found.defined, cell)
             continue
-        defined |= cell_names.defined
-        for name in sorted((cell_names.needed & shown.keys()) - defined):
+        for name in sorted((found.needed & shown.keys()) - defined):
             yield (
                 f"{cell.place}: uses '{name}', which only the demo cell at {shown[name].place} defines: "
                 "define it in a cell without the tag."
             )
+        defined |= found.defined
 
 
 def _points(source: Source, checks: Mapping[str, Check]) -> Iterator[str]:

@@ -462,10 +462,10 @@ class _Adapted:
     def __init__(self, trial: Trial, answer: Handle, targets: Collection[str]) -> None:
         from kicourse.answers.training import Shifted
 
-        seed = int(trial.rng.integers(2**31))
-        self.model = answer.build("training", "seeded", "SmallClassifier", seed, **_sizes())
+        seed, labels = int(trial.rng.integers(2**31)), int(trial.rng.integers(_LABELS, 3 * _LABELS))
+        self.model = answer.build("training", "seeded", "SmallClassifier", seed, **_sizes(labels=labels))
         self.count = answer(self.model, targets, answer.build("training", "shifting"))
-        self.expected = _classifier(seed)
+        self.expected = _classifier(seed, labels=labels)
         _adapt(self.expected, targets, Shifted)
 
 
@@ -562,11 +562,18 @@ def counts(trial: Trial, answer: Handle) -> None:
     why=_("Misspelt, a target trains the head alone, and the result looks like bad luck."),
 )
 def refuses_unknown(trial: Trial, answer: Handle) -> None:
-    for targets in (("kee",), ("key", "valeu"), ("head",)):
+    rng = trial.rng
+    for targets in ((_misspelt(rng, "key"),), ("key", _misspelt(rng, "value")), ("head",)):
         model = answer.build("training", "seeded", "SmallClassifier", 1, **_sizes())
         message = _("One of the targets {targets} fits no `nn.Linear` of the encoder, so this must raise {names}.")
         with trial.raises("ValueError", message=trial.text(message, targets=repr(targets), names="ValueError")):
             answer(model, targets, answer.build("training", "shifting"))
+
+
+def _misspelt(rng: Any, name: str) -> str:
+    """Return a name with one of its letters doubled."""
+    place = int(rng.integers(len(name)))
+    return name[: place + 1] + name[place:]
 
 
 def _fits(name: str, target: str) -> bool:

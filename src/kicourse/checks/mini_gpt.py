@@ -256,7 +256,9 @@ def has_residual_path(trial: Trial, answer: Handle) -> None:
         "A thousand times the input must come back with about as much added as for two thousand times the input: "
         "what is added comes from a norm, which does not see the size. Check: `x = x + part(norm(x))`, twice."
     )
-    trial.close(_added(trial, block, 2 * x), _added(trial, block, x), message, rtol=0.0, atol=0.5)
+    added = _added(trial, block, x)
+    trial.close(_added(trial, block, 2 * x), added, message, rtol=0.0, atol=0.5)
+    trial.require(added.abs().max() > 0.1, _("The block gives back what comes in: nothing is added to it."))
 
 
 @transformer_block.criterion(

@@ -8,11 +8,10 @@ from kicourse import checks
 from kicourse.checks import Check
 from kicourse.checks.render import frame
 from kicourse.grading.job import Job, Outcome, Status
-from kicourse.grading.rebuild import harmless_markdown
+from kicourse.grading.rebuild import harmless_markdown, is_demo
 from kicourse.grading.report import TaskReport, read_task
 from kicourse.grading.verdicts import without_verdict
 
-DEMO = "demo"
 _CHECK = "-check"
 
 
@@ -26,7 +25,7 @@ def code_cells(job: Job) -> list[dict[str, Any]]:
             "task": _task_of(cell),
         }
         for number, cell in enumerate(json.loads(job.notebook)["cells"])
-        if cell["cell_type"] == "code" and DEMO not in cell["metadata"].get("tags", ())
+        if cell["cell_type"] == "code" and not is_demo(cell)
     ]
 
 

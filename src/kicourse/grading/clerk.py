@@ -12,6 +12,9 @@ from contextlib import closing, suppress
 from dataclasses import asdict
 from typing import Any
 
+from kicourse.errors import UserError
+from kicourse.grading import sandbox
+from kicourse.grading.assembling import ungraded
 from kicourse.grading.job import Job, Outcome, read_outcome
 from kicourse.grading.pool import Desks
 from kicourse.syllabus import Limits
@@ -69,7 +72,16 @@ def main() -> None:
         while select.select([sys.stdin], [], [], _PATIENCE)[0] and (line := sys.stdin.readline()):
             content = _unpacked(json.loads(line))
             job = Job(**content | {"limits": Limits(**content["limits"]), "given_up": tuple(content["given_up"])})
-            print(json.dumps(_packed(asdict(desks.grade(job)))), flush=True)
+            print(json.dumps(_packed(asdict(_graded(desks, job)))), flush=True)
+
+
+def _graded(desks: Desks, job: Job) -> Outcome:
+    try:
+        if job.sandboxed:
+            sandbox.require()  # which forks to find out: nbgrader's own process must not
+    except UserError as error:
+        return ungraded(job, "error", str(error))
+    return desks.grade(job)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from typing import Any
 from nbconvert.exporters import NotebookExporter
 from nbgrader.coursedir import CourseDirectory
 
-from kicourse.grading import sandbox
 from kicourse.grading.clerk import Clerk
 from kicourse.grading.grade import Settings, keep, known_outcome, prepare
 from kicourse.grading.open_class import LONGEST_TIMESTAMP, OpenClass, Submission, open_class
@@ -45,12 +44,10 @@ class JudgedNotebook(NotebookExporter):
         store = Store(opened.place)
         outcome = known_outcome(store, prepared)
         if outcome is None:
-            if settings.sandboxed:
-                sandbox.require()
             outcome = self._judge().grade(job)
+            keep(store, prepared, outcome)
             if outcome.status == "error":
                 raise RuntimeError(outcome.message)
-            keep(store, prepared, outcome)
         store.forget_written(job.student, job.unit)  # feedback is not written here
         _keep_timestamp(opened, submission)
         return nbformat.reads(outcome.notebook.decode(), as_version=4)

@@ -11,7 +11,6 @@ from kicourse.answers.wire import STAGE, Wire, WireError
 from kicourse.errors import UserError
 from kicourse.grading import imports, stubs
 from kicourse.grading.shell import Shell
-from kicourse.language import read_catalogues
 from kicourse.syllabus import course
 
 LARGEST_FRAME = 70 * 2**20
@@ -19,7 +18,6 @@ LARGEST_FRAME = 70 * 2**20
 
 def before_forks() -> None:
     """Make once what every player needs."""
-    read_catalogues()
     Shell.instance().show_an_error()
 
 

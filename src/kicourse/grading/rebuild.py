@@ -3,10 +3,10 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import count
 from typing import Any, NamedTuple
 
 from nbformat import NotebookNode
@@ -15,12 +15,13 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 from kicourse.grading import opening
 from kicourse.grading.submitted import UnreadableSubmissionError
 
-MOST_CELLS = 2_000
+MOST_EXTRAS = 2_000
 LONGEST_SOURCE = 1_000_000  # characters
 # Twenty megabytes of `[],` would take half a gigabyte and many seconds to parse; a notebook has some thousand brackets.
 MOST_BRACKETS = 500_000
 
 _KINDS = ("code", "markdown", "raw")
+_BY_SOURCE = 2
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -28,11 +29,12 @@ def rebuild(release: NotebookNode, data: bytes) -> NotebookNode:
     """Return the release notebook (of format 4.5) with what a learner wrote in it; `data` is the submitted file.
 
     From the submission come the source of the solution cells and the learner's own extra cells, each after the
-    release cell that it follows there. A solution cell is found by its grade_id, or by its id where the grade_id was
-    lost; the halves of one that was split are joined; otherwise the first of several counts, and what a learner has
-    written in the others is run as an own cell is; a missing one keeps its stub. Everything else is the release's. That
-    includes code cells that a learner may edit, demonstrations and helpers: the release wins, so that every submission
-    is graded on the same ground; what a learner changed there belongs into an own cell.
+    release cell that it follows there, and MOST_EXTRAS of them at most. A solution cell is found by its grade_id, or by
+    its id where the grade_id was lost; the halves of one that was split are joined; otherwise the first of several
+    counts, and what a learner has written in the others is run as an own cell is; a missing one keeps its stub. A copy
+    of a demonstration, which itself is not run, is an own cell too. Everything else is the release's. That includes
+    code cells that a learner may edit, demonstrations and helpers: the release wins, so that every submission is graded
+    on the same ground; what a learner changed there belongs into an own cell.
 
     Whatever can be understood of a submission is used. Raises UnreadableSubmissionError for a file that is no notebook
     at all, holds more than MOST_BRACKETS, or has a cell to be taken whose source is longer than LONGEST_SOURCE.
@@ -61,7 +63,7 @@ def _rebuilt(release: NotebookNode, data: bytes) -> NotebookNode:
             rebuilt[preceding] = _answered(release.cells[preceding], cell)
         elif cell.kind not in _KINDS:
             continue
-        elif claim is None:
+        elif claim is None or (claim.weakness == _BY_SOURCE and is_demo(release.cells[claim.place])):
             extras[preceding].append(cell)
         elif _is_answer(release.cells[claim.place]) and cell.source not in released:
             extras[max(preceding, claim.place)].append(cell)
@@ -110,8 +112,7 @@ def _submitted_cells(release: NotebookNode, data: bytes) -> list[_Cell]:
         raise UnreadableSubmissionError(str(error)) from error
     if not isinstance(cells, list):
         raise UnreadableSubmissionError(f"It is a damaged notebook: it has no list of cells. {opening.ANEW}")
-    understood = (cell for raw in cells if (cell := _understood(raw)))
-    return list(islice(understood, MOST_CELLS))
+    return [cell for raw in cells if (cell := _understood(raw))]
 
 
 def _understood(raw: object) -> _Cell | None:
@@ -193,6 +194,11 @@ def _answered(target: NotebookNode, cell: _Cell) -> NotebookNode:
     return NotebookNode(target, source=_kept_source(target.cell_type, cell))
 
 
+def is_demo(cell: Mapping[str, Any]) -> bool:
+    """Whether a cell is a demonstration, which grading leaves out."""
+    return "demo" in cell["metadata"].get("tags", ())
+
+
 def _is_answer(cell: NotebookNode) -> bool:
     graded = cell.metadata.get("nbgrader", {})
     return bool(graded.get("solution") and not graded.get("locked"))
@@ -210,9 +216,12 @@ def _woven(cells: Sequence[NotebookNode], extras: dict[int, list[_Cell]]) -> Ite
     """The release's cells, each followed by the extra cells that belong behind it."""
     taken = {cell.id for cell in cells}
     fresh = (name for number in count(1) if (name := f"extra-{number}") not in taken)
+    left = MOST_EXTRAS
     for place in range(-1, len(cells)):
         if place >= 0:
             yield cells[place]
-        for extra in extras.get(place, ()):
+        taken_here = extras.get(place, [])[:left]
+        left -= len(taken_here)
+        for extra in taken_here:
             make = new_code_cell if extra.kind == "code" else new_markdown_cell
             yield make(_kept_source(extra.kind, extra), id=next(fresh))

@@ -171,7 +171,7 @@ def make_runtime(runtime: Path) -> Path:
         copy = shutil.copytree if source.is_dir() else shutil.copyfile
         copy(source, target)
     course = runtime / "kicourse" / "_course" / "course"
-    shutil.copytree(course_root() / "course" / "locale", course / "locale")
+    course.mkdir(parents=True)
     shutil.copyfile(course_root() / "course" / "syllabus.toml", course / "syllabus.toml")
     for place in _installed():
         if any(Path(place).resolve() in path.parents for path in _hidden()):
