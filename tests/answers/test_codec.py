@@ -157,17 +157,32 @@ def test_a_value_that_holds_itself_is_refused() -> None:
 def test_text_that_is_no_unicode_is_refused() -> None:
     with pytest.raises(NotDataError):
         encode("\ud800")
+    for number in (0xD800, 0x110000, 2**32 - 1):
+        for order in "<>":
+            array = np.array([97, number], dtype=f"{order}u4").view(f"{order}U1")
+            with pytest.raises(RefusedError, match="not valid Unicode"):
+                round_trip(array)
 
 
 @pytest.mark.parametrize(
     "value",
     [float("nan"), [float("inf")], {"a": np.array([1.0, np.nan])}, torch.tensor([float("-inf")]), Decimal("NaN"),
-     pd.Series([1.0, np.inf]), np.float32("nan"), complex("nan")],
+     pd.Series([1.0, np.inf]), np.float32("nan"), complex("nan"), pd.Series([1.0], name=float("nan")),
+     pd.Series(["x", float("inf")]), pd.Series([1.0, 2.0], index=[np.inf, 1.0]), pd.DataFrame({"a": [1.0, np.nan]}),
+     pd.DataFrame({float("inf"): [1]}), pd.Series([1j, complex("inf")])],
 )  # fmt: skip
 def test_what_is_not_finite_is_refused_unless_asked_for(value: Any) -> None:
     with pytest.raises(RefusedError, match=r"nan|inf|NaN"):
         round_trip(value)
     round_trip(value, Bounds(finite=False))
+
+
+@pytest.mark.parametrize("dtype", ["object", "str", "string", "category", "boolean"])
+def test_what_is_missing_in_a_column_may_be_missing(dtype: str) -> None:
+    column = pd.Series([True, None] if dtype in ("boolean", "object") else ["x", None], dtype=dtype)
+    got = round_trip(pd.DataFrame({"a": column}))["a"]
+    assert got.isna().tolist() == [False, True]
+    assert str(got.dtype) == dtype
 
 
 def test_bounds() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kicourse.checks import Check, Handle, Trial, Verdict, load
+from kicourse.checks import Check, Handle, Record, Trial, Verdict, explain, load
 from kicourse.checks.help import reference_source
 from kicourse.checks.render import as_html
 from kicourse.checks.show import show
@@ -254,6 +254,25 @@ def test_whole_numbers_are_shown_as_whole_numbers() -> None:
     torch = pytest.importorskip("torch")
     assert show(torch.tensor([213, 448])) == "tensor([213, 448])"
     assert show(torch.tensor([0.5], dtype=torch.bfloat16)) == "tensor([0.5])"
+
+
+def test_what_is_shown_is_cut_before_it_is_written() -> None:
+    long = "x" * 10**6
+    for value in (long, long.encode(), np.array(long), np.array([long, "y"]), Record("dataclass", "Big", {long: long})):
+        assert len(show(value)) <= 400
+    many = Record("dataclass", "Wide", {str(number): number for number in range(1_000)})
+    assert show(many).count("=") == 12
+
+
+def test_what_nobody_can_show_is_a_fault_that_is_reported(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> str:
+        raise SystemError("cannot be shown")
+
+    monkeypatch.setattr(explain, "show_call", fails)
+    verdict = check.run(lambda *_: 1)
+    assert verdict.points == 0
+    assert "Please report it" in failure(verdict).message
+    assert "cannot be shown" in failure(verdict).message
 
 
 def test_a_fault_of_the_check_is_no_pass_and_no_crash(check: Check) -> None:

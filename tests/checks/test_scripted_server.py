@@ -1,4 +1,5 @@
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -201,6 +202,19 @@ def test_there_is_nothing_else_to_ask_for() -> None:
     with ScriptedServer([Completion("never")]) as server:
         assert httpx.get(f"{server.url}/models").status_code == 404
         assert httpx.post(f"{server.url}/release", json={}).status_code == 404
+
+
+def test_every_request_counts_whatever_it_asks() -> None:
+    methods = ["PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "WHATEVER"]
+    with ScriptedServer([Completion("never")]) as server:
+        for method in methods:
+            assert httpx.request(method, f"{server.url}/chat/completions").status_code == 501
+        url = httpx.URL(server.url)
+        with socket.create_connection((url.host, url.port)) as connection:
+            connection.sendall(b"nonsense\r\n\r\n")
+            assert b"400" in connection.recv(1_000)
+    assert [request.method for request in server.requests[:-1]] == methods
+    assert len(server.requests) == len(methods) + 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot stop a process and let it go on")

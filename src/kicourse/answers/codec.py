@@ -8,7 +8,8 @@ import datetime
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from decimal import Decimal
 from enum import Enum
@@ -76,14 +77,21 @@ def decode(frame: bytes, bounds: Bounds | None = None, import_: Importer | None 
     bounds = bounds or Bounds()
     if len(frame) > bounds.size:
         raise RefusedError(f"a message of {len(frame):,} bytes; {bounds.size:,} are allowed")
-    try:
+    with _refusing():
         value = _Decoder(bounds, import_).unpack(frame)
+    require_bounds(value, bounds)
+    return value
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Refuse whatever makes the libraries stumble that a value is made with, or looked at."""
+    try:
+        yield
     except RefusedError:
         raise
     except Exception as error:
         raise RefusedError(f"malformed data ({type(error).__name__})") from error
-    require_bounds(value, bounds)
-    return value
 
 
 # The extension types. Codes are part of the protocol; a dump is made of msgpack types or of other extension types.
@@ -373,6 +381,7 @@ _ALWAYS_FINITE = frozenset({type(None), bool, int, str, bytes})
 _COLLECTIONS = frozenset({list, tuple, set, frozenset})
 
 
+@_refusing()
 def require_bounds(value: Any, bounds: Bounds) -> None:
     """Walk decoded data once: count items, bound the nesting; raise RefusedError, also for what is not finite."""
     level, depth, items = [value], 0, 0
