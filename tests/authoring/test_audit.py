@@ -94,7 +94,7 @@ def test_the_command_reports_and_says_whether_all_is_well(
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_the_work(desk: Desk, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="make the folder"):
+    with pytest.raises(UsageError, match="Make the folder"):
         audit.run(["averages"], tmp_path / "missing" / "audit.json")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import psutil
 from distributed import WorkerPlugin, versions
+from huggingface_hub import constants
 
 import kicourse
 from kicourse.grading import pool, sandbox
@@ -13,11 +14,16 @@ from kicourse.grading.assembling import ungraded
 from kicourse.grading.job import Job, Outcome
 
 _own_version, _own_unavailable, _own_dask = kicourse.__version__, sandbox.unavailable, versions._version_cached
+_own_models = constants.HF_HUB_CACHE
 _own_grade = pool.Desks.grade
 
 
-def set_up(version: str = _own_version, no_sandbox: str = "", dask: str = "") -> None:
-    """Let this process have another kicourse, no sandbox, or another Dask; without arguments, all is as before."""
+def set_up(version: str = _own_version, no_sandbox: str = "", dask: str = "", models: str = "") -> None:
+    """Let this process have another kicourse, no sandbox, another Dask, or its models in another folder.
+
+    Without arguments, all is as before.
+    """
+    constants.HF_HUB_CACHE = models or _own_models
     kicourse.__version__ = version
     sandbox.unavailable = (lambda: no_sandbox) if no_sandbox else _own_unavailable  # type: ignore[assignment]
     versions._version_cached = (lambda _: dask) if dask else _own_dask

@@ -222,6 +222,7 @@ def test_a_large_notebook_goes_without_a_warning(
 UNFIT: dict[str, tuple[dict[str, str], tuple[str, ...]]] = {
     "version": ({"version": "9.8.7"}, ("9.8.7", kicourse.__version__, "pip install", "start the worker again")),
     "sandbox": ({"no_sandbox": "it is made of sand"}, ("it is made of sand", "--no-sandbox")),
+    "models": ({"models": "/nonexistent"}, ("has no GPT", "kicourse models pull")),
     "dask": ({"dask": "2019.4.1"}, ("2019.4", "pip install 'distributed==")),
 }
 
@@ -231,7 +232,7 @@ def test_a_worker_that_is_not_fit_is_named_before_anything_is_graded(what: str, 
     worker = sorted(cluster.nthreads())[1]
     changes, told = UNFIT[what]
     cluster.run(cluster_side.set_up, **changes, workers=[worker])
-    with pytest.raises(UserError) as caught, ClusterPool(address):
+    with pytest.raises(UserError) as caught, ClusterPool(address, gpt=True):
         pass
     for part in (worker, *told):
         assert part in str(caught.value)

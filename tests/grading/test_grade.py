@@ -26,6 +26,7 @@ from kicourse.grading.nbgrader_seam import read_timestamps_safely
 from kicourse.grading.seeds import secret_of, seed_for
 from kicourse.grading.writing import LEFT_OUT
 from kicourse.grading.writing_process import WritingProcess
+from kicourse.syllabus import course
 from tests.grading.class_room import (
     BIN,
     DEADLINE,
@@ -285,6 +286,67 @@ def test_only_what_changed_is_graded_again(class_copy: Path) -> None:
     assert marks(class_copy)["new"] == NOTHING | {"cost": 2.5}
     assert marks(class_copy)["ada"] == EXPECTED["ada"]
     require_single_rows(class_copy)
+
+
+BROKEN = "import sys\nif 'kicourse.grading.fork_server' in sys.orig_argv:\n    sys.exit(3)\n"
+"""A sitecustomize.py with which no judge starts."""
+
+
+def test_what_could_not_be_graded_keeps_the_marks_that_it_has(class_copy: Path, tmp_path: Path) -> None:
+    keep(class_copy, "ada", "dan", "kim")
+    (tmp_path / "sitecustomize.py").write_text(BROKEN)
+    before, earlier = marks(class_copy), snapshot(class_copy / "feedback")
+    hand_in(class_copy, "ada", {"cost": solved()["cost"]})
+    said = grade(class_copy, "--force", "--workers", "1", status=1, PYTHONPATH=str(tmp_path))
+    assert said.count("could not be graded") == 2, "the third one cannot be read, and needs no judge"
+    assert marks(class_copy) == before
+    assert snapshot(class_copy / "feedback") == earlier
+    said = grade(class_copy)
+    assert "2 graded before and unchanged" in said
+    assert marks(class_copy)["ada"] == NOTHING | {"cost": 2.5}
+
+
+def test_another_time_of_handing_in_is_a_change(class_copy: Path) -> None:
+    keep(class_copy, "ada", "bea")
+    stamp = class_copy / "submitted" / "ada" / UNIT / "timestamp.txt"
+    for moment in ("2026-03-01 10:00:00 UTC", "2026-03-05 10:00:00 UTC"):
+        stamp.write_text(moment)
+        said = grade(class_copy)
+        assert "1 graded before and unchanged" in said
+        with gradebook_of(class_copy) as gradebook:
+            assert f"{gradebook.find_submission(UNIT, 'ada').timestamp} UTC" == moment
+    assert "2 graded before and unchanged" in grade(class_copy)
+
+
+def test_a_file_for_the_results_is_looked_at_first(class_copy: Path) -> None:
+    keep(class_copy, "kim")
+    assert "it is a folder. Name a file" in grade(class_copy, "--json", str(class_copy), status=2)
+    said = grade(class_copy, "--json", "/dev/full", "--force", status=1)
+    assert "kim" in said, "the table is there all the same"
+    assert "/dev/full cannot be written (No space left on device)" in said
+
+
+def test_what_is_damaged_in_the_folder_is_told(class_copy: Path) -> None:
+    keep(class_copy, "kim")
+    for path in (class_copy / ".kicourse" / "written").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"\xff\xfe")
+    grade(class_copy)
+    assert "1 graded before and unchanged" in grade(class_copy)
+    for name in ("language", "version"):
+        path = class_copy / ".kicourse" / name
+        content = path.read_bytes()
+        path.write_bytes(b"\xff")
+        assert f"{name} cannot be read" in grade(class_copy, status=1)
+        path.write_bytes(content)
+
+
+def test_a_notebook_of_another_unit_is_told(class_copy: Path) -> None:
+    keep(class_copy, "ada")
+    other = course().unit("tokenizer").solution("en")
+    (class_copy / "submitted" / "ada" / UNIT / f"{UNIT}.ipynb").write_bytes(other.read_bytes())
+    assert "It is the notebook of the unit 'tokenizer', not of 'first_call'" in grade(class_copy)
+    assert marks(class_copy)["ada"] == NOTHING
 
 
 def test_force_grades_everybody_and_a_persons_grade_stays(class_copy: Path) -> None:

@@ -325,7 +325,7 @@ def test_a_full_disk_leaves_whole_submissions(gradebook: Path, notebook: bytes) 
     )
     number, message = done.stdout.decode().split(" ", 1)
     assert "cannot be used: d" in message, "disk I/O error, or database or disk is full"
-    assert "what was there is intact" in message
+    assert "What was there is intact" in message
     with sqlite3.connect(gradebook) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     students = [row["id"] for row in dump(gradebook)["student"]]

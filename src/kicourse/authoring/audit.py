@@ -14,20 +14,21 @@ from kicourse.authoring import forks
 from kicourse.authoring.results import Report, Survivor, TaskResult
 from kicourse.authoring.rules import problems
 from kicourse.authoring.source import RefusedError, read, unit_checks
-from kicourse.errors import UsageError, UserError
+from kicourse.errors import UserError
+from kicourse.result_files import require_place, writing
 
 _A_DAY = 86400.0
 
 
 def run(units: list[str] | None = None, json: Path | None = None) -> int:
     """Audit, print what was found, write it to `json`, and return the exit status: 1 if a check has a hole."""
-    if json is not None and not json.parent.is_dir():
-        raise UsageError(f"{json} cannot be written: make the folder {json.parent} first.")
+    require_place(json)
     notes = Console(stderr=True, highlight=False)
     report = audit(units, progress=lambda result: notes.print(_line(result)))
     report.show(Console())
     if json is not None:
-        json.write_text(report.as_json(), encoding="utf-8")
+        with writing(json):
+            json.write_text(report.as_json(), encoding="utf-8")
     return 0 if report.ok else 1
 
 

@@ -5,6 +5,7 @@ Jobs and outcomes travel as bytes, so there is no shared disk. A worker of the c
 """
 
 import atexit
+import logging
 import pickle
 import pkgutil
 import platform
@@ -25,6 +26,9 @@ from kicourse.grading.assembling import ungraded
 from kicourse.grading.job import Job, Outcome
 from kicourse.grading.pool import Desks
 from kicourse.grading.store import software as software_here
+from kicourse.models import weights
+from kicourse.models.embedded import GPT
+from kicourse.syllabus import course
 
 AHEAD = 4
 """Jobs a thread of the cluster that are under way: what waits takes memory."""
@@ -40,11 +44,11 @@ class ClusterPool:
     """Grades on the Dask cluster whose scheduler is at `address`. Use it as a context manager.
 
     Entering it raises UserError if the cluster cannot be used: nobody answers, it has no workers, or a worker would
-    give other marks than this machine or, with `sandboxed`, has no sandbox.
+    give other marks than this machine or lacks the sandbox (with `sandboxed`) or the GPT (with `gpt`).
     """
 
-    def __init__(self, address: str, sandboxed: bool = True) -> None:
-        self.address, self.sandboxed = address, sandboxed
+    def __init__(self, address: str, sandboxed: bool = True, gpt: bool = False) -> None:
+        self.address, self.sandboxed, self.gpt = address, sandboxed, gpt
         self._run = uuid.uuid4().hex
         self._under_way: dict[Any, Job] = {}
 
@@ -180,7 +184,7 @@ class ClusterPool:
                 raise UserError(f"{self._named(worker)} cannot import kicourse ({version}). {install}")
             if version != own:
                 raise UserError(f"{self._named(worker)} has kicourse {version}, this machine {own}. {install}")
-        for worker, reason in self._ask(unfit, self.sandboxed, software_here()).items():
+        for worker, reason in self._ask(unfit, self.sandboxed, software_here(), self.gpt).items():
             if reason:
                 raise UserError(f"{self._named(worker)} {reason}")
 
@@ -217,6 +221,8 @@ def _connect(address: str) -> Any:
         from distributed.versions import VersionMismatchWarning
     except ImportError as error:
         raise UserError("Grading on a Dask cluster needs Dask: pip install 'kicourse[cluster]'") from error
+    # What matters of what it has to say is an error of ours.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     result: SimpleQueue[Any] = SimpleQueue()
 
     def connect() -> None:
@@ -315,7 +321,7 @@ def grade_here(run: str, sandboxed: bool, software: Mapping[str, str], job: Job)
 
     Raises UserError if this worker is not fit for it; whatever else goes wrong is the outcome's.
     """
-    if reason := unfit(sandboxed or job.sandboxed, software):
+    if reason := unfit(sandboxed or job.sandboxed, software, course().unit(job.unit).gpt):
         raise UserError(f"A worker on {platform.node()} {reason}")
     try:
         with _run_of(run).desks() as desks:
@@ -325,13 +331,15 @@ def grade_here(run: str, sandboxed: bool, software: Mapping[str, str], job: Job)
         return ungraded(job, "error", f"This submission could not be graded on {platform.node()}: {what}")
 
 
-def unfit(sandboxed: bool, software: Mapping[str, str]) -> str:
+def unfit(sandboxed: bool, software: Mapping[str, str], gpt: bool) -> str:
     """Say why this worker would not grade as a machine with that software does, and what to do; "" if it does."""
     here = dict(software_here()) | {"kicourse": kicourse.__version__}
     for name, wanted in software.items():
         own = here.get(name, "")
         if name == "source" and own != wanted:
             return "has the same version of kicourse, but other source files. Install it there from the same commit."
+        if name == "Python" and own != wanted:
+            return f"runs Python {own}, the grading machine {wanted}, so that marks may differ. Start it with that one."
         # A build for another processor is the same release.
         if own.partition("+")[0] != wanted.partition("+")[0]:
             return (
@@ -343,6 +351,11 @@ def unfit(sandboxed: bool, software: Mapping[str, str]) -> str:
             f"cannot run submissions safely: {reason}. Take it out of the cluster, or, if you trust everybody whose "
             "work you grade, grade with --no-sandbox."
         )
+    if gpt:
+        try:
+            weights.folder(GPT)
+        except UserError as error:
+            return f"has no GPT for the submissions to ask. {error}"
     return ""
 
 

@@ -150,7 +150,10 @@ def _mark(cell: NotebookNode, marks: _Marks) -> None:
         return
     name = cell.metadata.nbgrader["grade_id"]
     if ((graded or task) and name not in marks.scores) or ((answered or task) and name not in marks.comments):
-        raise UserError(f"The gradebook does not know the cell '{name}'. Grade the submission again.")
+        raise UserError(
+            f"The gradebook does not know the cell '{name}' of this release. Run `nbgrader generate_assignment --force"
+            " UNIT`, and grade again."
+        )
     if answered or task:
         cell.metadata.nbgrader["comment"] = marks.comments[name]
     if graded or task:

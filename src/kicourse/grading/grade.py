@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from kicourse import checks
-from kicourse.errors import UsageError, UserError
+from kicourse.errors import UserError
 from kicourse.grading import processes, sandbox
 from kicourse.grading.assembling import ungraded
 from kicourse.grading.job import Job, Outcome
@@ -24,6 +24,7 @@ from kicourse.grading.summary import Progress, show
 from kicourse.grading.writing_process import WritingProcess
 from kicourse.models import weights
 from kicourse.models.embedded import GPT
+from kicourse.result_files import require_place, writing
 from kicourse.syllabus import course
 
 
@@ -51,8 +52,7 @@ def grade(folder: Path, settings: Settings) -> int:
         sandbox.require()
     opened.chosen(settings.units)
     opened.require_students(settings.students)
-    if settings.json is not None and not settings.json.resolve().parent.is_dir():
-        raise UsageError(f"{settings.json} cannot be written: its folder does not exist. Make the folder first.")
+    require_place(settings.json)
     console = Console()
     with Results(keeps_all=settings.json is not None) as results:
         with _alone(opened), ExitStack() as stack:
@@ -70,9 +70,11 @@ def grade(folder: Path, settings: Settings) -> int:
             results.marked_by_hand = writer.marked_by_hand(
                 [release.unit for release in opened.chosen(settings.units)], settings.students
             )
+        show(opened, results, settings, console)
         if settings.json is not None:
-            results.write_json(settings.json)
-    show(opened, results, settings, console)
+            with writing(settings.json):
+                results.write_json(settings.json)
+            console.print(f"Written: {settings.json}", markup=False, soft_wrap=True)
     return 0 if all(line.status != "error" for line in results.lines) else 1
 
 
@@ -94,7 +96,7 @@ class _Run:
             prepared = prepare(self.opened, submission, self.settings)
             place = submission.student, submission.unit
             earlier = known_outcome(None if self.settings.force else self.store, prepared)
-            if earlier is not None and not self.settings.force and self._stands(*place, prepared.key):
+            if earlier is not None and not self.settings.force and self._stands(submission, prepared.key):
                 self.results.add(earlier, skipped=True)
                 self.progress.skip()
                 continue
@@ -105,20 +107,29 @@ class _Run:
             else:
                 self.take(earlier)
 
-    def _stands(self, student: str, unit: str, key: str) -> bool:
+    def _stands(self, submission: Submission, key: str) -> bool:
         """Whether the outcome under a key is what stands in gradebook and folders."""
-        return self.store.is_written(student, unit, key, self.writer.written(student, unit))
+        place = submission.student, submission.unit
+        return self.store.is_written(*place, _dated(key, submission), self.writer.written(*place))
 
     def take(self, outcome: Outcome) -> None:
-        """Keep an outcome and write it where it belongs; one that failed is tried again by the next run."""
+        """Keep an outcome and write it where it belongs.
+
+        One that failed is no mark: what stands there from an earlier time stays, and the next run tries again.
+        """
         place = outcome.student, outcome.unit
         prepared, submission = self._under_way.pop(place)
         key = keep(self.store, prepared, outcome)
-        written = self.writer.write(outcome, submission.timestamp)
         if outcome.status != "error":
-            self.store.note_written(*place, key, written)
+            written = self.writer.write(outcome, submission.timestamp)
+            self.store.note_written(*place, _dated(key, submission), written)
         self.results.add(outcome)
         self.progress.advance()
+
+
+def _dated(key: str, submission: Submission) -> str:
+    """Return what an outcome's key and the time of handing in come to: both are in the gradebook."""
+    return f"{key} {submission.timestamp or ''}".strip()
 
 
 def _count(opened: OpenClass, settings: Settings) -> int:
@@ -192,7 +203,7 @@ def _alone(opened: OpenClass) -> Iterator[None]:
     """Keep a second grader out of the class. Raises UserError if there is one at work, or nothing can be written."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(opened.place / "grading.lock")
+    lock = FileLock(opened.lock)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
@@ -210,13 +221,14 @@ def _alone(opened: OpenClass) -> Iterator[None]:
 @contextmanager
 def _pool(opened: OpenClass, settings: Settings) -> Iterator[Pool]:
     """Yield where the jobs are graded."""
+    gpt = any(course().unit(release.unit).gpt for release in opened.chosen(settings.units))
     if settings.scheduler is not None:
         from kicourse.grading.cluster import ClusterPool
 
-        with ClusterPool(settings.scheduler, settings.sandboxed) as cluster:
+        with ClusterPool(settings.scheduler, settings.sandboxed, gpt) as cluster:
             yield cluster
         return
-    if any(course().unit(release.unit).gpt for release in opened.chosen(settings.units)):
+    if gpt:
         weights.folder(GPT)  # raises UserError now, and not when the first submission needs it
     # Who asks for so many workers gets them; otherwise, no more start than the class is worth.
     expected = None if settings.workers else _count(opened, settings)

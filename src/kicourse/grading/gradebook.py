@@ -40,16 +40,16 @@ NO_RESPONSE = "No response."  # nbgrader's own words
 STOCK_COURSE = "default_course"  # nbgrader's preprocessors add it beside the class's own
 
 _OUTDATED = (
-    "The gradebook {url} is not one of the installed nbgrader ({why}). Back it up, then run `nbgrader db upgrade` in"
-    " the class folder."
+    "The gradebook {url} is not one of the installed nbgrader ({why}). Back it up, then run `nbgrader db upgrade` and"
+    " `nbgrader db assignment list` in the class folder: the one changes old tables, the other adds new ones."
 )
 _MISSING = (
-    "There is no gradebook at {url}. If that is the right place, run `nbgrader generate_assignment` in the class folder"
-    " first."
+    "There is no gradebook at {url}. If that is the right place, make it: run `nbgrader generate_assignment UNIT"
+    " --force --db {url}` in the class folder, for each unit."
 )
 _FAILED = (
-    "The gradebook {url} cannot be used: {reason}. Nothing of this submission was written, and what was there is"
-    " intact; mend that and grade again."
+    "The gradebook {url} cannot be used: {reason}. What was there is intact; mend that and grade again, and what has"
+    " not been written will be."
 )
 _UNKNOWN = "The gradebook does not know the unit '{unit}'. Run `nbgrader generate_assignment {unit}` first."
 _DISAGREE = (
@@ -191,6 +191,9 @@ def database_errors(url: URL | str) -> Iterator[None]:
         yield
     except (SQLAlchemyError, ImportError, UnicodeError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
+        if isinstance(error, ImportError) and error.name:
+            driver = "'psycopg[binary]'" if error.name == "psycopg" else error.name
+            reason = [f"its driver is not installed (pip install {driver})"]
         shown = url.render_as_string() if isinstance(url, URL) else "that is configured"  # never the password
         raise UserError(_FAILED.format(url=shown, reason=reason[0])) from error
 
@@ -198,6 +201,8 @@ def database_errors(url: URL | str) -> Iterator[None]:
 def _require_current(engine: Engine) -> None:
     tables = set(inspect(engine).get_table_names())
     shown = engine.url.render_as_string()
+    if not tables:
+        raise UserError(_MISSING.format(url=shown))
     if absent := sorted({*Base.metadata.tables, "alembic_version"} - tables):
         raise UserError(_OUTDATED.format(url=shown, why=f"it lacks the table {absent[0]}"))
     # What nbgrader.api.get_alembic_version() says, which starts a process to find it out.

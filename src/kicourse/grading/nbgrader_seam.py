@@ -11,6 +11,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from nbconvert.exporters import NotebookExporter
 from nbgrader.coursedir import CourseDirectory
 
@@ -40,6 +41,7 @@ class JudgedNotebook(NotebookExporter):
         prepared = prepare(opened, submission, settings)
         job = prepared.job
         if not judged:
+            self._warn_of_another(opened)
             return nbformat.reads(job.notebook.decode(), as_version=4)
         store = Store(opened.place)
         outcome = known_outcome(store, prepared)
@@ -51,6 +53,15 @@ class JudgedNotebook(NotebookExporter):
         store.forget_written(job.student, job.unit)  # feedback is not written here
         _keep_timestamp(opened, submission)
         return nbformat.reads(outcome.notebook.decode(), as_version=4)
+
+    def _warn_of_another(self, opened: OpenClass) -> None:
+        try:
+            with FileLock(opened.lock, timeout=0):
+                pass
+        except Timeout:
+            self.log.warning("`kicourse grade` is at work in this folder too. Let one of them finish first.")
+        except OSError:  # a folder that nobody may write to: nobody else does
+            pass
 
     def _judge(self) -> Clerk:
         if self._clerk is None:

@@ -68,6 +68,11 @@ class OpenClass:
         """The folder that is kicourse's own."""
         return self.root / PLACE
 
+    @property
+    def lock(self) -> Path:
+        """The file that `kicourse grade` locks while it is at work."""
+        return self.place / "grading.lock"
+
     @cached_property
     def secret(self) -> bytes:
         """What the seeds of this class are derived from."""
@@ -185,9 +190,9 @@ def open_class(root: Path, db_url: str | None = None) -> OpenClass:
     """
     root = root.expanduser().resolve()
     _require_class(root)
-    _require_version((root / PLACE / "version").read_text(encoding="utf-8").strip())
+    _require_version(_said(root / PLACE / "version"))
     config = _nbgrader_config(root)
-    language = (root / PLACE / "language").read_text(encoding="utf-8").strip()
+    language = _said(root / PLACE / "language")
     return OpenClass(
         root=root,
         language=course().language(language),
@@ -204,6 +209,14 @@ def _require_class(root: Path) -> None:
         what = "There is no folder" if not root.exists() else f"No class folder (it lacks {', '.join(missing)}):"
         new = root if not root.exists() else "FOLDER"
         raise UsageError(f"{what} {root}. Make one: kicourse class new {new}")
+
+
+def _said(path: Path) -> str:
+    """Return what a file of one line says."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}). Take it from a new class: kicourse class new") from error
 
 
 def _require_version(made_with: str) -> None:

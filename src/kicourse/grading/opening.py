@@ -91,7 +91,7 @@ def _text(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UnreadableNotebookError("It is not a notebook: its content is not text.") from error
+        raise UnreadableNotebookError(f"It is not a notebook: its content is not text. {ANEW}") from error
 
 
 def _whole_number(digits: str) -> int | None:

@@ -1,5 +1,7 @@
 """Where jobs are graded: on this machine, by several workers at once."""
 
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +24,7 @@ _TRIES = 5
 _MANY = 32  # jobs that are worth a second worker from the start, however little each of them takes
 _LOOK_SECONDS = 1.0  # how often it is asked whether more workers are needed, while nothing is done
 _MOST_IDLE_WORK = 0.05  # seconds of the processor in which a GPT has answered nothing
+_LEAST_ROOM = 16 * 2**20  # bytes of a disk, for what a worker and a submission write
 _AHEAD = 2  # jobs a worker that are read before they are needed: what waits takes memory
 
 
@@ -142,6 +145,8 @@ class Desks:
                 is_ours = isinstance(error, WorkerLostError | UserError)
                 message = str(error) if is_ours else f"{type(error).__name__}: {error}"
                 self._leave()
+        if shutil.disk_usage(tempfile.gettempdir()).free < _LEAST_ROOM:
+            message = f"the disk with {tempfile.gettempdir()} is full, or nearly"
         reason = message.rstrip(".") or "grading was stopped"
         return ungraded(job, "error", f"This submission could not be graded: {reason}.")
 

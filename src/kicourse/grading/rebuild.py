@@ -14,6 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from kicourse.grading import opening
 from kicourse.grading.submitted import UnreadableSubmissionError
+from kicourse.syllabus import course
 
 MOST_EXTRAS = 2_000
 LONGEST_SOURCE = 1_000_000  # characters
@@ -107,12 +108,25 @@ def _submitted_cells(release: NotebookNode, data: bytes) -> list[_Cell]:
         )
     unit = release.metadata.get("kicourse", {}).get("unit", "NOTEBOOK")
     try:
-        cells = opening.content(data, f"{unit}.ipynb").get("cells")
+        held = opening.content(data, f"{unit}.ipynb")
     except opening.UnreadableNotebookError as error:
         raise UnreadableSubmissionError(str(error)) from error
-    if not isinstance(cells, list):
+    if not isinstance(held.get("cells"), list):
         raise UnreadableSubmissionError(f"It is a damaged notebook: it has no list of cells. {opening.ANEW}")
-    return [cell for raw in cells if (cell := _understood(raw))]
+    cells = [cell for raw in held["cells"] if (cell := _understood(raw))]
+    other = _dictionary(_dictionary(held.get("metadata")).get("kicourse")).get("unit")
+    if other != unit and _is_unit(other) and not _answers(release) & {cell.grade_id for cell in cells}:
+        raise UnreadableSubmissionError(f"It is the notebook of the unit '{other}', not of '{unit}'. Hand in that one.")
+    return cells
+
+
+def _is_unit(name: object) -> bool:
+    return any(unit.slug == name for unit in course().units)
+
+
+def _answers(release: NotebookNode) -> set[str]:
+    about = (cell.metadata.get("nbgrader", {}) for cell in release.cells)
+    return {one["grade_id"] for one in about if one.get("solution")}
 
 
 def _understood(raw: object) -> _Cell | None:
@@ -137,8 +151,7 @@ def _source(raw: object) -> str | None:
 
 def _joined(release: NotebookNode, cells: Iterable[_Cell]) -> list[_Cell]:
     """Put a solution cell together again that JupyterLab has split: both halves keep its grade_id."""
-    about = (cell.metadata.get("nbgrader", {}) for cell in release.cells)
-    answers = {one["grade_id"] for one in about if one.get("solution")}
+    answers = _answers(release)
     whole: list[_Cell] = []
     for cell in cells:
         last = whole[-1] if whole else None

@@ -17,6 +17,7 @@ from kicourse.grading.report import NotebookReport, as_json, as_junit, show
 from kicourse.grading.submitted import UnreadableSubmissionError
 from kicourse.models import weights
 from kicourse.models.embedded import GPT
+from kicourse.result_files import require_place, writing
 
 AT_ONCE = 2
 _SEED = 0
@@ -32,18 +33,17 @@ def check_notebooks(paths: Sequence[Path], json: Path | None = None, junit: Path
     """
     _require_files(paths)
     for target in (json, junit):
-        if target is not None and not target.resolve().parent.is_dir():
-            raise UsageError(f"{target} cannot be written: its folder does not exist. Make the folder first.")
+        require_place(target)
     console = Console()
     with console.status(f"Running {len(paths)} notebook{'s' * (len(paths) > 1)} ..."):
         reports = run(paths)
     if not console.is_terminal:
         console.width = 160
     show(reports, console)
-    if json is not None:
-        json.write_text(as_json(reports), encoding="utf-8")
-    if junit is not None:
-        junit.write_text(as_junit(reports), encoding="utf-8")
+    for target, written_as in ((json, as_json), (junit, as_junit)):
+        if target is not None:
+            with writing(target):
+                target.write_text(written_as(reports), encoding="utf-8")
     return 0 if all(report.has_full_marks for report in reports) else 1
 
 

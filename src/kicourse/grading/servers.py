@@ -261,7 +261,9 @@ def _exchange(
         socket.send_fds(connection, [json.dumps(request).encode()], descriptors)
         while not stopped.is_set() and time.monotonic() < deadline:
             with suppress(TimeoutError):
-                return dict(json.loads(connection.recv(4096)))
+                if answer := connection.recv(4096):
+                    return dict(json.loads(answer))
+                raise ConnectionResetError
         raise TimeoutError
     except (OSError, ValueError) as error:
         raise WorkerLostError(f"a process of the grader does not answer ({type(error).__name__})") from error

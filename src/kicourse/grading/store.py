@@ -44,7 +44,7 @@ class Store:
         """Whether what stands in gradebook and folders (`written`) is what came from this key."""
         try:
             return bool(written) and self._mark(student, unit).read_text(encoding="utf-8") == f"{key}\n{written}"
-        except OSError:
+        except (OSError, ValueError):  # damaged, it counts as none
             return False
 
     def note_written(self, student: str, unit: str, key: str, written: str) -> None:
@@ -61,7 +61,7 @@ class Store:
 
     def given_up(self, student: str, unit: str) -> tuple[str, ...]:
         """Return the tasks for which a student has taken the reference solution, whenever that was."""
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             return tuple(_place(self.taken, student, unit).read_text(encoding="utf-8").split())
         return ()
 

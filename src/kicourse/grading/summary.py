@@ -1,5 +1,6 @@
 """What `kicourse grade` shows: progress while it works, and a table at the end."""
 
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from kicourse.grading.grade import Settings
 
 _PLAIN_WIDTH = 160
+_PASSWORD = re.compile("(://[^:/@]*:)[^@]*@")
 _ROWS = 1_000  # of a table, which is laid out as a whole
 
 
@@ -87,10 +89,9 @@ def show(opened: OpenClass, results: Results, settings: "Settings", console: Con
         what = f"Nothing was handed in: {opened.root / 'submitted'} has no submissions of these units{by_whom}."
         console.print(what, markup=False, soft_wrap=True)
         return
-    written = [opened.db_url, f"{opened.root / 'autograded'}", f"{opened.root / 'feedback'}"]
-    console.print(
-        "Written: " + ", ".join(written + ([str(settings.json)] if settings.json else [])), markup=False, soft_wrap=True
-    )
+    written = _PASSWORD.sub(r"\1***@", opened.db_url), f"{opened.root / 'autograded'}", f"{opened.root / 'feedback'}"
+    if any(line.status != "error" for line in results.lines):
+        console.print(f"Written: {', '.join(written)}", markup=False, soft_wrap=True)
 
 
 def _printable(text: str) -> str:
