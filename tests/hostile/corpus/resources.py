@@ -354,21 +354,29 @@ def memory_that_hops() -> Attack:
         cell="""
 import mmap, platform
 SIZE = 330 * 2**20
-def hopping(start):
+def hopping(start, full):
     code = bytes.fromhex("48bb") + struct.pack("Q", start) + bytes.fromhex("49bc") + struct.pack("Q", start + SIZE)
+    code += bytes.fromhex("49bd") + struct.pack("Q", full)
     loop = len(code)
     touch = bytes.fromhex("4c39e3 730e c60301 4881c300100000 ffc9")  # 32 pages more, until the end
     code += bytes.fromhex("b920000000") + touch + b"\x75" + struct.pack("b", -len(touch) - 2)
+    code += bytes.fromhex("4c39e3 7205 41c6450001")  # at the end, say so
     code += bytes.fromhex("b838000000 bf11010000 31f6 31d2 4d31d2 4d31c0 0f05 85c0")  # clone(CLONE_VM | SIGCHLD)
     return code + b"\x7e" + struct.pack("b", loop - len(code) - 2) + bytes.fromhex("b83c000000 31ff 0f05")
 if platform.machine() == "x86_64":
-    for _ in range(10):
+    descriptor = os.open("full", os.O_RDWR | os.O_CREAT)
+    os.truncate(descriptor, 4096)
+    full = mmap.mmap(descriptor, 4096)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(full))
+    for number in range(10):
         if os.fork() == 0:
             held = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             page = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=7)
-            page.write(hopping(ctypes.addressof(ctypes.c_char.from_buffer(held))))
+            page.write(hopping(ctypes.addressof(ctypes.c_char.from_buffer(held)), address + number))
             ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()
-    time.sleep(20)  # on a busy machine it takes long until they are full
+    while sum(full[:10]) < 10:
+        time.sleep(0.1)
+    time.sleep(1)
     reached("held three gigabytes in ten processes")
 """
     )
