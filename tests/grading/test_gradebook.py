@@ -233,7 +233,7 @@ def test_a_gradebook_of_another_nbgrader_is_left_alone(gradebook: Path, notebook
     with sqlite3.connect(gradebook) as database:
         database.execute("UPDATE alembic_version SET version_num = '50a4d84c131a'")
     content = gradebook.read_bytes()
-    with pytest.raises(UserError, match=r"50a4d84c131a.*Back it up, then run `nbgrader db upgrade`"):
+    with pytest.raises(UserError, match=r"50a4d84c131a.*Back it up, then run `nbgrader db upgrade --db"):
         write(gradebook, outcome("ada", notebook))
     assert gradebook.read_bytes() == content
 
@@ -243,7 +243,7 @@ def test_a_gradebook_that_lacks_a_table_is_left_alone(gradebook: Path, notebook:
     with sqlite3.connect(gradebook) as database:
         database.execute(f"DROP TABLE {table}")
     content = gradebook.read_bytes()
-    with pytest.raises(UserError, match=f"lacks the table {table}.*`nbgrader db upgrade`"):
+    with pytest.raises(UserError, match=f"lacks the table {table}.*`nbgrader db upgrade --db"):
         write(gradebook, outcome("ada", notebook))
     assert gradebook.read_bytes() == content
 

@@ -382,6 +382,20 @@ def test_who_takes_a_reference_after_the_verdict_has_no_points_either(worker: Wo
     assert task(outcome, "cost").points == 0
 
 
+AFTER_THE_VERDICT = """
+def take(result, taken=[]):
+    if "check.cost(cost)" in result.info.raw_cell and not taken:
+        taken.append(check.cost.reference())
+get_ipython().events.register("post_run_cell", take)
+"""
+
+
+def test_who_takes_a_reference_in_the_cell_of_the_verdict_has_no_points_either(worker: Worker) -> None:
+    outcome = judged(worker, solved(), [("cost", AFTER_THE_VERDICT)], references=True)
+    assert outcome.given_up == ("cost",)
+    assert statuses(outcome) == dict.fromkeys(POINTS, "passed") | {"cost": "failed"}
+
+
 LIBRARYS = """
 def cost(usage, prices):
     import pandas as pd

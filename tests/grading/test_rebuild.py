@@ -390,6 +390,12 @@ def test_a_source_has_bounds_where_it_is_taken() -> None:
     assert rebuild(RELEASE, handed_in(edited)) == RELEASE
 
 
+def test_pieces_without_end_are_joined_at_once() -> None:
+    pieces = [submitted(f"#{'x' * (number % 7)}\n") for number in range(100_000)]
+    with pytest.raises(UnreadableSubmissionError, match="characters"):
+        rebuild(RELEASE, of_cells(*pieces, submitted("#" * module.LONGEST_SOURCE)))
+
+
 def test_so_many_own_cells_are_taken_and_no_more() -> None:
     own = [{"cell_type": "code", "source": f"x = {number}"} for number in range(module.MOST_EXTRAS + 1)]
     rebuilt = rebuild(RELEASE, of_cells(*own, submitted("def double(x): return 2 * x")))

@@ -194,13 +194,8 @@ def _dump_series(series: Any) -> list[Any]:
             return [series.name, "", array]
     if dtype not in _LISTED_DTYPES:
         raise NotDataError(f"a pandas column of dtype {dtype}")
-    return [series.name, dtype, [None if _is_missing(value) else value for value in series.tolist()]]
-
-
-def _is_missing(value: Any) -> bool:
-    import pandas as pd
-
-    return value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value))
+    missing = series.isna().tolist()
+    return [series.name, dtype, [None if gone else value for value, gone in zip(series.tolist(), missing, strict=True)]]
 
 
 def _load_values(dump: Any) -> Any:
@@ -417,7 +412,7 @@ def _members(table: Any) -> list[Any]:
     for column in (*columns, table.index):
         members.append(column.name)
         if str(column.dtype) in _LISTED_DTYPES:  # where a missing value may be NaN
-            members += [value for value in column.tolist() if not _is_missing(value)]
+            members += column[~column.isna()].tolist()
         else:
             members.append(column.to_numpy())
     return members

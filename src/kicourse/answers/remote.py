@@ -101,7 +101,7 @@ def _location(where: Any) -> Location | None:
     try:
         line, source, function = where
         return Location(int(line), text_of(source, 200), text_of(function, 100))
-    except (TypeError, ValueError):
+    except Exception:  # any part may be of any type
         return None
 
 

@@ -20,8 +20,9 @@ class Names:
 def names(code: str) -> Names:
     """Analyse plain Python code with the compiler's own symbol tables, so that scopes are understood.
 
-    A statement needs what those before it do not define, also where it defines the name itself (`total = total + 1`).
-    What functions use may be defined anywhere in the cell: they are called later.
+    A statement needs what those before it do not define, also where it is an assignment and defines the name itself
+    (`total = total + 1`); of loops and the like that goes unnoticed. What functions, classes and comprehensions use may
+    be defined anywhere in the cell.
     """
     needed: set[str] = set()
     defined: set[str] = set()
@@ -31,7 +32,8 @@ def names(code: str) -> Names:
         inside = [symbol for table in _descendants(top) for symbol in table.get_symbols()]
         own = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_assigned() or symbol.is_imported()}
         used = {symbol.get_name() for symbol in top.get_symbols() if symbol.is_referenced()}
-        if isinstance(statement, ast.Assign | ast.AnnAssign | ast.Expr):
+        simple = isinstance(statement, ast.Assign | ast.AnnAssign | ast.Expr)
+        if simple and not any(isinstance(node, ast.NamedExpr) for node in ast.walk(statement)):
             needed |= used - defined
         else:  # a loop defines a name before it uses it, say
             needed |= used - defined - own

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext, redirect_stderr, sup
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kicourse.answers import AnswerError, AnswerTimedOut, Handle, NotStarted, Session, ThreadConnection
+from kicourse.answers import AnswerTimedOut, Handle, NotStarted, Session, ThreadConnection
 from kicourse.answers.handle import Connection
 from kicourse.checks import diagnosis, record
 from kicourse.checks.explain import explain
@@ -313,7 +313,7 @@ class Attempt:
 
     def close(self) -> None:
         """Give the learner's own random generators back as they were, and end the conversation."""
-        with suppress(AnswerError):  # an answer that has gone has nothing left to give back
+        with suppress(Exception):  # an answer that has gone, or says anything, has nothing left to give back
             self.session.request(None, do="restore")
         self.session.connection.close()
 

@@ -31,7 +31,8 @@ class _Short(reprlib.Repr):
             return repr(x)
         if isinstance(x, Record):
             fields = islice(x.fields.items(), self.maxdict)
-            inside = ", ".join(f"{str(name)[:100]}={self.repr1(value, level - 1)}" for name, value in fields)
+            shown = [f"{str(name)[:100]}={self.repr1(value, level - 1)}" for name, value in fields]
+            inside = ", ".join(shown + ["..."] * (len(x.fields) > len(shown)))
             return f"{x.type_name}({inside})" if level > 0 else f"{x.type_name}(...)"
         if callable(x):
             return f"<{getattr(x, '__name__', type(x).__name__)}>"

@@ -14,6 +14,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from queue import Empty, SimpleQueue
 from time import monotonic
 from types import TracebackType
@@ -222,7 +223,8 @@ def _connect(address: str) -> Any:
     except ImportError as error:
         raise UserError("Grading on a Dask cluster needs Dask: pip install 'kicourse[cluster]'") from error
     # What matters of what it has to say is an error of ours.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     result: SimpleQueue[Any] = SimpleQueue()
 
     def connect() -> None:
@@ -353,10 +355,16 @@ def unfit(sandboxed: bool, software: Mapping[str, str], gpt: bool) -> str:
         )
     if gpt:
         try:
-            weights.folder(GPT)
+            _require_gpt()
         except UserError as error:
             return f"has no GPT for the submissions to ask. {error}"
     return ""
+
+
+@cache
+def _require_gpt() -> None:
+    """Raise UserError without the GPT's files, which are verified: once is enough."""
+    weights.folder(GPT)
 
 
 def end_run(name: str) -> None:

@@ -13,7 +13,7 @@ from kicourse.errors import UserError
 from kicourse.grading import processes, sandbox
 from kicourse.grading.assembling import ungraded
 from kicourse.grading.job import Job, Outcome
-from kicourse.grading.open_class import PLACE, OpenClass, Release, Submission, open_class
+from kicourse.grading.open_class import PLACE, OpenClass, Release, Submission, moment_of, open_class
 from kicourse.grading.pool import LocalPool, Pool
 from kicourse.grading.rebuild import rebuilt_json
 from kicourse.grading.results import Results
@@ -129,7 +129,7 @@ class _Run:
 
 def _dated(key: str, submission: Submission) -> str:
     """Return what an outcome's key and the time of handing in come to: both are in the gradebook."""
-    return f"{key} {submission.timestamp or ''}".strip()
+    return f"{key} {moment_of(submission.timestamp) or ''}".strip()
 
 
 def _count(opened: OpenClass, settings: Settings) -> int:
@@ -191,8 +191,8 @@ def known_outcome(store: Store | None, prepared: Prepared) -> Outcome | None:
 
 def keep(store: Store, prepared: Prepared, outcome: Outcome) -> str:
     """Keep an outcome, unless grading failed, and return its key: that of the next time, given what was given up."""
-    store.note_given_up(outcome.student, outcome.unit, outcome.given_up)
     if outcome.status != "error":
+        store.note_given_up(outcome.student, outcome.unit, outcome.given_up)
         prepared = replace(prepared, job=replace(prepared.job, given_up=outcome.given_up))
         store.keep(prepared.key, outcome)
     return prepared.key
@@ -205,7 +205,7 @@ def _alone(opened: OpenClass) -> Iterator[None]:
 
     lock = FileLock(opened.lock)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=1)  # nbgrader takes it for an instant, to look
     except Timeout as error:
         raise UserError(f"Another kicourse is grading {opened.root} now. Wait until it is done.") from error
     except OSError as error:

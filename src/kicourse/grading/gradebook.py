@@ -40,8 +40,9 @@ NO_RESPONSE = "No response."  # nbgrader's own words
 STOCK_COURSE = "default_course"  # nbgrader's preprocessors add it beside the class's own
 
 _OUTDATED = (
-    "The gradebook {url} is not one of the installed nbgrader ({why}). Back it up, then run `nbgrader db upgrade` and"
-    " `nbgrader db assignment list` in the class folder: the one changes old tables, the other adds new ones."
+    "The gradebook {url} is not one of the installed nbgrader ({why}). Back it up, then run `nbgrader db upgrade --db"
+    " {url}` and `nbgrader db assignment list --db {url}` in the class folder: the one changes old tables, the other"
+    " adds new ones."
 )
 _MISSING = (
     "There is no gradebook at {url}. If that is the right place, make it: run `nbgrader generate_assignment UNIT"
@@ -192,8 +193,8 @@ def database_errors(url: URL | str) -> Iterator[None]:
     except (SQLAlchemyError, ImportError, UnicodeError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
         if isinstance(error, ImportError) and error.name:
-            driver = "'psycopg[binary]'" if error.name == "psycopg" else error.name
-            reason = [f"its driver is not installed (pip install {driver})"]
+            how = ": pip install 'psycopg[binary]'" if error.name == "psycopg" else ""
+            reason = [f"its driver, the module {error.name}, is not installed{how}"]
         shown = url.render_as_string() if isinstance(url, URL) else "that is configured"  # never the password
         raise UserError(_FAILED.format(url=shown, reason=reason[0])) from error
 

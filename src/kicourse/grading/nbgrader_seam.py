@@ -47,9 +47,9 @@ class JudgedNotebook(NotebookExporter):
         outcome = known_outcome(store, prepared)
         if outcome is None:
             outcome = self._judge().grade(job)
-            keep(store, prepared, outcome)
             if outcome.status == "error":
                 raise RuntimeError(outcome.message)
+            keep(store, prepared, outcome)
         store.forget_written(job.student, job.unit)  # feedback is not written here
         _keep_timestamp(opened, submission)
         return nbformat.reads(outcome.notebook.decode(), as_version=4)

@@ -112,6 +112,15 @@ class LocalPool:
         self._threads.append(thread)
 
 
+def _full_disk() -> str:
+    """Say it, to be added to a reason, where what is temporary lies on a disk that is full."""
+    with suppress(OSError):  # there is no place for what is temporary, say
+        place = tempfile.gettempdir()
+        if shutil.disk_usage(place).free < _LEAST_ROOM:
+            return f"; there is hardly any room left in {place}: make some, or name another folder (TMPDIR)"
+    return ""
+
+
 class Desks:
     """A worker for each thread that grades; another one when the next job is of another unit.
 
@@ -145,9 +154,7 @@ class Desks:
                 is_ours = isinstance(error, WorkerLostError | UserError)
                 message = str(error) if is_ours else f"{type(error).__name__}: {error}"
                 self._leave()
-        if shutil.disk_usage(tempfile.gettempdir()).free < _LEAST_ROOM:
-            message = f"the disk with {tempfile.gettempdir()} is full, or nearly"
-        reason = message.rstrip(".") or "grading was stopped"
+        reason = (message.rstrip(".") or "grading was stopped") + _full_disk()
         return ungraded(job, "error", f"This submission could not be graded: {reason}.")
 
     def prepare(self, unit: str, limits: Limits, sandboxed: bool) -> None:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, groupby
 from typing import Any, NamedTuple
 
 from nbformat import NotebookNode
@@ -153,13 +153,12 @@ def _joined(release: NotebookNode, cells: Iterable[_Cell]) -> list[_Cell]:
     """Put a solution cell together again that JupyterLab has split: both halves keep its grade_id."""
     answers = _answers(release)
     whole: list[_Cell] = []
-    for cell in cells:
-        last = whole[-1] if whole else None
-        is_half = last is not None and cell.grade_id in answers and cell.grade_id == last.grade_id
-        if last is None or not is_half or cell.kind != last.kind:
-            whole.append(cell)
-        elif cell.source != last.source:
-            whole[-1] = replace(last, source=f"{last.source}\n{cell.source}")
+    for (grade_id, _kind), alike in groupby(cells, key=lambda cell: (cell.grade_id, cell.kind)):
+        group = list(alike)
+        if grade_id in answers:
+            sources = [source for source, _again in groupby(cell.source for cell in group)]
+            group = [replace(group[0], source="\n".join(sources))]
+        whole += group
     return whole
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kicourse.grading.grade import Settings
 
 _PLAIN_WIDTH = 160
-_PASSWORD = re.compile("(://[^:/@]*:)[^@]*@")
+_PASSWORD = re.compile(r"(?<=://)([^:/]*:)[^/]*@|([?&]password=)[^&]*")
 _ROWS = 1_000  # of a table, which is laid out as a whole
 
 
@@ -89,9 +89,13 @@ def show(opened: OpenClass, results: Results, settings: "Settings", console: Con
         what = f"Nothing was handed in: {opened.root / 'submitted'} has no submissions of these units{by_whom}."
         console.print(what, markup=False, soft_wrap=True)
         return
-    written = _PASSWORD.sub(r"\1***@", opened.db_url), f"{opened.root / 'autograded'}", f"{opened.root / 'feedback'}"
+    written = _PASSWORD.sub(_masked, opened.db_url), f"{opened.root / 'autograded'}", f"{opened.root / 'feedback'}"
     if any(line.status != "error" for line in results.lines):
         console.print(f"Written: {', '.join(written)}", markup=False, soft_wrap=True)
+
+
+def _masked(found: "re.Match[str]") -> str:
+    return f"{found[1]}***@" if found[1] else f"{found[2]}***"
 
 
 def _printable(text: str) -> str:

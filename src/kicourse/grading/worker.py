@@ -27,6 +27,7 @@ from kicourse.grading.usage import MOST_MAPPINGS
 from kicourse.language import SOURCE
 from kicourse.syllabus import Limits, Unit
 
+_MOST_LOST = 20  # cells of the learner's own
 _JUDGE_SLACK = 60.0  # seconds for the judge's own work, in all
 _LOOKS, _BETWEEN_LOOKS = 3, 0.01
 _UNASKED = 0.2  # the share of looks for which all are held though nothing was seen
@@ -42,15 +43,16 @@ class Progress:
     skipped: dict[int, str] = field(default_factory=dict)
     ended_once: set[int] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
+    late: set[str] = field(default_factory=set)
     current: int = -1
-    again: bool = False
     ended: bool = False
 
     def give_up(self, task: str) -> None:
-        """Note that the reference solution of a task was taken. What was judged before that is judged again."""
+        """Note that the reference solution of a task was taken: what is judged of it this time does not count."""
         if task not in self.given_up:
             self.given_up.add(task)
-            self.again = self.judged.pop(task, None) is not None or self.again
+            self.late.add(task)
+            self.judged.pop(task, None)
 
     def lose(self, cell: int, why: str, *, ended: bool) -> None:
         """Note that a process was lost in a cell, which is left out from now on.
@@ -104,8 +106,10 @@ class Worker:
         # Enough for each task to use up a cell's time: who is caught in one loop after the other still gets the others.
         deadline = start + job.limits.seconds * (1 + len(job.seeds)) + _JUDGE_SLACK
         # A submission whose process is lost is played again, at last without the cell where that happened.
-        while not progress.ended and time.monotonic() < deadline:
+        for _ in range(2 * (_MOST_LOST + len(job.seeds))):
             self._run(job, progress, deadline)
+            if progress.ended or time.monotonic() > deadline:
+                break
         notebook, tasks = assemble(job, progress.judged, progress.outputs, progress.skipped)
         seconds, given_up = time.monotonic() - start, tuple(sorted(progress.given_up))
         return Outcome(job.student, job.unit, "graded", tasks, notebook, seconds, given_up=given_up)
@@ -116,7 +120,7 @@ class Worker:
         if self.core is not None:
             players.keep_to(self.core)
             judges.keep_to(self.core)
-        progress.current = -1
+        progress.current, progress.late = -1, set()
         folder = Path(tempfile.mkdtemp(dir=self.scratch / "sandbox", prefix="submission-"))
         ours, theirs = socket.socketpair()
         judge_end, player_end = socket.socketpair()
@@ -183,7 +187,7 @@ class Worker:
         """Take in one report of the judge's; return whether it was the last."""
         if "cell" in report:
             progress.outputs[report["cell"]] = report["outputs"]
-            if report["verdict"]:
+            if report["verdict"] and report["task"] not in progress.late:
                 progress.judged[report["task"]] = report["verdict"]
         if "start" in report:
             progress.current = report["start"]
@@ -194,7 +198,7 @@ class Worker:
             progress.lose(report["lost"], report["why"], ended=report["ended"])
             return True
         elif "end" in report:
-            progress.ended, progress.again = not progress.again, False
+            progress.ended = not progress.late
             self._learn(report["modules"], report.get("players_modules", ()))
             return True
         return False

@@ -52,7 +52,7 @@ for _ in range(200):
         made += 1
     except OSError:
         break
-time.sleep(5)
+time.sleep(3)
 if made == 200:
     reached("held 200 processes for seconds")
 """
@@ -183,7 +183,7 @@ libc.prctl(15, b"Threads:\\t0", 0, 0, 0)
 threading.stack_size(64 * 1024)
 for _ in range(900):
     threading.Thread(target=time.sleep, args=(15,), daemon=True).start()
-time.sleep(5)
+time.sleep(3)
 reached("had nine hundred threads for seconds")
 """
     )
@@ -223,7 +223,7 @@ held = [mmap.mmap(-1, 400 * 2**30, flags=kind, prot=mmap.PROT_READ) for _ in ran
 for one in held:
     for place in range(0, len(one), 2 * 2**20):
         one[place]
-time.sleep(5)
+time.sleep(3)
 reached("held two gigabytes of tables")
 """
     )
@@ -265,7 +265,7 @@ for _ in range(8):
         except OSError:
             time.sleep(30)
         os._exit(0)
-time.sleep(5)
+time.sleep(3)
 reached("held four thousand connections")
 """
     )
@@ -281,7 +281,7 @@ for _ in range(3):
     os.unlink("own")
     os.posix_fallocate(descriptor, 0, 400 * 2**20)
     held.append(descriptor)
-time.sleep(5)
+time.sleep(3)
 reached("held more than a gigabyte of disk")
 """
     )
@@ -394,7 +394,7 @@ for _ in range(58):
     if os.fork() == 0:
         time.sleep(20)
         os._exit(0)
-time.sleep(5)
+time.sleep(3)
 reached("held four million mappings")
 """
     )
@@ -437,7 +437,7 @@ for _ in range(30):
     block = mmap.mmap(-1, 100 * 2**20)
     block.write(content)
     held.append(block)
-time.sleep(5)
+time.sleep(3)
 reached("held three gigabytes, shared")
 """
     )
@@ -454,7 +454,7 @@ for number in range(30):
     descriptor = os.memfd_create("x")
     held.append(descriptor)
     os.write(descriptor, content)
-time.sleep(5)
+time.sleep(3)
 reached("held three gigabytes in memory files")
 """
     )
@@ -476,7 +476,7 @@ holding = b""
 while len(holding) < 10 and select.select([told], [], [], 20)[0]:
     holding += os.read(told, 10)
 if len(holding) == 10:
-    time.sleep(5)
+    time.sleep(3)
     reached("held three gigabytes for seconds, in processes")
 """
     )
