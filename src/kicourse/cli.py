@@ -188,3 +188,11 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if not error.strerror:
+            raise
+        what = error.filename or "a file"
+        typer.echo(
+            f"kicourse: {what} cannot be used: {error.strerror}. Mend that, and run the command again.", err=True
+        )
+        sys.exit(1)

@@ -8,13 +8,15 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 import pytest
 from nbgrader.apps import NbGraderAPI
 from nbgrader.coursedir import CourseDirectory
@@ -304,6 +306,51 @@ def test_what_could_not_be_graded_keeps_the_marks_that_it_has(class_copy: Path, 
     said = grade(class_copy)
     assert "2 graded before and unchanged" in said
     assert marks(class_copy)["ada"] == NOTHING | {"cost": 2.5}
+
+
+def test_a_judge_that_is_killed_is_no_mark(class_copy: Path) -> None:
+    keep(class_copy, "ada")
+    before = marks(class_copy)
+    run = [str(BIN / "kicourse"), "grade", str(class_copy), "--force", "--workers", "1"]
+    process = subprocess.Popen(run, env=environment(), stdout=subprocess.PIPE, text=True)
+    judges = set()
+    while process.poll() is None:
+        for child in psutil.Process(process.pid).children():
+            with suppress(psutil.Error):
+                if child.cmdline()[-2:] == ["kicourse.grading.fork_server", "judge"]:
+                    for judge in child.children():
+                        judges.add(judge.pid)
+                        judge.kill()
+        time.sleep(0.01)
+    said = process.communicate()[0]
+    assert len(judges) > 3
+    assert process.returncode == 1
+    assert "could not be graded" in said
+    assert marks(class_copy) == before
+    assert "1 graded before and unchanged" in grade(class_copy)
+
+
+@pytest.mark.parametrize("damage", ["type", "source", "check", "cells", "points", "unit"])
+def test_a_release_that_is_damaged_is_told(class_copy: Path, damage: str) -> None:
+    keep(class_copy, "ada")
+    path = class_copy / "release" / UNIT / f"{UNIT}.ipynb"
+    release = json.loads(path.read_text(encoding="utf-8"))
+    graded = [cell for cell in release["cells"] if cell["metadata"].get("nbgrader", {}).get("grade")]
+    if damage == "type":
+        del graded[0]["cell_type"]
+    elif damage == "source":
+        del graded[0]["source"]
+    elif damage == "check":
+        release["cells"].remove(graded[0])
+    elif damage == "cells":
+        release["cells"], release["metadata"] = [], {}
+    elif damage == "points":
+        graded[0]["metadata"]["nbgrader"]["points"] = "many"
+    else:
+        release["metadata"]["kicourse"] = 3
+    path.write_text(json.dumps(release))
+    assert f"Make it anew: nbgrader generate_assignment {UNIT} --force" in grade(class_copy, "--force", status=1)
+    assert marks(class_copy)["ada"] == POINTS
 
 
 def test_another_time_of_handing_in_is_a_change(class_copy: Path) -> None:

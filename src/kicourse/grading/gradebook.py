@@ -35,6 +35,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from kicourse.errors import UserError
 from kicourse.grading.job import Outcome
+from kicourse.grading.open_class import without_password
 
 NO_RESPONSE = "No response."  # nbgrader's own words
 STOCK_COURSE = "default_course"  # nbgrader's preprocessors add it beside the class's own
@@ -52,7 +53,10 @@ _FAILED = (
     "The gradebook {url} cannot be used: {reason}. What was there is intact; mend that and grade again, and what has"
     " not been written will be."
 )
-_UNKNOWN = "The gradebook does not know the unit '{unit}'. Run `nbgrader generate_assignment {unit}` first."
+_UNKNOWN = (
+    "The gradebook does not know the unit '{unit}'. Run `nbgrader generate_assignment {unit} --force` first (with --db"
+    " URL, if the gradebook is another one than the class's)."
+)
 _DISAGREE = (
     "The release of '{unit}' and its gradebook disagree about {what}. Run `nbgrader generate_assignment --force"
     " {unit}`, and grade again."
@@ -175,7 +179,7 @@ def open_gradebook(db_url: str, busy_seconds: float = 30) -> Engine:
         sqlite = url.get_backend_name() == "sqlite"
         # SQLite would make an empty one.
         if sqlite and "uri" not in url.query and not Path(url.database or "").is_file():
-            raise UserError(_MISSING.format(url=url.render_as_string()))
+            raise UserError(_MISSING.format(url=_shown(url)))
         engine = create_engine(url, connect_args={"timeout": busy_seconds} if sqlite else {})
         try:
             _require_current(engine)
@@ -190,18 +194,22 @@ def database_errors(url: URL | str) -> Iterator[None]:
     """Turn what a database complains about into a UserError with the reason."""
     try:
         yield
-    except (SQLAlchemyError, ImportError, UnicodeError) as error:
+    except (SQLAlchemyError, ImportError, ValueError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines() or [type(error).__name__]
         if isinstance(error, ImportError) and error.name:
             how = ": pip install 'psycopg[binary]'" if error.name == "psycopg" else ""
             reason = [f"its driver, the module {error.name}, is not installed{how}"]
-        shown = url.render_as_string() if isinstance(url, URL) else "that is configured"  # never the password
+        shown = _shown(url) if isinstance(url, URL) else "that is configured"  # never the password
         raise UserError(_FAILED.format(url=shown, reason=reason[0])) from error
+
+
+def _shown(url: URL) -> str:
+    return without_password(url.render_as_string())
 
 
 def _require_current(engine: Engine) -> None:
     tables = set(inspect(engine).get_table_names())
-    shown = engine.url.render_as_string()
+    shown = _shown(engine.url)
     if not tables:
         raise UserError(_MISSING.format(url=shown))
     if absent := sorted({*Base.metadata.tables, "alembic_version"} - tables):

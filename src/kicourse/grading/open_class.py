@@ -1,6 +1,8 @@
 """A class folder that is being graded: its settings, its releases, and what was handed in."""
 
+import math
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import kicourse
+from kicourse import checks
 from kicourse.errors import UsageError, UserError
 from kicourse.grading import submitted
 from kicourse.grading.placing import safe_name
@@ -18,6 +21,8 @@ from kicourse.syllabus import Limits, UnknownUnitError, course
 
 PLACE = ".kicourse"
 _NOTEBOOK = ".ipynb"
+_PASSWORD = re.compile(r"(?<=://)([^:/]*:)[^/]*@|([?&]password=)[^&]*")
+_DAMAGED = "{path} is not what nbgrader has made any more. Make it anew: nbgrader generate_assignment {unit} --force"
 LONGEST_TIMESTAMP = 100  # characters: what reads dates takes minutes for a million digits
 
 
@@ -69,6 +74,11 @@ class OpenClass:
         return self.root / PLACE
 
     @property
+    def shown_db_url(self) -> str:
+        """Where the gradebook is, without a password."""
+        return without_password(self.db_url)
+
+    @property
     def lock(self) -> Path:
         """The file that `kicourse grade` locks while it is at work."""
         return self.place / "grading.lock"
@@ -109,6 +119,8 @@ class OpenClass:
 
     def _overlooked_of(self, student: str, units: Sequence[str]) -> Iterator[tuple[str, str]]:
         folder = self.root / "submitted" / student
+        if not os.access(folder, os.R_OK | os.X_OK):
+            yield student, "it cannot be read"
         for name in _names(folder):
             if _is_notebook(name) and not (folder / name).is_dir():
                 yield f"{student}/{name}", f"it belongs into a folder: {student}/UNIT/UNIT{_NOTEBOOK}"
@@ -171,6 +183,11 @@ class OpenClass:
         return text if len(text) <= LONGEST_TIMESTAMP and moment_of(text) else None
 
 
+def without_password(url: str) -> str:
+    """Return a database's address as it may be shown."""
+    return _PASSWORD.sub(lambda found: f"{found[1]}***@" if found[1] else f"{found[2]}***", url)
+
+
 def moment_of(timestamp: str | None) -> datetime | None:
     """Return the moment (UTC) that a timestamp.txt names; None if it names none."""
     from nbgrader.utils import parse_utc
@@ -190,6 +207,8 @@ def open_class(root: Path, db_url: str | None = None) -> OpenClass:
     """
     root = root.expanduser().resolve()
     _require_class(root)
+    if (root / "submitted").is_dir() and not os.access(root / "submitted", os.R_OK | os.X_OK):
+        raise UserError(f"{root / 'submitted'} cannot be read. Make the folder readable.")
     _require_version(_said(root / PLACE / "version"))
     config = _nbgrader_config(root)
     language = _said(root / PLACE / "language")
@@ -258,12 +277,18 @@ def _releases(root: Path) -> dict[str, Release]:
 
 
 def _require_notebook(path: Path, release: Release) -> None:
+    import nbformat
+
     try:
-        release.node.cells  # noqa: B018 (read for the first time)
+        nbformat.validate(release.node)
+        about = [cell.metadata.get("nbgrader", {}) for cell in release.node.cells]
+        points = {str(one["grade_id"]): float(one["points"]) for one in about if one.get("grade")}
+        whole = release.node.metadata["kicourse"]["unit"] == release.unit
+        whole = whole and points.keys() >= {f"{task}-check" for task in checks.load(release.unit)}
     except Exception as error:  # whatever a damaged file makes nbformat stumble over
-        raise UserError(
-            f"{path} is no notebook any more. Make it anew: nbgrader generate_assignment {release.unit} --force"
-        ) from error
+        raise UserError(_DAMAGED.format(path=path, unit=release.unit)) from error
+    if not whole:
+        raise UserError(_DAMAGED.format(path=path, unit=release.unit))
 
 
 def _own_limits(root: Path) -> dict[str, dict[str, Any]]:
@@ -280,7 +305,7 @@ def _own_limits(root: Path) -> dict[str, dict[str, Any]]:
             if not isinstance(limits, dict) or (unknown := sorted(set(limits) - known)):
                 what = unknown[0] if isinstance(limits, dict) else slug
                 raise ValueError(f"there is no limit {what}, but {', '.join(sorted(known))}")
-            if any(not isinstance(value, int | float) or value <= 0 for value in limits.values()):
+            if any(type(value) not in (int, float) or not 0 < value < math.inf for value in limits.values()):
                 raise ValueError(f"the limits of {slug} are no positive numbers")
             if any(name != "seconds" and not isinstance(value, int) for name, value in limits.items()):
                 raise ValueError(f"the limits of {slug}, but for seconds, are no whole numbers")

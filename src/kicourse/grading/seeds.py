@@ -24,7 +24,10 @@ def secret_of(path: Path) -> bytes:
             file.write(secrets.token_hex(_BYTES))
         os.replace(fresh, path)
     try:
-        return bytes.fromhex(path.read_text().strip())
+        secret = bytes.fromhex(path.read_text().strip())
+        if len(secret) < _BYTES:
+            raise ValueError("too short")
+        return secret
     except ValueError as error:
         raise UserError(
             f"{path} does not hold a class's secret any more. Take it from a backup, or remove the file: then every"

@@ -35,7 +35,7 @@ class Store:
         try:
             content = json.loads(self._path(key).read_text(encoding="utf-8"))
             return read_outcome(content | {"notebook": content["notebook"].encode()})
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
     def keep(self, key: str, outcome: Outcome) -> None:
@@ -64,9 +64,15 @@ class Store:
 
     def given_up(self, student: str, unit: str) -> tuple[str, ...]:
         """Return the tasks for which a student has taken the reference solution, whenever that was."""
-        with suppress(OSError, ValueError):
-            return tuple(_place(self.taken, student, unit).read_text(encoding="utf-8").split())
-        return ()
+        path = _place(self.taken, student, unit)
+        try:
+            return tuple(path.read_text(encoding="utf-8").split())
+        except FileNotFoundError:
+            return ()
+        except ValueError as error:
+            raise UserError(
+                f"{path} is damaged: it names the tasks that {student} gave up. Mend or remove it."
+            ) from error
 
     def note_given_up(self, student: str, unit: str, tasks: Sequence[str]) -> None:
         """Note that a student has taken the reference solutions of these tasks: that is for good."""

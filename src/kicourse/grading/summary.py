@@ -1,6 +1,5 @@
 """What `kicourse grade` shows: progress while it works, and a table at the end."""
 
-import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from kicourse.grading.grade import Settings
 
 _PLAIN_WIDTH = 160
-_PASSWORD = re.compile(r"(?<=://)([^:/]*:)[^/]*@|([?&]password=)[^&]*")
 _ROWS = 1_000  # of a table, which is laid out as a whole
 
 
@@ -89,13 +87,9 @@ def show(opened: OpenClass, results: Results, settings: "Settings", console: Con
         what = f"Nothing was handed in: {opened.root / 'submitted'} has no submissions of these units{by_whom}."
         console.print(what, markup=False, soft_wrap=True)
         return
-    written = _PASSWORD.sub(_masked, opened.db_url), f"{opened.root / 'autograded'}", f"{opened.root / 'feedback'}"
+    written = opened.shown_db_url, f"{opened.root / 'autograded'}", f"{opened.root / 'feedback'}"
     if any(line.status != "error" for line in results.lines):
         console.print(f"Written: {', '.join(written)}", markup=False, soft_wrap=True)
-
-
-def _masked(found: "re.Match[str]") -> str:
-    return f"{found[1]}***@" if found[1] else f"{found[2]}***"
 
 
 def _printable(text: str) -> str:
@@ -110,6 +104,7 @@ def _table(lines: Sequence[Line], console: Console) -> Table:
     for line in lines:
         complete = line.status == "graded" and line.score >= line.max_score
         style = STYLES["passed" if complete else "partial" if line.status == "graded" else "error"]
-        points = Text(f"{line.score:g}/{line.max_score:g}", style=style)
+        score = "-" if line.status == "error" else f"{line.score:g}"
+        points = Text(f"{score}/{line.max_score:g}", style=style)
         table.add_row(Text(line.student), line.unit, points, f"{line.seconds:.1f}", Text(line.remark))
     return table

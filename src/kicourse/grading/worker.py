@@ -28,6 +28,7 @@ from kicourse.language import SOURCE
 from kicourse.syllabus import Limits, Unit
 
 _MOST_LOST = 20  # cells of the learner's own
+_MOST_JUDGES = 3  # that may be ended before something must be wrong with this machine
 _JUDGE_SLACK = 60.0  # seconds for the judge's own work, in all
 _LOOKS, _BETWEEN_LOOKS = 3, 0.01
 _UNASKED = 0.2  # the share of looks for which all are held though nothing was seen
@@ -45,6 +46,7 @@ class Progress:
     given_up: set[str] = field(default_factory=set)
     late: set[str] = field(default_factory=set)
     current: int = -1
+    lost_judges: int = 0
     ended: bool = False
 
     def give_up(self, task: str) -> None:
@@ -161,7 +163,7 @@ class Worker:
             "rehearsal": rehearsal,
         }
         reports.send(STAGE, json.dumps(request).encode())
-        why, ended = "it took too long", False
+        why = "it took too long"
         looked, pause, free = time.monotonic(), WATCH_SECONDS, _free(folder)
         while time.monotonic() < deadline:
             if self.stopped.is_set():
@@ -171,17 +173,20 @@ class Worker:
                     return
             except TimeoutError:
                 pass
-            except WireError:
+            except WireError as error:
+                # A judge is ours, whoever ended it: that is no mark.
                 self._require_servers()
-                why, ended = "its judge ended", True
-                break
+                progress.lost_judges += 1
+                if progress.lost_judges >= _MOST_JUDGES:
+                    raise WorkerLostError("its judges were ended, one after the other") from error
+                return
             # By the clock: a submission may have much to report.
             if time.monotonic() - looked >= pause:
                 if excess := self._excess(job.limits, folder, free):
                     why = excess
                     break
                 looked, pause = time.monotonic(), random.uniform(0.5, 1.5) * WATCH_SECONDS  # nobody knows when
-        progress.lose(progress.current, f"Grading was broken off in this cell: {why}.", ended=ended)
+        progress.lose(progress.current, f"Grading was broken off in this cell: {why}.", ended=False)
 
     def _take(self, report: dict[str, Any], progress: Progress) -> bool:
         """Take in one report of the judge's; return whether it was the last."""
