@@ -9,7 +9,7 @@ from distributed import WorkerPlugin, versions
 from huggingface_hub import constants
 
 import kicourse
-from kicourse.grading import pool, sandbox
+from kicourse.grading import cluster, pool, sandbox
 from kicourse.grading.assembling import ungraded
 from kicourse.grading.job import Job, Outcome
 
@@ -24,6 +24,7 @@ def set_up(version: str = _own_version, no_sandbox: str = "", dask: str = "", mo
     Without arguments, all is as before.
     """
     constants.HF_HUB_CACHE = models or _own_models
+    cluster._require_gpt.cache_clear()
     kicourse.__version__ = version
     sandbox.unavailable = (lambda: no_sandbox) if no_sandbox else _own_unavailable  # type: ignore[assignment]
     versions._version_cached = (lambda _: dask) if dask else _own_dask

@@ -172,9 +172,7 @@ def test_a_release_of_another_version_is_refused(gradebook: Path, notebook: byte
         write(gradebook, outcome("ada", notebook, tasks=(*tasks, TaskReport("whisper", 1, 1, "passed"))))
     with pytest.raises(UserError, match="disagree about the cell 'shout-check', which no check decides"):
         write(gradebook, outcome("ada", notebook, tasks=tasks[:1]))
-    with pytest.raises(
-        UserError, match=r"the unit 'tokens'\. Run `nbgrader generate_assignment tokens --force`"
-    ):
+    with pytest.raises(UserError, match=r"the unit 'tokens'\. Run `nbgrader generate_assignment tokens --force`"):
         write(gradebook, Outcome("ada", "tokens", "graded", (), notebook))
     assert not dump(gradebook)["student"]
 

@@ -5,6 +5,7 @@ import io
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -64,3 +65,17 @@ def test_pictures_of_all_cells_are_bounded() -> None:
     Image.frombytes("RGB", (1_000, 1_000), random.Random(0).randbytes(3_000_000)).save(buffer, "PNG")
     shown = [{"output_type": "display_data", "data": {"image/png": base64.b64encode(buffer.getvalue()).decode()}}]
     assert ["image/png" in cells.outputs(shown)[0]["data"] for _ in range(4)] == [True, True, False, False]
+
+
+def test_any_part_may_be_of_any_type() -> None:
+    names = np.array(["stream", "stderr"])
+    odd: list[Any] = [
+        {"output_type": names, "name": names, "text": names},
+        {"output_type": "stream", "name": names, "text": names},
+        {"output_type": "error", "ename": names, "evalue": {}, "traceback": [names]},
+        {"output_type": "execute_result", "data": names},
+        {"output_type": "display_data", "data": {"text/plain": names, "image/png": names}},
+    ]
+    for shown in (odd, names, 7, [[[]]], {"0": 1}):
+        for output in Harmless(1_000).outputs(shown):
+            assert not any(output.get(name) for name in ("text", "ename", "evalue"))

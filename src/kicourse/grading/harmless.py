@@ -52,8 +52,11 @@ class Harmless:
 
     def _output(self, output: dict[str, Any]) -> dict[str, Any] | None:
         kind = output.get("output_type")
+        if not isinstance(kind, str):
+            return None
         if kind == "stream":
-            name = "stderr" if output.get("name") == "stderr" else "stdout"
+            name = output.get("name")
+            name = "stderr" if isinstance(name, str) and name == "stderr" else "stdout"
             return {"output_type": "stream", "name": name, "text": self._text(output.get("text"))}
         if kind == "error":
             texts = {name: self._text(output.get(name)) for name in ("ename", "evalue")}

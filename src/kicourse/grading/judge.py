@@ -94,12 +94,13 @@ class Judge:
                     self._lend(str(message["reference"])[:100])
                 else:
                     raise WireError("a message out of turn")
+            outputs = self.harmless.outputs(message.get("outputs"))
         except TimeoutError:
             return self._lost(cell, f"The cell took longer than {self.seconds:g} seconds.", ended=False)
-        except (WireError, UserError) as error:
-            why = f"The process of this notebook ended, or broke off, in this cell ({error})."
+        except Exception as error:  # whatever it says must not end the judge
+            what = str(error) if isinstance(error, WireError | UserError) else type(error).__name__
+            why = f"The process of this notebook ended, or broke off, in this cell ({what})."
             return self._lost(cell, why, ended=isinstance(error, WireError))
-        outputs = self.harmless.outputs(message.get("outputs"))
         errors = [output for output in outputs if output["output_type"] == "error"]
         if task and verdict is None:
             report = silent(self.checks[task], self.errors.get(task, []) + errors, self.job["lost"].get(task, ""))
