@@ -76,6 +76,7 @@ def test_any_part_may_be_of_any_type() -> None:
         {"output_type": "execute_result", "data": names},
         {"output_type": "display_data", "data": {"text/plain": names, "image/png": names}},
     ]
-    for shown in (odd, names, 7, [[[]]], {"0": 1}):
+    everything: list[Any] = [odd, names, 7, [[[]]], {"0": 1}]
+    for shown in everything:
         for output in Harmless(1_000).outputs(shown):
             assert not any(output.get(name) for name in ("text", "ename", "evalue"))
