@@ -191,8 +191,6 @@ def main() -> None:
     except OSError as error:
         if not error.strerror:
             raise
-        what = error.filename or "a file"
-        typer.echo(
-            f"kicourse: {what} cannot be used: {error.strerror}. Mend that, and run the command again.", err=True
-        )
+        what = f"{error.filename} cannot be used: {error.strerror}" if error.filename else error.strerror
+        typer.echo(f"kicourse: {what}. Mend that, and run the command again.", err=True)
         sys.exit(1)

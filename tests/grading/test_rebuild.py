@@ -390,7 +390,7 @@ def test_a_source_has_bounds_where_it_is_taken() -> None:
     assert rebuild(RELEASE, handed_in(edited)) == RELEASE
 
 
-def test_pieces_without_end_are_joined_at_once() -> None:
+def test_the_pieces_of_a_cell_count_together_however_many_there_are() -> None:
     pieces = [submitted(f"#{'x' * (number % 7)}\n") for number in range(100_000)]
     with pytest.raises(UnreadableSubmissionError, match="characters"):
         rebuild(RELEASE, of_cells(*pieces, submitted("#" * module.LONGEST_SOURCE)))

@@ -22,7 +22,6 @@ from kicourse.syllabus import Limits, UnknownUnitError, course
 PLACE = ".kicourse"
 _NOTEBOOK = ".ipynb"
 _PASSWORD = re.compile(r"(?<=://)([^:/]*:)[^/]*@|([?&]password=)[^&]*")
-_DAMAGED = "{path} is not what nbgrader has made any more. Make it anew: nbgrader generate_assignment {unit} --force"
 LONGEST_TIMESTAMP = 100  # characters: what reads dates takes minutes for a million digits
 
 
@@ -283,12 +282,14 @@ def _require_notebook(path: Path, release: Release) -> None:
         nbformat.validate(release.node)
         about = [cell.metadata.get("nbgrader", {}) for cell in release.node.cells]
         points = {str(one["grade_id"]): float(one["points"]) for one in about if one.get("grade")}
-        whole = release.node.metadata["kicourse"]["unit"] == release.unit
-        whole = whole and points.keys() >= {f"{task}-check" for task in checks.load(release.unit)}
+        lacking = {f"{task}-check" for task in checks.load(release.unit)} - points.keys()
+        if lacking or release.node.metadata["kicourse"]["unit"] != release.unit:
+            raise ValueError("it is another notebook")
     except Exception as error:  # whatever a damaged file makes nbformat stumble over
-        raise UserError(_DAMAGED.format(path=path, unit=release.unit)) from error
-    if not whole:
-        raise UserError(_DAMAGED.format(path=path, unit=release.unit))
+        raise UserError(
+            f"{path} is not what nbgrader has made any more. Make it anew: nbgrader generate_assignment {release.unit}"
+            " --force"
+        ) from error
 
 
 def _own_limits(root: Path) -> dict[str, dict[str, Any]]:

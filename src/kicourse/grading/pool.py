@@ -155,8 +155,7 @@ class Desks:
                 message = str(error) if is_ours else f"{type(error).__name__}: {error}"
                 self._leave()
         reason = (message.rstrip(".") or "grading was stopped") + _full_disk()
-        why = f"This submission could not be graded: {reason}. What it had before stays; run the command again."
-        return ungraded(job, "error", why)
+        return ungraded(job, "error", f"This submission could not be graded: {reason}.")
 
     def prepare(self, unit: str, limits: Limits, sandboxed: bool) -> None:
         """Have a worker ready in this thread; if that fails, the first job will find out why."""

@@ -263,7 +263,7 @@ def _exchange(
             with suppress(TimeoutError):
                 if answer := connection.recv(4096):
                     return dict(json.loads(answer))
-                raise ConnectionResetError
+                raise WorkerLostError("a process of the grader has ended")
         raise TimeoutError
     except (OSError, ValueError) as error:
         raise WorkerLostError(f"a process of the grader does not answer ({type(error).__name__})") from error

@@ -75,6 +75,8 @@ def show(opened: OpenClass, results: Results, settings: "Settings", console: Con
     lines = sorted(results.lines)
     for start in range(0, len(lines), _ROWS):
         console.print(_table(lines[start : start + _ROWS], console))
+    if any(line.status == "error" for line in lines):
+        console.print("What could not be graded keeps the marks that it had. Run the same command again.")
     for path, why in opened.overlooked(settings.units, settings.students):
         console.print(f"Left out: submitted/{_printable(path)} ({_printable(why)}).", markup=False, soft_wrap=True)
     if results.skipped:
@@ -88,7 +90,7 @@ def show(opened: OpenClass, results: Results, settings: "Settings", console: Con
         console.print(what, markup=False, soft_wrap=True)
         return
     written = opened.shown_db_url, f"{opened.root / 'autograded'}", f"{opened.root / 'feedback'}"
-    if any(line.status != "error" for line in results.lines):
+    if any(line.status != "error" for line in lines):
         console.print(f"Written: {', '.join(written)}", markup=False, soft_wrap=True)
 
 
