@@ -4,6 +4,7 @@ import os
 from functools import cache
 from pathlib import Path
 
+from kicourse.errors import UserError
 from kicourse.syllabus import course, course_root
 
 SOURCE = "en"
@@ -44,6 +45,25 @@ def translate(domain: str, message: str, code: str | None = None) -> str:
     """
     code = code or language()
     return message if code == SOURCE else catalogue(code, domain).get(message, message)
+
+
+class TranslatableError(UserError):
+    """A UserError that can be told in any language: sentences of the catalogue, and the values that fill them in.
+
+    As text it is English, as the command line is.
+    """
+
+    def __init__(self, *sentences: str, **values: object) -> None:
+        super().__init__(*sentences)
+        self.sentences, self.values = sentences, values
+
+    def __str__(self) -> str:
+        return self.told(SOURCE)
+
+    def told(self, code: str) -> str:
+        """Return the message in a language."""
+        message = " ".join(translate("kicourse", sentence, code) for sentence in self.sentences)
+        return message.format(**self.values)
 
 
 @cache

@@ -1,6 +1,7 @@
 """`kicourse grade` as instructors use it: what comes out, what goes in wrongly, and that nothing of it is lost."""
 
 import csv
+import html
 import json
 import os
 import shutil
@@ -55,6 +56,7 @@ from tests.grading.class_room import (
 LIMITS = f"[{UNIT}]\nseconds = 10\n"
 CRASH = "import os\nos._exit(3)"
 ENDLESS = "def cost(usage, prices):\n    import time\n    while True:\n        time.sleep(1)"
+FILES = "for number in range(60):\n    open(str(number), 'w').close()\nimport time\ntime.sleep(9)"
 OWN_CELLS = (
     ("setup", "import asyncio\nawait asyncio.sleep(0)\nprint('awaited', 6 * 7)"),
     ("setup", "!echo said $((40 + 2)) by the shell"),
@@ -259,6 +261,45 @@ def test_what_lies_in_the_wrong_place_is_told(tmp_path: Path, tmp_path_factory: 
     read_timestamps_safely()
     api = NbGraderAPI(config=PyFileConfigLoader("nbgrader_config.py", path=str(folder)).load_config())
     assert {one["student"]: one["score"] for one in api.get_submissions(UNIT)} == {"ada": 2.5, "eva": 0}
+
+
+IN_GERMAN = {
+    "broken": "Das ist kein Notebook: Der Inhalt ist kein JSON. `kicourse lab` legt eine frische Kopie",
+    "bound": "Das Notebook hat das Format 3; kicourse liest Format 4. Wandle es um: jupyter nbconvert",
+    "crashed": "Der Prozess dieses Notebooks endete in dieser Zelle oder brach ab (die Gegenseite ist nicht mehr da).",
+    "endless": "Die Zelle brauchte länger als 10 Sekunden.",
+    "forgetful": f"In der Abgabe fehlt {UNIT}.ipynb. Gib es noch einmal ab.",
+    "greedy": "Die Bewertung wurde in dieser Zelle abgebrochen: es schrieb mehr als 512 MiB oder 50 Dateien.",
+    "linked": f"'{UNIT}.ipynb' ist ein Link. Gib die Datei selbst ab, in einem gewöhnlichen Ordner.",
+    "mistaken": f"Das ist das Notebook der Einheit „bert“, nicht das von „{UNIT}“. Gib das richtige ab.",
+    "silent": "Die Prüfzelle endete ohne Urteil; in ihr sollte <code>check.cost(...)</code> stehen.",
+}
+"""What becomes of submissions that fail to be graded, or to hand an answer in, as a German class is told."""
+
+
+def test_a_german_class_is_told_in_german(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = new_class(tmp_path_factory, tmp_path / "class")
+    (folder / ".kicourse" / "language").write_text("de\n")
+    (folder / ".kicourse" / "limits.toml").write_text(f"{LIMITS}files = 50\n")
+    hand_in(folder, "broken").write_text('{"cells": ')
+    hand_in(folder, "bound").write_text('{"nbformat": 3}')
+    hand_in(folder, "crashed", {"cost": CRASH})
+    hand_in(folder, "endless", {"cost": ENDLESS}, [("cost", "while True:\n    pass")])
+    hand_in(folder, "forgetful").unlink()
+    hand_in(folder, "greedy", {"cost": FILES})
+    path = hand_in(folder, "linked")
+    path.unlink()
+    path.symlink_to(hand_in(folder, "untouched"))
+    shutil.copyfile(course().unit("bert").exercise("de"), hand_in(folder, "mistaken"))
+    hand_in(folder, "silent", {"cost": "class check:\n    cost = print\n\n\ncost = None"})
+    results = grade_for_json(folder)
+    pages = {student: html.unescape(feedback(folder, student)) for student in results}
+    for student, told in IN_GERMAN.items():
+        assert told in pages[student], student
+    assert "Nicht bewertet" in pages["broken"]
+    assert "nicht begonnen" in pages["untouched"]
+    for english in ("Not graded", "not started", "It cannot be", "Grading was"):
+        assert not any(english in page for page in pages.values()), english
 
 
 def keep(folder: Path, *students: str) -> None:

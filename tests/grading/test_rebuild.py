@@ -383,7 +383,7 @@ def test_a_source_has_bounds_where_it_is_taken() -> None:
     longest, longer = "x" * module.LONGEST_SOURCE, "x" * (module.LONGEST_SOURCE + 1)
     assert sources(rebuild(RELEASE, of_cells(submitted(longest))))["double"] == longest
     for cell in (submitted(longer), new_code_cell(longer), new_markdown_cell(longer)):
-        with pytest.raises(UnreadableSubmissionError, match="more than 1,000,000 characters"):
+        with pytest.raises(UnreadableSubmissionError, match="more than 1 million characters"):
             rebuild(RELEASE, of_cells(cell))
     edited = released()
     edited.cells[PLACES["setup"]].source = longer

@@ -10,6 +10,8 @@ import socket
 import struct
 import time
 
+from kicourse.language import _
+
 _HEAD = struct.Struct("!cI")
 _AHEAD = 1 << 16  # bytes: most frames are smaller, and come whole
 _READABLE, _WRITABLE = getattr(select, "POLLIN", 1), getattr(select, "POLLOUT", 4)
@@ -77,7 +79,7 @@ class Wire:
             except OSError as error:
                 raise WireError(f"the peer has gone ({type(error).__name__})") from error
             if not piece:
-                raise WireError("the peer has gone")
+                raise WireError(_("the peer has gone"))
             self._buffer += piece
 
     def _wait(self, event: int, deadline: float | None) -> None:

@@ -17,7 +17,7 @@ _COLOURS = {
     "not_reached": "var(--jp-ui-font-color2, #757575)",
     "hint": "var(--jp-info-color1, #1565c0)",
 }
-_STATUS = {
+STATUS = {
     "passed": _("passed"),
     "partial": _("partly passed"),
     "failed": _("not passed yet"),
@@ -119,7 +119,7 @@ def _labelled(result: Result) -> list[tuple[str, str]]:
 
 def _headline(verdict: Verdict) -> str:
     points = f"{_number(verdict.points)}/{_number(verdict.max_points)}"
-    return f"{_words(_STATUS[verdict.status])}, {points} {_words(_('points'))}"
+    return f"{_words(STATUS[verdict.status])}, {points} {_words(_('points'))}"
 
 
 def _share(result: Result) -> str:

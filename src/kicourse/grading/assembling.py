@@ -1,18 +1,22 @@
 """From a job to the cells that are played, and from what came of them to the graded notebook."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from kicourse import checks
-from kicourse.checks import Check
-from kicourse.checks.render import frame
+from kicourse.checks.render import STATUS, frame
 from kicourse.grading.job import Job, Outcome, Status
 from kicourse.grading.rebuild import harmless_markdown, is_demo
 from kicourse.grading.report import TaskReport, read_task
 from kicourse.grading.verdicts import without_verdict
+from kicourse.language import _, translate
 
 _CHECK = "-check"
+_STOPPED = _("The check was not run, since an earlier cell stopped the notebook.")
+_LACKING = _("The notebook lacks the check cell of this task, `{cell}`.")
+_NOT_GRADED = _("Not graded")
 
 
 def code_cells(job: Job) -> list[dict[str, Any]]:
@@ -47,6 +51,7 @@ def assemble(
     notebook = json.loads(job.notebook)
     reports: dict[str, TaskReport] = {}
     known = checks.load(job.unit)
+    words = partial(translate, "kicourse", code=job.language)
     for number, cell in enumerate(notebook["cells"]):
         cell["source"] = "".join(cell["source"]).splitlines(keepends=True)  # as Jupyter writes it
         if cell["cell_type"] != "code":
@@ -57,12 +62,12 @@ def assemble(
         task = _task_of(cell)
         if task is not None and task in known:
             verdict = judged.get(task)
-            reports[task] = read_task(verdict["report"]) if verdict else _unjudged(known[task], skipped, number)
-            shown = [_result(reports[task], verdict), *_printed(shown)]
+            why = skipped.get(number) or next(iter(skipped.values()), words(_STOPPED))
+            reports[task] = read_task(verdict["report"]) if verdict else without_verdict(known[task], "error", why)
+            shown = [_result(reports[task], verdict, words), *_printed(shown)]
         cell["outputs"], cell["execution_count"] = shown, None
     tasks = tuple(
-        reports.get(task)
-        or without_verdict(check, "error", f"The notebook lacks the check cell of this task, `{task}{_CHECK}`.")
+        reports.get(task) or without_verdict(check, "error", words(_LACKING).format(cell=f"{task}{_CHECK}"))
         for task, check in known.items()
     )
     return json.dumps(notebook, ensure_ascii=False, indent=1).encode(), tasks
@@ -72,25 +77,21 @@ def ungraded(job: Job, status: Status, message: str) -> Outcome:
     """Return the outcome of a submission that was not run: no points, and the reason at the top and in each check."""
     known = checks.load(job.unit)
     notebook = json.loads(job.notebook)
+    words = partial(translate, "kicourse", code=job.language)
     for cell in notebook["cells"]:
         task = _task_of(cell) if cell["cell_type"] == "code" else None
         if task in known:
-            cell["outputs"] = [_result(without_verdict(known[task], "error", message), None)]
-    why = f"**Not graded**\n\n{harmless_markdown(message)}"
+            cell["outputs"] = [_result(without_verdict(known[task], "error", message), None, words)]
+    why = f"**{words(_NOT_GRADED)}**\n\n{harmless_markdown(message)}"
     notebook["cells"].insert(0, {"cell_type": "markdown", "id": "not-graded", "metadata": {}, "source": why})
     tasks = tuple(without_verdict(check, "error", message) for check in known.values())
     content = json.dumps(notebook, ensure_ascii=False, indent=1).encode()
     return Outcome(job.student, job.unit, status, tasks, content, message=message, given_up=job.given_up)
 
 
-def _unjudged(check: Check, skipped: Mapping[int, str], number: int) -> TaskReport:
-    why = skipped.get(number) or next(iter(skipped.values()), "")
-    return without_verdict(check, "error", why or "The check was not run, since an earlier cell stopped the notebook.")
-
-
-def _result(report: TaskReport, verdict: Mapping[str, Any] | None) -> dict[str, Any]:
+def _result(report: TaskReport, verdict: Mapping[str, Any] | None, words: Callable[[str], str]) -> dict[str, Any]:
     """Return a check cell's result: a bare number is what nbgrader takes as points, the HTML is for people."""
-    html = (verdict or {}).get("html") or frame(report.message or report.status.replace("_", " "), report.status)
+    html = (verdict or {}).get("html") or frame(report.message or words(STATUS[report.status]), report.status)
     data = {"text/plain": f"{report.points:g}", "text/html": html}
     return {"output_type": "execute_result", "data": data, "metadata": {}, "execution_count": None}
 

@@ -164,7 +164,7 @@ def prepare(opened: OpenClass, submission: Submission, settings: Settings) -> Pr
         try:
             notebook = rebuilt_json(release.node, submission.content)
         except UnreadableSubmissionError as error:
-            reason = str(error)
+            reason = error.told(opened.language)
     job = Job(
         student=submission.student,
         unit=release.unit,

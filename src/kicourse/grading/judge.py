@@ -24,7 +24,7 @@ from kicourse.grading import imports
 from kicourse.grading.harmless import Harmless
 from kicourse.grading.player import LARGEST_FRAME
 from kicourse.grading.verdicts import silent, with_verdict
-from kicourse.language import VARIABLE, read_catalogues
+from kicourse.language import VARIABLE, _, read_catalogues, translate
 from kicourse.syllabus import course
 
 _SLACK = 2.0  # seconds beyond a cell's own limit
@@ -93,14 +93,15 @@ class Judge:
                 elif "reference" in message:
                     self._lend(str(message["reference"])[:100])
                 else:
-                    raise WireError("a message out of turn")
+                    raise WireError(_("a message out of turn"))
             outputs = self.harmless.outputs(message.get("outputs"))
         except TimeoutError:
-            return self._lost(cell, f"The cell took longer than {self.seconds:g} seconds.", ended=False)
+            why = _words(_("The cell took longer than {seconds} seconds.")).format(seconds=f"{self.seconds:g}")
+            return self._lost(cell, why, ended=False)
         except Exception as error:  # whatever it says must not end the judge
-            what = str(error) if isinstance(error, WireError | UserError) else type(error).__name__
-            why = f"The process of this notebook ended, or broke off, in this cell ({what})."
-            return self._lost(cell, why, ended=isinstance(error, WireError))
+            what = _words(str(error)) if isinstance(error, WireError | UserError) else type(error).__name__
+            why = _words(_("The process of this notebook ended, or broke off, in this cell ({what})."))
+            return self._lost(cell, why.format(what=what), ended=isinstance(error, WireError))
         errors = [output for output in outputs if output["output_type"] == "error"]
         if task and verdict is None:
             report = silent(self.checks[task], self.errors.get(task, []) + errors, self.job["lost"].get(task, ""))
@@ -114,7 +115,7 @@ class Judge:
     def _next(self, deadline: float) -> dict[str, Any]:
         kind, content = self.player.receive(max(0.0, deadline - time.monotonic()))
         if kind != STAGE:
-            raise WireError("a message out of turn")
+            raise WireError(_("a message out of turn"))
         return read_message(content)
 
     def _judge(self, check: Check, name: str) -> dict[str, Any]:
@@ -139,3 +140,7 @@ class Judge:
     def _report(self, **report: Any) -> None:
         # A text may hold half a surrogate pair, which no file can.
         self.reports.send(STAGE, json.dumps(report, ensure_ascii=False).encode(errors="replace"))
+
+
+def _words(message: str) -> str:
+    return translate("kicourse", message)

@@ -17,6 +17,7 @@ from kicourse.errors import UsageError, UserError
 from kicourse.grading import submitted
 from kicourse.grading.placing import safe_name
 from kicourse.grading.seeds import secret_of
+from kicourse.language import _, translate
 from kicourse.syllabus import Limits, UnknownUnitError, course
 
 PLACE = ".kicourse"
@@ -161,17 +162,18 @@ class OpenClass:
         try:
             content = submitted.read(folder, student, unit, f"{unit}.ipynb")
         except submitted.UnreadableSubmissionError as error:
-            return Submission(student, unit, b"", str(error))
+            return Submission(student, unit, b"", error.told(self.language))
         except FileNotFoundError:
             return Submission(student, unit, b"", self._missing(student, unit))
         return Submission(student, unit, content, timestamp=self._timestamp(student, unit))
 
     def _missing(self, student: str, unit: str) -> str:
         names = list(filter(_is_notebook, _names(self.root / "submitted" / student / unit)))
-        message = f"There is no {unit}{_NOTEBOOK} in what was handed in"
-        if not names:
-            return f"{message}. Hand it in again."
-        return f"{message}, but {repr(names[0])[:80]}. Hand it in again under that name."
+        message = _("There is no {wanted} in what was handed in. Hand it in again.")
+        if names:
+            message = _("There is no {wanted} in what was handed in, but {found}. Hand it in again under that name.")
+        template = translate("kicourse", message, self.language)
+        return template.format(wanted=f"{unit}{_NOTEBOOK}", found=repr(names[0])[:80] if names else "")
 
     def _timestamp(self, student: str, unit: str) -> str | None:
         """Return what nbgrader's timestamp.txt says of when a submission was handed in, if that can be read."""

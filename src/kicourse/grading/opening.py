@@ -8,15 +8,15 @@ from typing import Any
 from nbformat import NotebookNode
 
 from kicourse.errors import UsageError
-from kicourse.language import SOURCE
+from kicourse.language import SOURCE, TranslatableError, _
 from kicourse.syllabus import Unit, course
 
 FORMAT = 4
 MOST_DIGITS = 20
-ANEW = "`kicourse lab` puts a fresh copy of every notebook into a new folder; move your solutions over."
+ANEW = _("`kicourse lab` puts a fresh copy of every notebook into a new folder; move your solutions over.")
 
 
-class UnreadableNotebookError(UsageError):
+class UnreadableNotebookError(TranslatableError, UsageError):
     """A file that is not a notebook of the course; the message says what it is, and what to do."""
 
 
@@ -39,7 +39,7 @@ def open_notebook(path: Path) -> OpenNotebook:
     node = _node(path)
     about = node.metadata.get("kicourse")
     if not isinstance(about, dict) or not isinstance(about.get("unit"), str):
-        raise UnreadableNotebookError(f"It has lost the metadata that say which unit it is. {ANEW}")
+        raise UnreadableNotebookError(_("It has lost the metadata that say which unit it is."), ANEW)
     language = about.get("lang")
     known = isinstance(language, str) and language in course().languages
     return OpenNotebook(path, course().unit(about["unit"]), str(language) if known else SOURCE, node)
@@ -56,14 +56,15 @@ def content(data: bytes, name: str) -> dict[str, Any]:
         # Python writes NaN into outputs, and Python refuses numbers of many digits: neither spoils the cells.
         held = json.loads(text, parse_int=_whole_number, parse_constant=lambda _: None)
     except (ValueError, RecursionError) as error:
-        raise UnreadableNotebookError(f"It is not a notebook: {_why_not_json(text)}") from error
+        raise _not_json(text) from error
     version = held.get("nbformat") if isinstance(held, dict) else None
     if type(version) is not int:
-        raise UnreadableNotebookError("It is JSON, but not a notebook. Choose a notebook of the course.")
+        raise UnreadableNotebookError(_("It is JSON, but not a notebook. Choose a notebook of the course."))
     if version != FORMAT:
-        convert = f"Convert it: jupyter nbconvert --to notebook --inplace {name}"
-        advice = convert if version < FORMAT else f"Save it in format {FORMAT}, or update kicourse."
-        raise UnreadableNotebookError(f"It is in notebook format {version}; kicourse reads format {FORMAT}. {advice}")
+        convert = _("Convert it: jupyter nbconvert --to notebook --inplace {name}")
+        advice = convert if version < FORMAT else _("Save it in format {readable}, or update kicourse.")
+        problem = _("It is in notebook format {version}; kicourse reads format {readable}.")
+        raise UnreadableNotebookError(problem, advice, version=version, readable=FORMAT, name=name)
     return dict(held)
 
 
@@ -76,7 +77,8 @@ def _node(path: Path) -> NotebookNode:
         node = nbformat.v4.reads_json(_text(data))
         nbformat.validate(node, relax_add_props=True)
     except Exception as error:  # whatever a damaged file makes nbformat stumble over
-        raise UnreadableNotebookError(f"It is a damaged notebook ({_first_line(error)}). {ANEW}") from error
+        problem = _("It is a damaged notebook ({error}).")
+        raise UnreadableNotebookError(problem, ANEW, error=_first_line(error)) from error
     return node
 
 
@@ -84,27 +86,28 @@ def _data(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UnreadableNotebookError(f"It cannot be read: {error.strerror}.") from error
+        raise UnreadableNotebookError(_("It cannot be read: {error}."), error=error.strerror) from error
 
 
 def _text(data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UnreadableNotebookError(f"It is not a notebook: its content is not text. {ANEW}") from error
+        raise UnreadableNotebookError(_("It is not a notebook: its content is not text."), ANEW) from error
 
 
 def _whole_number(digits: str) -> int | None:
     return int(digits) if len(digits) <= MOST_DIGITS else None
 
 
-def _why_not_json(text: str) -> str:
+def _not_json(text: str) -> UnreadableNotebookError:
     if not text.strip():
-        return f"the file is empty. {ANEW}"
+        return UnreadableNotebookError(_("It is not a notebook: the file is empty."), ANEW)
     for number, line in enumerate(text.splitlines(), start=1):
         if line.startswith(("<<<<<<<", ">>>>>>>")):
-            return f"line {number} is a merge conflict of git. Settle the conflict and try again."
-    return f"its content is not JSON. {ANEW}"
+            problem = _("It is not a notebook: line {number} is a merge conflict of git.")
+            return UnreadableNotebookError(problem, _("Settle the conflict and try again."), number=number)
+    return UnreadableNotebookError(_("It is not a notebook: its content is not JSON."), ANEW)
 
 
 def _first_line(error: Exception) -> str:

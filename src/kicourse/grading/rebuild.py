@@ -13,7 +13,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from kicourse.grading import opening
-from kicourse.grading.submitted import UnreadableSubmissionError
+from kicourse.grading.submitted import CLEAR_OUTPUTS, UnreadableSubmissionError
+from kicourse.language import _
 from kicourse.syllabus import course
 
 MOST_EXTRAS = 2_000
@@ -102,21 +103,19 @@ class _Claim(NamedTuple):
 
 def _submitted_cells(release: NotebookNode, data: bytes) -> list[_Cell]:
     if data.count(b"[") + data.count(b"{") > MOST_BRACKETS:
-        raise UnreadableSubmissionError(
-            "It holds too much data. Clear its outputs (in JupyterLab: Edit, Clear Outputs of All Cells) and hand it in"
-            " again."
-        )
+        raise UnreadableSubmissionError(_("It holds too much data."), CLEAR_OUTPUTS)
     unit = release.metadata.get("kicourse", {}).get("unit", "NOTEBOOK")
     try:
         held = opening.content(data, f"{unit}.ipynb")
     except opening.UnreadableNotebookError as error:
-        raise UnreadableSubmissionError(str(error)) from error
+        raise UnreadableSubmissionError(*error.sentences, **error.values) from error
     if not isinstance(held.get("cells"), list):
-        raise UnreadableSubmissionError(f"It is a damaged notebook: it has no list of cells. {opening.ANEW}")
+        raise UnreadableSubmissionError(_("It is a damaged notebook: it has no list of cells."), opening.ANEW)
     cells = [cell for raw in held["cells"] if (cell := _understood(raw))]
     other = _dictionary(_dictionary(held.get("metadata")).get("kicourse")).get("unit")
     if other != unit and _is_unit(other) and not _answers(release) & {cell.grade_id for cell in cells}:
-        raise UnreadableSubmissionError(f"It is the notebook of the unit '{other}', not of '{unit}'. Hand in that one.")
+        problem = _("It is the notebook of the unit '{other}', not of '{unit}'. Hand in that one.")
+        raise UnreadableSubmissionError(problem, other=other, unit=unit)
     return cells
 
 
@@ -219,7 +218,9 @@ def _is_answer(cell: NotebookNode) -> bool:
 def _kept_source(kind: str | None, cell: _Cell) -> str:
     if len(cell.source) > LONGEST_SOURCE:
         raise UnreadableSubmissionError(
-            f"A cell of it has more than {LONGEST_SOURCE:,} characters. Read data from a file instead, or take it out."
+            _("A cell of it has more than {millions} million characters."),
+            _("Read data from a file instead, or take it out."),
+            millions=LONGEST_SOURCE // 10**6,
         )
     return cell.source if kind == "code" else harmless_markdown(cell.source)
 

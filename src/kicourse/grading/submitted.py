@@ -6,7 +6,7 @@ import stat
 from contextlib import ExitStack
 from pathlib import Path, PurePath
 
-from kicourse.errors import UserError
+from kicourse.language import TranslatableError, _
 
 LARGEST = 20 * 2**20
 
@@ -19,10 +19,11 @@ _FILE = _COMMON | _NOFOLLOW | getattr(os, "O_NONBLOCK", 0)
 _WALKS = os.open in os.supports_dir_fd and os.stat in os.supports_dir_fd and _NOFOLLOW != 0
 _JUNCTION = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", -1)
 
-_LINK = "is a link. Hand in the file itself, in a plain folder."
+CLEAR_OUTPUTS = _("Clear its outputs (in JupyterLab: Edit, Clear Outputs of All Cells) and hand it in again.")
+_LINK = _("{name} is a link. Hand in the file itself, in a plain folder.")
 
 
-class UnreadableSubmissionError(UserError):
+class UnreadableSubmissionError(TranslatableError):
     """What was handed in cannot be graded; the message says why, to the student and to the instructor."""
 
 
@@ -43,7 +44,7 @@ def read(root: Path, *parts: str) -> bytes:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise UnreadableSubmissionError(f"It cannot be read: {error.strerror or error}.") from error
+        raise UnreadableSubmissionError(_("It cannot be read: {error}."), error=error.strerror or error) from error
 
 
 def _walk(root: Path, parts: tuple[str, ...], opened: ExitStack) -> int:
@@ -60,7 +61,7 @@ def _step(part: str, flags: int, folder: int) -> int:
     except OSError as error:
         # Systems differ in how they refuse a link; whatever it is by now, it stays refused.
         if error.errno != errno.ENOENT and stat.S_ISLNK(os.stat(part, dir_fd=folder, follow_symlinks=False).st_mode):
-            raise UnreadableSubmissionError(f"{part!r} {_LINK}") from error
+            raise UnreadableSubmissionError(_LINK, name=repr(part)) from error
         if error.errno == errno.ENXIO:  # a socket, or a device that nobody serves
             raise _not_regular() from error
         raise
@@ -74,7 +75,7 @@ def _look_then_open(root: Path, parts: tuple[str, ...], opened: ExitStack) -> in
         status = path.lstat()
         is_junction = getattr(status, "st_reparse_tag", 0) == _JUNCTION
         if stat.S_ISLNK(status.st_mode) or is_junction:
-            raise UnreadableSubmissionError(f"{part!r} {_LINK}")
+            raise UnreadableSubmissionError(_LINK, name=repr(part))
     if not path.is_file():  # Windows cannot open a folder to see what it is
         raise _not_regular()
     return _closing(os.open(path, _FILE), opened)
@@ -92,11 +93,10 @@ def _content(descriptor: int) -> bytes:
         content = file.read(LARGEST + 1)  # whatever size it claims to have
     if len(content) > LARGEST:
         raise UnreadableSubmissionError(
-            f"It is larger than {LARGEST // 2**20} MiB. Clear its outputs (in JupyterLab: Edit, Clear Outputs of All"
-            " Cells) and hand it in again."
+            _("It is larger than {mebibytes} MiB."), CLEAR_OUTPUTS, mebibytes=LARGEST // 2**20
         )
     return content
 
 
 def _not_regular() -> UnreadableSubmissionError:
-    return UnreadableSubmissionError("It is not a file but a folder, a pipe or a device. Hand in the file itself.")
+    return UnreadableSubmissionError(_("It is not a file but a folder, a pipe or a device. Hand in the file itself."))

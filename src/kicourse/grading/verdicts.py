@@ -7,6 +7,7 @@ from kicourse.checks import Check
 from kicourse.checks.verdict import Verdict
 from kicourse.grading.harmless import plain
 from kicourse.grading.report import CriterionReport, TaskReport
+from kicourse.language import _, translate
 
 
 def with_verdict(verdict: Verdict) -> TaskReport:
@@ -35,15 +36,12 @@ def silent(check: Check, errors: list[dict[str, Any]], lost: str = "") -> TaskRe
         return without_verdict(check, "not_started", "")
     if errors:
         return without_verdict(check, "error", _sentence(errors[0]))
-    return without_verdict(
-        check, "error", f"The check cell ended without a verdict; it should read `check.{check.task}(...)`."
-    )
+    nothing = translate("kicourse", _("The check cell ended without a verdict; it should read `check.{task}(...)`."))
+    return without_verdict(check, "error", nothing.format(task=check.task))
 
 
 def _sentence(error: dict[str, Any]) -> str:
     # IPython names a cell as a file of its own, with a number that tells nobody anything.
-    return re.sub(
-        r"\((?:\d+\.py|<ipython-input[^>]*>), line (\d+)\)",
-        r"(line \1 of the cell)",
-        f"{error['ename']}: {error['evalue']}",
-    )
+    place = translate("kicourse", _("line {number} of the cell")).format(number=r"\1")
+    found = r"\((?:\d+\.py|<ipython-input[^>]*>), line (\d+)\)"
+    return re.sub(found, f"({place})", f"{error['ename']}: {error['evalue']}")

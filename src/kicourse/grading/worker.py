@@ -10,7 +10,7 @@ import time
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,7 +24,7 @@ from kicourse.grading.job import Job, Outcome
 from kicourse.grading.servers import START_SECONDS, WATCH_SECONDS, ForkServer, Server, WorkerLostError, folders_of
 from kicourse.grading.spawning import Spawner
 from kicourse.grading.usage import MOST_MAPPINGS
-from kicourse.language import SOURCE
+from kicourse.language import SOURCE, _, translate
 from kicourse.syllabus import Limits, Unit
 
 _MOST_LOST = 20  # cells of the learner's own
@@ -33,6 +33,7 @@ _JUDGE_SLACK = 60.0  # seconds for the judge's own work, in all
 _LOOKS, _BETWEEN_LOOKS = 3, 0.01
 _UNASKED = 0.2  # the share of looks for which all are held though nothing was seen
 _MOST_DESCRIPTORS = 2_000  # of all processes: what waits in a connection is the kernel's memory, 0.2 MiB for each
+_BOUNDS = {"descriptors": _MOST_DESCRIPTORS, "mappings": MOST_MAPPINGS}  # which no class can set
 
 
 @dataclass
@@ -108,7 +109,7 @@ class Worker:
         # Enough for each task to use up a cell's time: who is caught in one loop after the other still gets the others.
         deadline = start + job.limits.seconds * (1 + len(job.seeds)) + _JUDGE_SLACK
         # A submission whose process is lost is played again, at last without the cell where that happened.
-        for _ in range(2 * (_MOST_LOST + len(job.seeds))):
+        for _again in range(2 * (_MOST_LOST + len(job.seeds))):
             self._run(job, progress, deadline)
             if progress.ended or time.monotonic() > deadline:
                 break
@@ -163,7 +164,7 @@ class Worker:
             "rehearsal": rehearsal,
         }
         reports.send(STAGE, json.dumps(request).encode())
-        why = "it took too long"
+        why = _("it took too long")
         looked, pause, free = time.monotonic(), WATCH_SECONDS, _free(folder)
         while time.monotonic() < deadline:
             if self.stopped.is_set():
@@ -186,7 +187,9 @@ class Worker:
                     why = excess
                     break
                 looked, pause = time.monotonic(), random.uniform(0.5, 1.5) * WATCH_SECONDS  # nobody knows when
-        progress.lose(progress.current, f"Grading was broken off in this cell: {why}.", ended=False)
+        broken_off = translate("kicourse", _("Grading was broken off in this cell: {why}."), job.language)
+        why = translate("kicourse", why, job.language).format(**asdict(job.limits), **_BOUNDS)
+        progress.lose(progress.current, broken_off.format(why=why), ended=False)
 
     def _take(self, report: dict[str, Any], progress: Progress) -> bool:
         """Take in one report of the judge's; return whether it was the last."""
@@ -215,7 +218,9 @@ class Worker:
                 server.import_(modules)
 
     def _excess(self, limits: Limits, folder: Path, free: int) -> str:
-        """Say what the submission uses too much of; the empty string if nothing. `free` is what its disk had before.
+        """Say what the submission uses too much of, as a sentence of the catalogue whose values are limits.
+
+        It is empty if nothing is too much. `free` is what the disk had before.
 
         What moves can be seen wrongly: too much of one that is just being started, nothing of one that is never there
         where somebody looks. So a look decides while all stand still, or, where nobody can be held, several do. Now and
@@ -230,7 +235,7 @@ class Worker:
         with players.held() as held:
             if held:
                 return _seen(players, limits, folder, free)[0]
-        for _ in range(_LOOKS - 1):
+        for _again in range(_LOOKS - 1):
             if not excess:
                 break
             time.sleep(_BETWEEN_LOOKS)
@@ -298,15 +303,15 @@ def _seen(players: Server, limits: Limits, folder: Path, free: int) -> tuple[str
     unlinked = players.unlinked() if size <= disk < free - _free(folder) else 0
     excess = ""
     if used.processes > limits.processes:
-        excess = f"it had more than {limits.processes} processes"
+        excess = _("it had more than {processes} processes")
     elif used.memory > memory and players.exact_memory() > memory:
-        excess = f"it used more than {limits.mebibytes} MiB of memory"
+        excess = _("it used more than {mebibytes} MiB of memory")
     elif used.threads > limits.threads:
-        excess = f"it used more than {limits.threads} threads"
+        excess = _("it used more than {threads} threads")
     elif used.descriptors > _MOST_DESCRIPTORS:
-        excess = f"it had more than {_MOST_DESCRIPTORS:,} files and connections open"
+        excess = _("it had more than {descriptors} files and connections open")
     elif used.mappings >= MOST_MAPPINGS:
-        excess = f"it had more than {MOST_MAPPINGS:,} pieces of memory mapped"
+        excess = _("it had more than {mappings} pieces of memory mapped")
     elif size + unlinked > disk or count > limits.files:
-        excess = f"it wrote more than {limits.disk_mebibytes} MiB or {limits.files} files"
+        excess = _("it wrote more than {disk_mebibytes} MiB or {files} files")
     return excess, used.certain and certain
