@@ -19,6 +19,7 @@ from urllib.request import Request, urlopen
 import nbformat
 import psutil
 import pytest
+from filelock import FileLock
 
 import kicourse
 from kicourse.errors import UsageError, UserError
@@ -91,7 +92,7 @@ class Classes:
     kicourses: Path
 
 
-BROKEN = ("pipe", "link", "folder", "old", "broken", "empty")
+BROKEN = ("pipe", "link", "folder", "old", "broken", "empty", "nothing", "misnamed")
 """Students whose submissions nobody can read."""
 BLANK = "first = 1" + " \n" * 5_000 + "last = 1"
 """Coloured, it would hold nbgrader's page up for seconds, and one ten times as long for minutes."""
@@ -139,6 +140,8 @@ def _hand_in_broken(folder: Path) -> None:
     paths["old"].write_text(json.dumps({"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}))
     paths["broken"].write_text('{"cells": [')
     paths["empty"].write_text("")
+    (paths["nothing"].parent / "timestamp.txt").write_text(STAMP)
+    paths["misnamed"].with_stem(f"{UNIT} (1)").write_text("{}")
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +189,20 @@ def test_what_cannot_be_read_gets_a_mark_and_a_file(classes: Classes, student: s
     assert "0.0 / 10.0" in " ".join(page.split())
 
 
+def test_nbgrader_and_kicourse_do_not_grade_at_once(room: Path) -> None:
+    hand_in(room, "ada")
+    command = [str(Path(sys.executable).with_name("nbgrader")), "autograde", UNIT, "--force"]
+    with FileLock(open_class(room).lock):
+        done = subprocess.run(
+            command, cwd=room, env=environment(), capture_output=True, text=True, check=False, timeout=DEADLINE
+        )
+    assert done.returncode == 1
+    assert f"{room} is being graded now, by another command. Wait until it is done." in done.stderr
+    assert "Traceback" not in done.stderr
+    assert marks(room) == {}
+    assert not (room / "autograded").exists()
+
+
 @pytest.mark.long
 def test_nothing_beside_the_notebook_is_copied(classes: Classes) -> None:
     for kind in ("autograded", "feedback"):
@@ -207,7 +224,7 @@ def test_feedback_says_why(classes: Classes) -> None:
 def test_a_notebooks_time_of_submission_is_kept(classes: Classes) -> None:
     for folder in (classes.nbgraders, classes.kicourses):
         stamps = {path.parent.parent.name: path.read_text() for path in (folder / "autograded").rglob("timestamp.txt")}
-        assert stamps == {"ada": STAMP}
+        assert stamps == {"ada": STAMP, "nothing": STAMP}
 
 
 @pytest.mark.long

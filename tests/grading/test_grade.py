@@ -25,7 +25,7 @@ from traitlets.config import PyFileConfigLoader
 
 from kicourse import cli
 from kicourse.grading.job import Outcome, read_outcome
-from kicourse.grading.nbgrader_seam import read_timestamps_safely
+from kicourse.grading.nbgrader_seam import prepare_nbgrader
 from kicourse.grading.seeds import secret_of, seed_for
 from kicourse.grading.writing import LEFT_OUT
 from kicourse.grading.writing_process import WritingProcess
@@ -258,7 +258,7 @@ def test_what_lies_in_the_wrong_place_is_told(tmp_path: Path, tmp_path_factory: 
     said = grade(folder, "--force", "--student", "eva")
     assert "Left out" not in said
     (submitted / "linked").unlink()
-    read_timestamps_safely()
+    prepare_nbgrader()
     api = NbGraderAPI(config=PyFileConfigLoader("nbgrader_config.py", path=str(folder)).load_config())
     assert {one["student"]: one["score"] for one in api.get_submissions(UNIT)} == {"ada": 2.5, "eva": 0}
 

@@ -305,7 +305,7 @@ def test_two_graders_at_once(full_class: Path, tmp_path: Path) -> None:
     with Grader(folder) as grader:
         grader.wait_for(lambda: grader.workers("judge", forks=False), "fork server")
         said = grade(folder, status=1)
-        assert f"Another kicourse is grading {folder} now" in said
+        assert f"{folder} is being graded now, by another command" in said
         assert len(said.strip().splitlines()) == 1
         grader.ends(0)
     require_complete(folder, expected(8))

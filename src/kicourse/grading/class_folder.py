@@ -86,7 +86,7 @@ def prepare(folder: Path) -> None:
     if "nbgrader" in sys.modules:  # `kicourse grade` reads these settings too, and starts its workers first
         from kicourse.grading import nbgrader_seam
 
-        nbgrader_seam.read_timestamps_safely()
+        nbgrader_seam.prepare_nbgrader()
     made_with = (folder / ".kicourse" / "version").read_text(encoding="utf-8").strip()
     if made_with != kicourse.__version__:
         print(

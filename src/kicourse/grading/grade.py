@@ -55,7 +55,7 @@ def grade(folder: Path, settings: Settings) -> int:
     require_place(settings.json)
     console = Console()
     with Results(keeps_all=settings.json is not None) as results:
-        with _alone(opened), ExitStack() as stack:
+        with alone(opened), ExitStack() as stack:
             pool = stack.enter_context(_pool(opened, settings))
             writer = stack.enter_context(WritingProcess(opened.root, opened.db_url))
             progress = stack.enter_context(Progress(_count(opened, settings), console))
@@ -199,15 +199,15 @@ def keep(store: Store, prepared: Prepared, outcome: Outcome) -> str:
 
 
 @contextmanager
-def _alone(opened: OpenClass) -> Iterator[None]:
+def alone(opened: OpenClass) -> Iterator[None]:
     """Keep a second grader out of the class. Raises UserError if there is one at work, or nothing can be written."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(opened.lock)
     try:
-        lock.acquire(timeout=1)  # nbgrader takes it for an instant, to look
+        lock.acquire(timeout=1)
     except Timeout as error:
-        raise UserError(f"Another kicourse is grading {opened.root} now. Wait until it is done.") from error
+        raise UserError(f"{opened.root} is being graded now, by another command. Wait until it is done.") from error
     except OSError as error:
         raise UserError(
             f"{opened.root / PLACE} cannot be written ({error.strerror}). Make the folder writable."

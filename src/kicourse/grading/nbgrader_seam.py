@@ -5,18 +5,21 @@ go through its exporter. This one rebuilds the notebook the first time, and has 
 nbgrader's own preprocessors read the marks, as ever.
 """
 
+import glob
 import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from nbconvert.exporters import NotebookExporter
+from nbgrader.converters import Autograde
+from nbgrader.converters.base import NbGraderException
 from nbgrader.coursedir import CourseDirectory
 
+from kicourse.errors import UserError
 from kicourse.grading.clerk import Clerk
-from kicourse.grading.grade import Settings, keep, known_outcome, prepare
+from kicourse.grading.grade import Settings, alone, keep, known_outcome, prepare
 from kicourse.grading.open_class import LONGEST_TIMESTAMP, OpenClass, Submission, open_class
 from kicourse.grading.store import Store
 
@@ -41,7 +44,6 @@ class JudgedNotebook(NotebookExporter):
         prepared = prepare(opened, submission, settings)
         job = prepared.job
         if not judged:
-            self._warn_of_another(opened)
             return nbformat.reads(job.notebook.decode(), as_version=4)
         store = Store(opened.place)
         outcome = known_outcome(store, prepared)
@@ -53,15 +55,6 @@ class JudgedNotebook(NotebookExporter):
         store.forget_written(job.student, job.unit)  # feedback is not written here
         _keep_timestamp(opened, submission)
         return nbformat.reads(outcome.notebook.decode(), as_version=4)
-
-    def _warn_of_another(self, opened: OpenClass) -> None:
-        try:
-            with FileLock(opened.lock, timeout=0):
-                pass
-        except Timeout:
-            self.log.warning("`kicourse grade` is at work in this folder too. Let one of them finish first.")
-        except OSError:  # a folder that nobody may write to: nobody else does
-            pass
 
     def _judge(self) -> Clerk:
         if self._clerk is None:
@@ -77,34 +70,62 @@ def _keep_timestamp(opened: OpenClass, submission: Submission) -> None:
         path.write_text(submission.timestamp, encoding="utf-8")
 
 
-def read_timestamps_safely() -> None:
+def prepare_nbgrader() -> None:
+    """Let nbgrader's commands in this process grade what `kicourse grade` does, alone, and read timestamps safely."""
+    _wrap(Autograde, "start", _start_alone)
+    _wrap(Autograde, "init_notebooks", _find_submissions)
+    _read_timestamps_safely()
+
+
+def _start_alone(start: Callable[[Autograde], None], autograde: Autograde) -> None:
+    """Keep every other grader out of the class, and say so if there is one at work."""
+    if not issubclass(autograde.exporter_class, JudgedNotebook):
+        return start(autograde)
+    try:
+        with alone(open_class(Path(autograde.coursedir.root))):
+            return start(autograde)
+    except UserError as error:
+        autograde.log.error(str(error))
+        raise NbGraderException(str(error)) from error
+
+
+def _find_submissions(find: Callable[[Autograde], None], autograde: Autograde) -> None:
+    """Take every folder for a submission, as `kicourse grade` does: one without the notebook gets a mark too."""
+    unit = autograde.coursedir.assignment_id
+    folders = glob.glob(autograde._format_source(unit, autograde.coursedir.student_id))
+    if not folders or not issubclass(autograde.exporter_class, JudgedNotebook):
+        return find(autograde)
+    autograde.notebooks = []
+    autograde.assignments = {folder: [os.path.join(folder, f"{unit}.ipynb")] for folder in folders}
+    return None
+
+
+def _read_timestamps_safely() -> None:
     """Let nbgrader read no timestamp.txt but a small plain file: a pipe, or a million digits, would hold up a class.
 
     One that names no time would end its commands, and empty the formgrader's pages.
     """
     from nbgrader.apps.api import NbGraderAPI
 
-    _guard(CourseDirectory, "get_existing_timestamp", lambda _course, folder: folder)
-    _guard(
-        NbGraderAPI,
-        "get_submitted_timestamp",
-        lambda api, unit, student: api.coursedir.format_path(api.coursedir.submitted_directory, student, unit),
-    )
-
-
-def _guard(kind: Any, name: str, folder_of: Callable[..., str]) -> None:
-    original = getattr(kind, name)
-    if hasattr(original, "__wrapped__"):  # it is guarded already
-        return
-
-    @wraps(original)
-    def read(self: Any, *arguments: Any) -> Any:
-        path = Path(folder_of(self, *arguments)) / "timestamp.txt"
+    def read(original: Callable[..., Any], place: str, *arguments: Any) -> Any:
+        path = Path(place) / "timestamp.txt"
         if path.is_symlink() or not path.is_file() or path.stat().st_size > LONGEST_TIMESTAMP:
             return None
         try:
-            return original(self, *arguments)
+            return original(*arguments)
         except Exception:  # whatever somebody wrote into it
             return None
 
-    setattr(kind, name, read)
+    def submitted(original: Callable[..., Any], api: NbGraderAPI, unit: str, student: str) -> Any:
+        place = api.coursedir.format_path(api.coursedir.submitted_directory, student, unit)
+        return read(original, place, api, unit, student)
+
+    _wrap(CourseDirectory, "get_existing_timestamp", lambda original, *about: read(original, about[-1], *about))
+    _wrap(NbGraderAPI, "get_submitted_timestamp", submitted)
+
+
+def _wrap(kind: type, name: str, around: Callable[..., Any]) -> None:
+    """Let `around` be called instead of a method, with the method as its first argument."""
+    method = getattr(kind, name)
+    if not hasattr(method, "__wrapped__"):  # it was not done before
+        setattr(kind, name, wraps(method)(lambda *arguments: around(method, *arguments)))

@@ -80,7 +80,7 @@ class OpenClass:
 
     @property
     def lock(self) -> Path:
-        """The file that `kicourse grade` locks while it is at work."""
+        """The file that a grader locks while it is at work."""
         return self.place / "grading.lock"
 
     @cached_property
@@ -158,14 +158,14 @@ class OpenClass:
 
     def submission(self, student: str, unit: str) -> Submission:
         """Read what a student handed in for a unit."""
-        folder = self.root / "submitted"
+        content, unreadable = b"", ""
         try:
-            content = submitted.read(folder, student, unit, f"{unit}.ipynb")
+            content = submitted.read(self.root / "submitted", student, unit, f"{unit}.ipynb")
         except submitted.UnreadableSubmissionError as error:
-            return Submission(student, unit, b"", error.told(self.language))
+            unreadable = error.told(self.language)
         except FileNotFoundError:
-            return Submission(student, unit, b"", self._missing(student, unit))
-        return Submission(student, unit, content, timestamp=self._timestamp(student, unit))
+            unreadable = self._missing(student, unit)
+        return Submission(student, unit, content, unreadable, self._timestamp(student, unit))
 
     def _missing(self, student: str, unit: str) -> str:
         names = list(filter(_is_notebook, _names(self.root / "submitted" / student / unit)))
