@@ -186,6 +186,22 @@ def test_a_stub_is_not_started(check: Check) -> None:
     verdict = check.run(stub)
     assert (verdict.status, verdict.points) == ("not_started", 0)
     assert "not started" in repr(verdict)
+    assert verdict.notes == ()
+
+
+def top_k_of_another_task(logits: Any, k: int) -> Any:
+    raise NotImplementedError()
+
+
+def test_a_stub_that_an_answer_calls_is_named(check: Check) -> None:
+    def answer(logits: Any, k: int) -> Any:
+        return top_k_of_another_task(logits, k)
+
+    verdict = check.run(answer)
+    assert (verdict.status, verdict.points) == ("not_started", 0)
+    note = "`top_k_of_another_task` is not started yet, and your answer calls it."
+    assert verdict.notes == (note,)
+    assert note in repr(verdict)
 
 
 def never_returns(logits: Any, k: int) -> Any:

@@ -73,6 +73,15 @@ def test_a_ticket_by_hand_is_told_what_it_lets_through() -> None:
     assert "any text" in verdict.diagnosis
 
 
+@pytest.mark.usefixtures("undiagnosed")
+@pytest.mark.parametrize("extra", ["allow", "ignore", "forbid"])
+def test_a_ticket_without_fields_earns_nothing(extra: Any) -> None:
+    class Anything(BaseModel):
+        model_config = ConfigDict(extra=extra)
+
+    assert check.ticket.run(lambda: Anything).points == 0
+
+
 def matched(serial: str) -> str:
     if not re.match("^HP-[0-9]{4}$", serial):
         raise ValueError("no serial number")

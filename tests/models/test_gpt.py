@@ -192,6 +192,12 @@ def test_weights_that_cannot_be_loaded_are_a_clear_error(tmp_path: Path, monkeyp
         gpt.ensure()
 
 
+def test_a_server_that_is_killed_at_its_start_does_not_call_the_weights_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpt, "_START_SECONDS", 0.05)  # less than Python itself takes
+    with pytest.raises(UserError, match=r"was ended by signal 9 while it started.* Close other programs"):
+        gpt.ensure()
+
+
 def python(code: str) -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 

@@ -21,7 +21,11 @@ class AnswerRaised(AnswerError):
 
 
 class NotStarted(AnswerError):
-    """The task's stub is still there: it raised NotImplementedError."""
+    """A task's stub is still there, at `location`: it raised NotImplementedError."""
+
+    def __init__(self, location: Location) -> None:
+        super().__init__("not started")
+        self.location = location
 
 
 class AnswerTimedOut(AnswerError):

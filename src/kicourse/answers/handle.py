@@ -204,7 +204,7 @@ def _raised(description: Any) -> AnswerRaised | NotStarted:
     except Exception:  # any part may be of any type
         return AnswerRaised(("Exception",), "", None)
     if names[0] == "NotImplementedError" and place is not None:
-        return NotStarted("not started")
+        return NotStarted(place)
     return AnswerRaised(names, text, place)
 
 

@@ -12,7 +12,10 @@ from types import CodeType, FrameType, TracebackType
 
 @dataclass(frozen=True)
 class Location:
-    """A line of the learner's code: its number in the cell (or file), its text, and the function it stands in."""
+    """A line of the learner's code: its number in the cell (or file), its text, and the function it stands in.
+
+    The function has its outer names, as in `Block.forward`.
+    """
 
     line: int
     source: str
@@ -37,7 +40,7 @@ def locate(frames: list[tuple[FrameType, int]]) -> Location | None:
     for frame, line in reversed(frames):
         if _is_learners(frame.f_code):
             source = linecache.getline(frame.f_code.co_filename, line, frame.f_globals).strip()
-            return Location(line, source[:200], frame.f_code.co_name)
+            return Location(line, source[:200], frame.f_code.co_qualname)
     return None
 
 

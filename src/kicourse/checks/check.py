@@ -214,7 +214,9 @@ class _Run:
                     passed.append(criterion)
                     results.append(self._result(criterion, "passed"))
                     continue
-                started = started and not isinstance(error, NotStarted)
+                if isinstance(error, NotStarted):
+                    started = False
+                    self.notes = _not_started_elsewhere(error, name) or self.notes
                 failed.append((criterion, attempt.behaviour))
                 results.append(self._result(criterion, "failed", attempt, attempt.smallest(criterion, error)))
                 blocked = criterion.gate
@@ -323,6 +325,14 @@ def _seed_to_give_away(seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"answer {seed}".encode()).digest()[:4])
 
 
+def _not_started_elsewhere(error: NotStarted, name: str) -> tuple[str, ...]:
+    """Return what a verdict notes when the stub is not the answer's own, but another task's that the answer calls."""
+    outer, *inner = error.location.function.split(".") if error.location else [name]
+    if outer == name or "<locals>" in inner:
+        return ()
+    return (translate("kicourse", _ELSEWHERE).format(name=outer),)
+
+
 def _changed_its_input(names: set[str]) -> str:
     """What a verdict notes, at no cost in points, when an answer changed what it was given."""
     return translate("kicourse", _CHANGED).format(names=", ".join(f"`{name}`" for name in sorted(names)))
@@ -337,6 +347,7 @@ _GIVEN_UP = _("You asked for the reference solution, so this task counts zero.")
 _NOT_ALL = _(
     "This explains what fails first: mend that, and look again. What fails after it has another cause as well."
 )
+_ELSEWHERE = _("`{name}` is not started yet, and your answer calls it.")
 _CHANGED = _(
     "Your code changed its input {names}. This costs no points, but whoever called it may still need it: "
     "work on a copy."

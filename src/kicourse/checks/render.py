@@ -37,15 +37,16 @@ _NOT_REACHED = _("not reached")
 def as_text(verdict: Verdict) -> str:
     """Return a verdict as plain text, a line a criterion and its details below."""
     lines = [f"{verdict.title}: {_headline(verdict)}"]
+    notes = [f"  ! {note}" for note in verdict.notes]
     if verdict.status == "not_started":
-        return lines[0]
+        return "\n".join([*lines, *notes])
     for result in verdict.criteria:
         reached = "" if result.status != "not_reached" else f" ({_words(_NOT_REACHED)})"
         lines.append(f"  {_MARKS[result.status]} {result.title}{reached}{_share(result)}")
         lines.extend(f"      {line}" for detail in _details(result) for line in detail.splitlines())
     if verdict.diagnosis:
         lines.append(f"  → {_diagnosis(verdict)}")
-    lines.extend(f"  ! {note}" for note in verdict.notes)
+    lines.extend(notes)
     if _has_failures(verdict):
         lines.append(f"  {_stuck(verdict)}")
     return "\n".join(lines)

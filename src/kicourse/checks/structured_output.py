@@ -137,7 +137,8 @@ def reads_complete(trial: Trial, answer: Handle) -> None:
     tickets = [
         _ticket(trial.rng, category=category, priority=number) for number, category in enumerate(_CATEGORIES, start=1)
     ]
-    _decides(trial, answer, *map(_good, tickets))
+    none = _ticket(trial.rng, priority=chats.sentence(trial.rng, words=1))  # a class without fields reads everything
+    _decides(trial, answer, *map(_good, tickets), _bad(none))
 
 
 @ticket.criterion(

@@ -159,6 +159,11 @@ def _start(port: int) -> "tuple[Endpoint, subprocess.Popen[str]]":
     patience.cancel()
     if "url" not in report:
         status = process.wait()
+        if status < 0 and "error" not in report:
+            raise UserError(
+                f"The embedded GPT was ended by signal {-status} while it started, as happens where memory is short or"
+                f" a start takes {_START_SECONDS} s. Close other programs, and try again."
+            )
         reason = report.get("error", f"it ended with status {status}")
         raise UserError(f"The embedded GPT does not start ({reason}): run `kicourse models pull --force`.")
     return Endpoint(**report), process
