@@ -2,6 +2,7 @@ import csv
 import gc
 import json
 import pickle
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -252,6 +253,12 @@ def test_no_gradebook_is_made(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="There is no gradebook"):
         GradebookWriter(url(tmp_path / "gradebook.db"), "class")
     assert not list(tmp_path.iterdir())
+
+
+def test_advice_names_a_gradebook_for_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=re.escape(f"--db sqlite:///{tmp_path / 'other.db'}` in the class folder")):
+        GradebookWriter("sqlite:///other.db", "class")
 
 
 def test_another_file_or_database_is_a_users_error(tmp_path: Path) -> None:

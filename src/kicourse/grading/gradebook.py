@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -179,7 +180,7 @@ def open_gradebook(db_url: str, busy_seconds: float = 30) -> Engine:
         sqlite = url.get_backend_name() == "sqlite"
         # SQLite would make an empty one.
         if sqlite and "uri" not in url.query and not Path(url.database or "").is_file():
-            raise UserError(_MISSING.format(url=_shown(url)))
+            raise UserError(_to_run(_MISSING, url))
         engine = create_engine(url, connect_args={"timeout": busy_seconds} if sqlite else {})
         try:
             _require_current(engine)
@@ -204,22 +205,31 @@ def database_errors(url: URL | str) -> Iterator[None]:
 
 
 def _shown(url: URL) -> str:
+    """Return an address as it may be shown, from whatever folder it is used."""
+    if url.get_backend_name() == "sqlite" and "uri" not in url.query and url.database:
+        url = url.set(database=os.path.abspath(url.database))
     return without_password(url.render_as_string())
+
+
+def _to_run(advice: str, url: URL, **values: str) -> str:
+    """Return advice with commands in it that need the address of a gradebook."""
+    shown = _shown(url)
+    hidden = " (*** stands for the password.)" if "***" in shown else ""
+    return advice.format(url=shown, **values) + hidden
 
 
 def _require_current(engine: Engine) -> None:
     tables = set(inspect(engine).get_table_names())
-    shown = _shown(engine.url)
     if not tables:
-        raise UserError(_MISSING.format(url=shown))
+        raise UserError(_to_run(_MISSING, engine.url))
     if absent := sorted({*Base.metadata.tables, "alembic_version"} - tables):
-        raise UserError(_OUTDATED.format(url=shown, why=f"it lacks the table {absent[0]}"))
+        raise UserError(_to_run(_OUTDATED, engine.url, why=f"it lacks the table {absent[0]}"))
     # What nbgrader.api.get_alembic_version() says, which starts a process to find it out.
     wanted = ScriptDirectory(dbutil.ALEMBIC_DIR).get_current_head()
     with engine.connect() as connection:
         found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
     if found != [wanted]:
-        raise UserError(_OUTDATED.format(url=shown, why=f"its revision is {', '.join(found) or 'unknown'}"))
+        raise UserError(_to_run(_OUTDATED, engine.url, why=f"its revision is {', '.join(found) or 'unknown'}"))
 
 
 @dataclass(frozen=True)
