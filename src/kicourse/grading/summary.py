@@ -108,5 +108,5 @@ def _table(lines: Sequence[Line], console: Console) -> Table:
         style = STYLES["passed" if complete else "partial" if line.status == "graded" else "error"]
         score = "-" if line.status == "error" else f"{line.score:g}"
         points = Text(f"{score}/{line.max_score:g}", style=style)
-        table.add_row(Text(line.student), line.unit, points, f"{line.seconds:.1f}", Text(line.remark))
+        table.add_row(Text(_printable(line.student)), line.unit, points, f"{line.seconds:.1f}", Text(line.remark))
     return table
