@@ -328,7 +328,7 @@ def _seed_to_give_away(seed: int) -> int:
 def _not_started_elsewhere(error: NotStarted, name: str) -> tuple[str, ...]:
     """Return what a verdict notes when the stub is not the answer's own, but another task's that the answer calls."""
     outer, *inner = error.location.function.split(".") if error.location else [name]
-    if outer == name or "<locals>" in inner:
+    if outer == name or "<locals>" in inner or not outer.isidentifier():
         return ()
     return (translate("kicourse", _ELSEWHERE).format(name=outer),)
 
