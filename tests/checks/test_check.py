@@ -1,5 +1,6 @@
 """A check from outside: what an answer earns, and what its author is told."""
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -187,6 +188,15 @@ def test_a_stub_is_not_started(check: Check) -> None:
     assert (verdict.status, verdict.points) == ("not_started", 0)
     assert "not started" in repr(verdict)
     assert verdict.notes == ()
+
+
+def test_what_a_library_has_not_implemented_is_no_stub(check: Check) -> None:
+    def answer(logits: Any, k: int) -> Any:
+        return asyncio.AbstractEventLoop().time()
+
+    verdict = check.run(answer)
+    assert verdict.status == "failed"
+    assert "Your code raised NotImplementedError" in verdict.criteria[0].message
 
 
 def top_k_of_another_task(logits: Any, k: int) -> Any:

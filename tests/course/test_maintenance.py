@@ -207,6 +207,24 @@ def test_pumps_in_place_of_rows_are_told_so(kind: Callable[[Any], Any]) -> None:
     assert "one Boolean for each row" in verdict.criteria[0].message
 
 
+class Untrained:
+    """Ranks rows by what is high in their first columns, and has learned nothing."""
+
+    def __init__(self, columns: int) -> None:
+        self.columns = columns
+
+    def predict_proba(self, features: Any) -> Any:
+        score = features.rank(pct=True).fillna(0.5).iloc[:, : self.columns].mean(axis=1).to_numpy()
+        return np.column_stack([1 - score, score])
+
+
+@pytest.mark.parametrize("columns", [1, 3, 5])
+def test_a_model_that_has_learned_nothing_earns_nothing(columns: int) -> None:
+    for seed in range(20):
+        verdict = maintenance.build_pipeline.run(lambda _features, _labels, _train: Untrained(columns), seed=seed)
+        assert verdict.points == 0, seed
+
+
 def test_an_honest_pipeline_clears_the_threshold_with_room(
     notebook: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

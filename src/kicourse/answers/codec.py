@@ -188,6 +188,8 @@ _LISTED_DTYPES = {"object", "str", "string", "category", "boolean", "Int64", "Fl
 def _dump_series(series: Any) -> list[Any]:
     """Dump a Series or an Index: its name, dtype and values."""
     dtype = str(series.dtype)
+    if getattr(series, "nlevels", 1) > 1:  # an index of several levels, whose labels are tuples
+        return [None, "object", series.tolist()]
     if getattr(series.dtype, "kind", "O") in "biufcmM" and not hasattr(series.dtype, "tz"):
         array = series.to_numpy()
         if array.dtype.kind in "biufcmM":

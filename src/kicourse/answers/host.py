@@ -173,7 +173,7 @@ def _describe(error: BaseException) -> dict[str, Any]:
         text = "(its text cannot be read)"
     names = [kind.__name__ for kind in type(error).__mro__ if kind is not object][:20]
     place = location.of_exception(error)
-    return {"types": names, "text": text, "where": _place(place)}
+    return {"types": names, "text": text, "where": _place(place), "own": location.is_raised_by_learner(error)}
 
 
 def _place(place: location.Location | None) -> list[Any] | None:

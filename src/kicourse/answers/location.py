@@ -32,7 +32,8 @@ def _foreign() -> tuple[str, ...]:
 
 def _is_learners(code: CodeType) -> bool:
     name = code.co_filename
-    return not name.startswith(("<frozen", "<string>", "<__array_function__")) and not name.startswith(_foreign())
+    generated = name.startswith(("<frozen", "<string>", "<__array_function__")) or name.endswith((".pyx", ".pxi"))
+    return not generated and not name.startswith(_foreign())
 
 
 def locate(frames: list[tuple[FrameType, int]]) -> Location | None:
@@ -48,12 +49,22 @@ def of_exception(error: BaseException) -> Location | None:
     """Where the learner's code raised `error`, or called what raised it."""
     if isinstance(error, SyntaxError) and error.lineno:
         return Location(error.lineno, (error.text or "").strip()[:200], "")
+    return locate(_frames(error))
+
+
+def is_raised_by_learner(error: BaseException) -> bool:
+    """Whether the learner's own code raised `error`, and not something that it called."""
+    frames = _frames(error)
+    return bool(frames) and _is_learners(frames[-1][0].f_code)
+
+
+def _frames(error: BaseException) -> list[tuple[FrameType, int]]:
     frames: list[tuple[FrameType, int]] = []
     trace: TracebackType | None = error.__traceback__
     while trace is not None:
         frames.append((trace.tb_frame, trace.tb_lineno))
         trace = trace.tb_next
-    return locate(frames)
+    return frames
 
 
 def of_thread(identity: int) -> Location | None:

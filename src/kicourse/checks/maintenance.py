@@ -458,16 +458,24 @@ build_pipeline = Check(
     seconds=30,
 )  # fmt: skip
 
-_SIGNALS = 3  # the first columns tell something of failure, the others nothing
 _COLUMNS = ("vibration_mean", "flow_mean", "seal_leakage_mean", "noise_level_mean", "motor_current_mean")
 _ENOUGH = 0.55  # average precision that an honest pipeline reaches with room to spare; chance gives 0.1
 
 
-def _table(rng: Any, rows: int, shift: float = 0.0) -> tuple[Any, Any]:
+def _both_ways(rng: Any) -> tuple[Any, Any]:
+    """Which way each column moves before a failure: three of them, not all the same way, the others not at all.
+
+    And the opposite: who learns nothing from the labels is wrong one time or the other.
+    """
+    tells = rng.permutation([1.0, -1.0, rng.choice([1.0, -1.0]), 0.0, 0.0])
+    return tells, -tells
+
+
+def _table(rng: Any, rows: int, tells: Any, shift: float = 0.0) -> tuple[Any, Any]:
     """Features with gaps and levels far from zero, and labels; `shift` moves what tells of failure."""
     labels = (np.arange(rows) < rows // 10).astype(float)
     values = rng.normal(size=(rows, len(_COLUMNS)))
-    values[:, :_SIGNALS] += 2.0 * labels[:, None] + shift
+    values += tells * (2.0 * labels[:, None] + shift)
     values = 400 + 2 * values
     values[rng.random(values.shape) < 0.15] = np.nan
     order = rng.permutation(rows)
@@ -499,11 +507,12 @@ def _learns(trial: Trial, quality: float, message: str) -> None:
     why=_("What counts is what the fitted pipeline says of new rows; those have gaps too."),
 )
 def ranks_unseen(trial: Trial, answer: Handle) -> None:
-    features, labels = _table(trial.rng, 600)
-    train = trial.rng.random(len(features)) < 0.7
-    model = answer.make(features, labels, train)
-    quality = _quality(trial, model, *_table(trial.rng, 600))
-    _learns(trial, quality, _("On unseen rows the average precision is {quality}; chance gives 0.1."))
+    for tells in _both_ways(trial.rng):
+        features, labels = _table(trial.rng, 600, tells)
+        train = trial.rng.random(len(features)) < 0.7
+        model = answer.make(features, labels, train)
+        quality = _quality(trial, model, *_table(trial.rng, 600, tells))
+        _learns(trial, quality, _("On unseen rows the average precision is {quality}; chance gives 0.1."))
 
 
 @build_pipeline.criterion(
@@ -513,16 +522,16 @@ def ranks_unseen(trial: Trial, answer: Handle) -> None:
           "or, as here, is spoilt by rows that should not have counted."),
 )  # fmt: skip
 def training_rows_only(trial: Trial, answer: Handle) -> None:
-    honest, misleading = _table(trial.rng, 400), _table(trial.rng, 600)
-    misleading[0].iloc[:, :_SIGNALS] *= -1e5
-    features, labels = _stacked([honest, (misleading[0], 1 - misleading[1])])
-    train = np.arange(len(features)) < len(honest[0])
-    model = answer.make(features, labels, train)
-    quality = _quality(trial, model, *_table(trial.rng, 600))
-    _learns(
-        trial, quality,
-        _("The rows outside `train` held absurd values and wrong labels, and the average precision fell to {quality}."),
-    )  # fmt: skip
+    message = _(
+        "The rows outside `train` held absurd values and wrong labels, and the average precision fell to {quality}."
+    )
+    for tells in _both_ways(trial.rng):
+        honest, misleading = _table(trial.rng, 400, tells), _table(trial.rng, 600, tells)
+        misleading[0].iloc[:, tells != 0] *= -1e5
+        features, labels = _stacked([honest, (misleading[0], 1 - misleading[1])])
+        train = np.arange(len(features)) < len(honest[0])
+        model = answer.make(features, labels, train)
+        _learns(trial, _quality(trial, model, *_table(trial.rng, 600, tells)), message)
 
 
 @build_pipeline.criterion(
@@ -533,13 +542,14 @@ def training_rows_only(trial: Trial, answer: Handle) -> None:
           "rows as the classifier."),
 )  # fmt: skip
 def censored_left_out(trial: Trial, answer: Handle) -> None:
-    for factor in (1, -1e5):  # readings of a worn pump, then absurd ones
-        censored, _labels = _table(trial.rng, 600, shift=4.0)
-        censored.iloc[:, :_SIGNALS] *= factor
+    worn_then_absurd = 1, -1e5
+    for tells, factor in zip(_both_ways(trial.rng), worn_then_absurd, strict=True):
+        censored, _labels = _table(trial.rng, 600, tells, shift=4.0)
+        censored.iloc[:, tells != 0] *= factor
         unknown = pd.Series(np.nan, index=censored.index)
-        features, labels = _stacked([_table(trial.rng, 400), (censored, unknown)])
+        features, labels = _stacked([_table(trial.rng, 400, tells), (censored, unknown)])
         model = answer.make(features, labels, np.ones(len(features), dtype=bool))
-        quality = _quality(trial, model, *_table(trial.rng, 600))
+        quality = _quality(trial, model, *_table(trial.rng, 600, tells))
         _learns(
             trial, quality,
             _("Most of the labels were NaN, and the average precision fell to {quality}: what did those rows teach, "
@@ -553,12 +563,16 @@ def censored_left_out(trial: Trial, answer: Handle) -> None:
     why=_("Bar or pascal, the pump is the same. Without scaling, a feature counts for more when its unit is small."),
 )
 def units(trial: Trial, answer: Handle) -> None:
-    factors = pd.Series([1e-4, 1e-3, 1e-4, 1e4, 1e3], index=list(_COLUMNS))
-    features, labels = _table(trial.rng, 500)
-    model = answer.make(features * factors, labels, np.ones(len(features), dtype=bool))
-    unseen, truth = _table(trial.rng, 600)
-    quality = _quality(trial, model, unseen * factors, truth)
-    _learns(trial, quality, _("With every column in another unit, the average precision fell to {quality}."))
+    for tells in _both_ways(trial.rng):
+        powers = np.where(tells != 0, -1, 1) * trial.rng.integers(
+            3, 5, size=len(tells)
+        )  # what tells has the large unit
+        factors = pd.Series(10.0**powers, index=list(_COLUMNS))
+        features, labels = _table(trial.rng, 500, tells)
+        model = answer.make(features * factors, labels, np.ones(len(features), dtype=bool))
+        unseen, truth = _table(trial.rng, 600, tells)
+        quality = _quality(trial, model, unseen * factors, truth)
+        _learns(trial, quality, _("With every column in another unit, the average precision fell to {quality}."))
 
 
 def _fit(steps: Callable[[], list[Any]]) -> Any:
