@@ -38,6 +38,8 @@ _REFUSED = {  # whatever the arguments
         "tee": 276,
         "inotify_init": 253,
         "inotify_init1": 294,
+        "fanotify_init": 300,
+        "io_setup": 206,
         "epoll_create": 213,
         "epoll_create1": 291,
         "timer_create": 222,
@@ -52,6 +54,8 @@ _REFUSED = {  # whatever the arguments
         "vmsplice": 75,
         "tee": 77,
         "inotify_init1": 26,
+        "fanotify_init": 262,
+        "io_setup": 0,
         "epoll_create1": 20,
         "timer_create": 107,
         "seccomp": 277,
@@ -106,9 +110,10 @@ def refuse() -> None:
     process alone: limits of data do not count it, and it need not be mapped to be held (memory files, pages that were
     given to a pipe, rules for a sandbox, filters like this one, what sandlock copies when `sendmsg` sends it, or much
     is sent to an address). Nobody takes what all programs of a user share (watches of files, by epoll too, descriptors
-    on their way in a message, large pipes, timers, ports that stay closed for a minute), or lets them wait for a file
-    by a lease. No process hides what it uses from others of the same user, or has a signal come that wakes it while it
-    is held; and no connection holds more than others do: who asks for that is told that it does.
+    on their way in a message, large pipes, timers, queues of the kernel's own input and output, ports that stay closed
+    for a minute), sees what happens to files that it may not read, or lets others wait for one by a lease. No process
+    hides what it uses from others of the same user, or has a signal come that wakes it while it is held; and no
+    connection holds more than others do: who asks for that is told that it does.
 
     Raises
     ------

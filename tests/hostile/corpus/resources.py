@@ -315,6 +315,15 @@ library = os.open(os.__file__, os.O_RDONLY)
 attempt("a lease of a file", lambda: fcntl.fcntl(library, 1024, fcntl.F_WRLCK) + 1)
 attempt("a watch of a folder", lambda: fcntl.fcntl(os.open(".", os.O_RDONLY), 1026, 1) + 1)
 attempt("watches of files", lambda: call("inotify_init1", 0) + 1)
+attempt("watches of whole disks", lambda: call("fanotify_init", 0xC02, 0) + 1)
+import platform
+number = {"x86_64": 206, "aarch64": 0}[platform.machine()]
+attempt("queues of input and output", lambda: call("syscall", number, 1000, ctypes.byref(ctypes.c_ulong())) + 1)
+child = os.fork()  # with one thread, which takes no such signal
+if child == 0:
+    signal.pthread_sigmask(signal.SIG_BLOCK, [40])
+    os._exit(all(libc.sigqueue(os.getpid(), 40, None) == 0 for _ in range(2_000)))
+attempt("signals that wait", lambda: 1 // os.waitpid(child, 0)[1])
 one, other = socket.socketpair()
 attempt("descriptors on their way", lambda: socket.send_fds(one, [b"x"], [library] * 100))
 import select
