@@ -1,6 +1,7 @@
 """A wire whose other end is hostile: whatever it does, the judge's side comes back soon, and with the right error."""
 
 import random
+import signal
 import socket
 import struct
 import threading
@@ -479,6 +480,23 @@ def endless(turn: int) -> int:
     while turn:
         pass
     return 1
+
+
+def test_a_lent_function_ends_with_the_time_of_the_call() -> None:
+    finished: list[bool] = []
+
+    def slow() -> None:
+        for _ in range(600):
+            time.sleep(0.1)
+        finished.append(True)
+
+    with served(lambda function: function()) as answer:
+        for _ in range(2):
+            with pytest.raises(AnswerTimedOut):
+                answer(slow)
+        assert not finished
+        assert answer(lambda: 5) == 5
+    assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
 
 
 def stub() -> None:

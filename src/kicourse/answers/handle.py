@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from kicourse.answers.channel import Channel
 from kicourse.answers.codec import Bounds, NotDataError, RefusedError, decode, encode, require_bounds
+from kicourse.answers.deadline import TooLate, interrupted_at
 from kicourse.answers.errors import AnswerLost, AnswerRaised, AnswerRefused, AnswerTimedOut, NotStarted
 from kicourse.answers.location import Location
 
@@ -113,7 +114,10 @@ class Session:
             if "lent" not in reply:
                 return reply
             try:
-                outcome = self._call_lent(reply, exchange)
+                with interrupted_at(deadline):  # how long it takes depends on what it was handed
+                    outcome = self._call_lent(reply, exchange)
+            except TooLate:
+                raise AnswerTimedOut(self.seconds, self.connection.interrupt()) from None
             except BaseException:
                 self.connection.interrupt()  # the answer waits for an outcome that will not come
                 raise
