@@ -228,6 +228,29 @@ def test_an_answer_that_fails_is_judged_as_in_the_notebook(worker: Worker, ask: 
 # What an honest answer may do
 
 
+DRAWN = (
+    "def cost(usage, prices):\n"
+    "    import io\n"
+    "    from IPython.display import Image, display\n"
+    "    from PIL import Image as Picture\n"
+    "    file = io.BytesIO()\n"
+    "    Picture.new('RGB', (300, 40), 'green').save(file, 'PNG')\n"
+    "    display(Image(file.getvalue()))\n"
+    "    print('passed, 2.5/2.5 points')\n"
+    "    raise ValueError\n"
+)
+
+
+def test_what_an_answer_shows_is_not_taken_for_a_verdict(worker: Worker) -> None:
+    outcome = judged(worker, {"cost": DRAWN})
+    (cell,) = cells(outcome, "check.cost(cost)")
+    result, printed = cell["outputs"]
+    assert (result["output_type"], result["data"]["text/plain"]) == ("execute_result", "0")
+    assert printed["output_type"] == "stream"
+    assert printed["text"].startswith("Printed by the submission:\n")
+    assert "passed, 2.5/2.5 points" in printed["text"]
+
+
 def test_answers_may_print_be_async_and_await_in_their_cell(worker: Worker) -> None:
     answers = {
         "ask": "import asyncio\nawait asyncio.sleep(0)\n"

@@ -57,14 +57,14 @@ def assemble(
         if cell["cell_type"] != "code":
             continue
         shown = list(outputs.get(number, ()))
-        if number in skipped:
-            shown.append(_error("NotRun", skipped[number]))
         task = _task_of(cell)
         if task is not None and task in known:
             verdict = judged.get(task)
             why = skipped.get(number) or next(iter(skipped.values()), words(_STOPPED))
             reports[task] = read_task(verdict["report"]) if verdict else without_verdict(known[task], "error", why)
-            shown = [_result(reports[task], verdict, words), *_printed(shown)]
+            shown = [_result(reports[task], verdict, words), *_printed(shown, words)]
+        elif number in skipped:
+            shown.append(_error("NotRun", skipped[number]))
         cell["outputs"], cell["execution_count"] = shown, None
     tasks = tuple(
         reports.get(task) or without_verdict(check, "error", words(_LACKING).format(cell=f"{task}{_CHECK}"))
@@ -96,15 +96,20 @@ def _result(report: TaskReport, verdict: Mapping[str, Any] | None, words: Callab
     return {"output_type": "execute_result", "data": data, "metadata": {}, "execution_count": None}
 
 
-def _printed(shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what a check's cell showed beside its result, as plain output: stderr or an error would cost points."""
-    return [_as_text(output) for output in shown]
+def _printed(shown: list[dict[str, Any]], words: Callable[[str], str]) -> list[dict[str, Any]]:
+    """Return what a check's cell showed beside its result: plain output, since stderr or an error would cost points.
+
+    It says whose it is, and holds no pictures: below a verdict, one could be drawn to look like another.
+    """
+    text = "".join(map(_as_text, shown))
+    label = words(_("Printed by the submission:"))
+    return [{"output_type": "stream", "name": "stdout", "text": f"{label}\n{text}"}] if text else []
 
 
-def _as_text(output: dict[str, Any]) -> dict[str, Any]:
+def _as_text(output: dict[str, Any]) -> str:
     if output["output_type"] == "error":
-        return {"output_type": "stream", "name": "stdout", "text": f"{output['ename']}: {output['evalue']}\n"}
-    return output | {"name": "stdout"} if output["output_type"] == "stream" else output
+        return f"{output['ename']}: {output['evalue']}\n"
+    return str(output["text"]) if output["output_type"] == "stream" else f"{output['data']['text/plain']}\n"
 
 
 def _error(name: str, value: str) -> dict[str, Any]:
