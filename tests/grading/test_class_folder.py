@@ -34,6 +34,7 @@ from tests.grading.class_room import (
     UNIT,
     environment,
     grade,
+    gradebook_of,
     hand_in,
     marks,
     new_class,
@@ -201,6 +202,56 @@ def test_nbgrader_and_kicourse_do_not_grade_at_once(room: Path) -> None:
     assert "Traceback" not in done.stderr
     assert marks(room) == {}
     assert not (room / "autograded").exists()
+
+
+@pytest.mark.long
+def test_what_nbgrader_has_written_is_left_alone(room: Path) -> None:
+    """A mark that a person has settled is not opened again, and the page is made anew."""
+    hand_in(room, "ada", {"cost": solved()["cost"]})
+    (room / "submitted" / "linked").symlink_to(room / "submitted" / "ada")
+    grade(room)
+    page = room / "feedback" / "ada" / UNIT / f"{UNIT}.html"
+    with gradebook_of(room) as gradebook:
+        gradebook.find_grade("cost-check", UNIT, UNIT, "ada").manual_score = 1.5
+        gradebook.db.commit()
+    nbgrader(room, "autograde", UNIT, "--force")
+    assert "1.5 / 10.0" not in " ".join(page.read_text(encoding="utf-8").split())
+    with gradebook_of(room) as gradebook:
+        assert [one.student.id for one in gradebook.assignment_submissions(UNIT)] == ["ada"], "links are no students"
+        settled = gradebook.find_grade("cost-check", UNIT, UNIT, "ada")
+        assert settled.needs_manual_grade, "nbgrader asks for another look"
+        settled.needs_manual_grade = False
+        gradebook.db.commit()
+    for _ in range(2):
+        assert "1 graded before and unchanged" in grade(room)
+        assert "1.5 / 10.0" in " ".join(page.read_text(encoding="utf-8").split())
+        with gradebook_of(room) as gradebook:
+            assert not gradebook.find_grade("cost-check", UNIT, UNIT, "ada").needs_manual_grade
+
+
+@pytest.mark.long
+def test_both_take_every_configuration_of_nbgraders(room: Path) -> None:
+    """One in JSON in the folder has the last word, for nbgrader and for kicourse."""
+    (hand_in(room, "ada", {"cost": solved()["cost"]}).parent / "timestamp.txt").write_text(STAMP)
+    (room / "nbgrader_config.json").write_text('{"LateSubmissionPlugin": {"penalty_method": "zero"}}')
+    with gradebook_of(room) as gradebook:
+        gradebook.update_or_create_assignment(UNIT, duedate="2026-02-01 10:00:00 UTC")
+    grade(room)
+    assert totals(room) == {"ada": 2.5}
+    for command in (lambda: grade(room, "--force"), lambda: nbgrader(room, "autograde", UNIT, "--force")):
+        command()
+        with gradebook_of(room) as gradebook:
+            submission = gradebook.find_submission(UNIT, "ada")
+            assert (submission.score, submission.late_submission_penalty) == (2.5, 2.5)
+
+
+@pytest.mark.parametrize("name", ["what?", "KI [WS26]", "moved%20here", "all*"])
+def test_a_path_that_nbgrader_takes_for_something_else_is_refused(tmp_path: Path, room: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="Choose another name"):
+        class_folder.new(tmp_path / name / "class", "en", [UNIT])
+    assert [path.name for path in tmp_path.iterdir()] == ["class"]
+    room.rename(tmp_path / name)
+    assert "Choose another name" in grade(tmp_path / name, status=2)
 
 
 @pytest.mark.long

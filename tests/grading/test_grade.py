@@ -243,18 +243,27 @@ def test_what_lies_in_the_wrong_place_is_told(tmp_path: Path, tmp_path_factory: 
         (submitted / place).parent.mkdir(parents=True, exist_ok=True)
         (submitted / place).write_bytes(content)
     (submitted / "linked").symlink_to(submitted / "ada")
+    (submitted / "all.zip").write_bytes(b"PK")
+    (submitted / "ada" / UNIT / f"{UNIT} (1).ipynb").write_bytes(content)
+    (submitted / "max" / "link").symlink_to(submitted / "ada" / UNIT)
+    submitted.rename(tmp_path / "collected")
+    submitted.symlink_to(tmp_path / "collected")
     said = grade(folder)
     assert [line for line in said.splitlines() if line.startswith("Left out")] == [
+        "Left out: submitted/all.zip (a submission lies in submitted/STUDENT/UNIT/UNIT.ipynb).",
         "Left out: submitted/linked (it is a link, and none is followed).",
         "Left out: submitted/zoe.ipynb (a submission lies in submitted/STUDENT/UNIT/UNIT.ipynb).",
+        "Left out: submitted/ada/first_call/first_call (1).ipynb (what counts is first_call.ipynb).",
         'Left out: submitted/ada/first_call/timestamp.txt (it names no time, as "2026-03-01 10:00:00 UTC" does).',
         "Left out: submitted/max/first_call.ipynb (it belongs into a folder: max/UNIT/UNIT.ipynb).",
+        "Left out: submitted/max/link (it is a link, and none is followed).",
     ]
     named = f"There is no {UNIT}.ipynb in what was handed in, but '{UNIT} (1).ipynb'. Hand it in again under that name."
     assert named.partition(",")[0] in said
     page = feedback(folder, "eva")
     assert page.index(named) < page.index("</h1>"), "the reason stands at the top"
     assert marks(folder) == {"ada": NOTHING | {"cost": 2.5}, "eva": NOTHING}
+    (submitted / "max" / "link").unlink()
     said = grade(folder, "--force", "--student", "eva")
     assert "Left out" not in said
     (submitted / "linked").unlink()
@@ -657,6 +666,14 @@ def broken_release(folder: Path) -> None:
     (folder / "release" / UNIT / f"{UNIT}.ipynb").write_text("{broken")
 
 
+def other_points(release: Path) -> None:
+    notebook = nbformat.read(release, 4)
+    for cell in notebook.cells:
+        if cell.metadata.get("nbgrader", {}).get("grade_id") == "cost-check":
+            cell.metadata.nbgrader.points = 4
+    nbformat.write(notebook, release)
+
+
 def gradebook_of_another_nbgrader(folder: Path) -> None:
     with sqlite3.connect(folder / "gradebook.db") as database:
         database.execute("UPDATE alembic_version SET version_num = '724cde206c17'")
@@ -704,6 +721,18 @@ WRONG_USE: dict[str, tuple[tuple[str, ...], Callable[[Path], Any] | None, int, t
     "limits below zero": (
         (), lambda folder: (folder / ".kicourse" / "limits.toml").write_text("[first_call]\nseconds = -2"), 1,
         ("limits.toml", "no positive numbers"),
+    ),
+    "limits beyond measure": (
+        (), lambda folder: (folder / ".kicourse" / "limits.toml").write_text("[first_call]\nseconds = 10_000_000"), 1,
+        ("limits.toml", "higher than 1,000,000"),
+    ),
+    "a release with other points": (
+        (), lambda folder: other_points(folder / "release" / UNIT / f"{UNIT}.ipynb"), 1,
+        (f"{UNIT}.ipynb gives 4 points for 'cost-check', whose check gives 2.5",),
+    ),
+    "a configuration that is no JSON": (
+        (), lambda folder: (folder / "nbgrader_config.json").write_text("{"), 1,
+        ("nbgrader_config.json cannot be read",),
     ),
     "a configuration that is no Python": (
         (), lambda folder: (folder / "nbgrader_config.py").write_text("c = get_config(\n"), 1,

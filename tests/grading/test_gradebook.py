@@ -133,11 +133,11 @@ def test_what_cannot_be_graded_has_zeros_but_what_a_person_gave(graded: Stock, g
     write(gradebook, *(outcome(student, b"", status=status, tasks=()) for student in ("ada", "dora")))
     assert grades(gradebook, "ada") == {
         "double-check": (0, None, False),
-        "shout-check": (0, 2, False),
-        "essay": (0, 3, False),
+        "shout-check": (0, 2, True),
+        "essay": (0, 3, True),
         "sketch": (0, None, False),
         "project": (0, None, False),
-    }
+    }, "a person has another look at what a person gave"
     assert set(grades(gradebook, "dora").values()) == {(0, None, False)}
     assert comments(gradebook, "ada")["essay"] == "Nice & *short*."
 
@@ -237,6 +237,24 @@ def test_a_gradebook_of_another_nbgrader_is_left_alone(gradebook: Path, notebook
     with pytest.raises(UserError, match=r"50a4d84c131a.*Back it up, then run `nbgrader db upgrade --db"):
         write(gradebook, outcome("ada", notebook))
     assert gradebook.read_bytes() == content
+
+
+def test_a_gradebook_of_a_newer_nbgrader_is_not_told_to_be_upgraded(gradebook: Path, notebook: bytes) -> None:
+    with sqlite3.connect(gradebook) as database:
+        database.execute("UPDATE alembic_version SET version_num = 'ffff00000000'")
+    with pytest.raises(UserError, match=r"ffff00000000.*made with a newer one: install that") as caught:
+        write(gradebook, outcome("ada", notebook))
+    assert "upgrade" not in str(caught.value)
+
+
+def test_extra_credit_is_a_mark_by_hand(gradebook: Path, notebook: bytes) -> None:
+    write(gradebook, outcome("ada", notebook))
+    with GradebookWriter(url(gradebook), "class") as writer:
+        assert writer.marked_by_hand([UNIT]) == 0
+        with Gradebook(url(gradebook)) as opened:
+            opened.find_grade("double-check", UNIT, UNIT, "ada").extra_credit = 1.5
+            opened.db.commit()
+        assert writer.marked_by_hand([UNIT]) == 1
 
 
 @pytest.mark.parametrize("table", ["task_cells", "alembic_version"])

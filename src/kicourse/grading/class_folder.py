@@ -15,6 +15,7 @@ from rich.console import Console
 
 import kicourse
 from kicourse.errors import UsageError, UserError
+from kicourse.grading.open_class import require_usable_path
 from kicourse.syllabus import Unit, course
 
 CONFIGURATION = '''"""How nbgrader works in this class. Made by `kicourse class new`, and yours to change."""
@@ -60,6 +61,7 @@ def new(folder: Path, language: str | None = None, units: Sequence[str] | None =
     chosen = [course().unit(slug) for slug in dict.fromkeys(units or ())] or list(course().finished)
     folder = folder.expanduser().resolve()
     _require_free(folder)
+    require_usable_path(folder)
     console = Console(highlight=False)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

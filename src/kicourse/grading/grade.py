@@ -1,5 +1,6 @@
 """What `kicourse grade` does: read what was handed in, have it graded, and write it down in one place."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -26,6 +27,9 @@ from kicourse.models import weights
 from kicourse.models.embedded import GPT
 from kicourse.result_files import require_place, writing
 from kicourse.syllabus import course
+
+AUTOGRADED = "by nbgrader"
+"""What is noted of a submission whose marks `nbgrader autograde` writes."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class _Run:
             prepared = prepare(self.opened, submission, self.settings)
             place = submission.student, submission.unit
             earlier = known_outcome(None if self.settings.force else self.store, prepared)
-            if earlier is not None and not self.settings.force and self._stands(submission, prepared.key):
+            if earlier is not None and not self.settings.force and self._stands(submission, prepared, earlier):
                 self.results.add(earlier, skipped=True)
                 self.progress.skip()
                 continue
@@ -107,10 +111,16 @@ class _Run:
             else:
                 self.take(earlier)
 
-    def _stands(self, submission: Submission, key: str) -> bool:
-        """Whether the outcome under a key is what stands in gradebook and folders."""
+    def _stands(self, submission: Submission, prepared: "Prepared", outcome: Outcome) -> bool:
+        """Whether the outcome is what stands in gradebook and folders; what nbgrader wrote gets its page now."""
         place = submission.student, submission.unit
-        return self.store.is_written(*place, _dated(key, submission), self.writer.written(*place))
+        key = standing(self.opened, submission, prepared.key)
+        if self.store.is_written(*place, key, self.writer.written(*place)):
+            return True
+        if not self.store.is_written(*place, key, AUTOGRADED) or not self.writer.has_marks(outcome):
+            return False
+        self.store.note_written(*place, key, self.writer.write(outcome, submission.timestamp, page_only=True))
+        return True
 
     def take(self, outcome: Outcome) -> None:
         """Keep an outcome and write it where it belongs.
@@ -122,14 +132,16 @@ class _Run:
         key = keep(self.store, prepared, outcome)
         if outcome.status != "error":
             written = self.writer.write(outcome, submission.timestamp)
-            self.store.note_written(*place, _dated(key, submission), written)
+            self.store.note_written(*place, standing(self.opened, submission, key), written)
         self.results.add(outcome)
         self.progress.advance()
 
 
-def _dated(key: str, submission: Submission) -> str:
-    """Return what an outcome's key and the time of handing in come to: both are in the gradebook."""
-    return f"{key} {moment_of(submission.timestamp) or ''}".strip()
+def standing(opened: OpenClass, submission: Submission, key: str) -> str:
+    """Return what an outcome comes to in a class: its key, the gradebook that has it, and the time of handing in."""
+    address = opened.db_url.replace(str(opened.root), "")  # a class folder may move
+    gradebook = hashlib.sha256(address.encode()).hexdigest()[:16]
+    return f"{key} {gradebook} {moment_of(submission.timestamp) or ''}".strip()
 
 
 def _count(opened: OpenClass, settings: Settings) -> int:

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,12 +44,16 @@ STOCK_COURSE = "default_course"  # nbgrader's preprocessors add it beside the cl
 
 _OUTDATED = (
     "The gradebook {url} is not one of the installed nbgrader ({why}). Back it up, then run `nbgrader db upgrade --db"
-    " {url}` and `nbgrader db assignment list --db {url}` in the class folder: the one changes old tables, the other"
-    " adds new ones."
+    " {quoted}` and `nbgrader db assignment list --db {quoted}` in the class folder: the one changes old tables, the"
+    " other adds new ones."
+)
+_FROM_ELSEWHERE = (
+    "The gradebook {url} is of a revision that the installed nbgrader does not know ({why}). It was probably made with"
+    " a newer one: install that."
 )
 _MISSING = (
     "There is no gradebook at {url}. If that is the right place, make it: run `nbgrader generate_assignment UNIT"
-    " --force --db {url}` in the class folder, for each unit."
+    " --force --db {quoted}` in the class folder, for each unit."
 )
 _FAILED = (
     "The gradebook {url} cannot be used: {reason}. What was there is intact; mend that and grade again, and what has"
@@ -72,7 +77,6 @@ _ONE_GRADE = (
 )
 _SCORED = _ONE_GRADE.values(needs_manual_grade=Grade.__table__.c.manual_score.is_not(None))
 _TO_REVIEW = _ONE_GRADE.values(needs_manual_grade=True)
-_SETTLED = _ONE_GRADE.values(needs_manual_grade=False)
 _ONE_COMMENT = (
     update(Comment.__table__)
     .where(
@@ -117,7 +121,7 @@ class GradebookWriter:
             _add_missing(connection, Student, {outcome.student}, "id")
             submission = _submission(connection, unit, outcome.student, utils.parse_utc(timestamp))
             notebook = _mirror(connection, unit, submission.id)
-            _write_scores(connection, notebook, scores, settled=outcome.status != "graded")
+            _write_scores(connection, notebook, scores)
             _execute(connection, _ONE_COMMENT, notebook, "comment", comments)
             self._write_penalty(connection, outcome.student, notebook, unit.seconds_late(submission))
 
@@ -152,7 +156,7 @@ class GradebookWriter:
                 .join(book, book.c.assignment_id == submitted.c.id)
                 .join(grade, grade.c.notebook_id == book.c.id)
             )
-            .where(unit.c.name.in_(units), grade.c.manual_score.is_not(None))
+            .where(unit.c.name.in_(units), grade.c.manual_score.is_not(None) | (grade.c.extra_credit != 0))
         )
         if students:
             found = found.where(submitted.c.student_id.in_(students))
@@ -207,7 +211,7 @@ def database_errors(url: URL | str) -> Iterator[None]:
 def _shown(url: URL) -> str:
     """Return an address as it may be shown, from whatever folder it is used."""
     if url.get_backend_name() == "sqlite" and "uri" not in url.query and url.database:
-        url = url.set(database=os.path.abspath(url.database))
+        return f"sqlite:///{os.path.abspath(url.database)}"  # as people write it, without signs for signs
     return without_password(url.render_as_string())
 
 
@@ -215,7 +219,7 @@ def _to_run(advice: str, url: URL, **values: str) -> str:
     """Return advice with commands in it that need the address of a gradebook."""
     shown = _shown(url)
     hidden = " (*** stands for the password.)" if "***" in shown else ""
-    return advice.format(url=shown, **values) + hidden
+    return advice.format(url=shown, quoted=shlex.quote(shown), **values) + hidden
 
 
 def _require_current(engine: Engine) -> None:
@@ -225,11 +229,13 @@ def _require_current(engine: Engine) -> None:
     if absent := sorted({*Base.metadata.tables, "alembic_version"} - tables):
         raise UserError(_to_run(_OUTDATED, engine.url, why=f"it lacks the table {absent[0]}"))
     # What nbgrader.api.get_alembic_version() says, which starts a process to find it out.
-    wanted = ScriptDirectory(dbutil.ALEMBIC_DIR).get_current_head()
+    known = ScriptDirectory(dbutil.ALEMBIC_DIR)
     with engine.connect() as connection:
         found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
-    if found != [wanted]:
-        raise UserError(_to_run(_OUTDATED, engine.url, why=f"its revision is {', '.join(found) or 'unknown'}"))
+    if found != [known.get_current_head()]:
+        newer = not {*found} <= {script.revision for script in known.walk_revisions()}
+        advice = _FROM_ELSEWHERE if newer else _OUTDATED
+        raise UserError(_to_run(advice, engine.url, why=f"its revision is {', '.join(found) or 'none'}"))
 
 
 @dataclass(frozen=True)
@@ -407,10 +413,10 @@ def _mirror(connection: Connection, unit: _Unit, submission: str) -> str:
     return submitted[unit.notebooks[unit.name]]
 
 
-def _write_scores(connection: Connection, notebook: str, scores: Mapping[str, float | None], settled: bool) -> None:
+def _write_scores(connection: Connection, notebook: str, scores: Mapping[str, float | None]) -> None:
     scored = {cell: score for cell, score in scores.items() if score is not None}
     open_ones = {cell: None for cell, score in scores.items() if score is None}
-    _execute(connection, _SETTLED if settled else _SCORED, notebook, "score", scored)
+    _execute(connection, _SCORED, notebook, "score", scored)
     _execute(connection, _TO_REVIEW, notebook, "score", open_ones)
 
 

@@ -19,8 +19,9 @@ from nbgrader.coursedir import CourseDirectory
 
 from kicourse.errors import UserError
 from kicourse.grading.clerk import Clerk
-from kicourse.grading.grade import Settings, alone, keep, known_outcome, prepare
+from kicourse.grading.grade import AUTOGRADED, Settings, alone, keep, known_outcome, prepare, standing
 from kicourse.grading.open_class import LONGEST_TIMESTAMP, OpenClass, Submission, open_class
+from kicourse.grading.placing import safe_name
 from kicourse.grading.store import Store
 
 
@@ -52,7 +53,8 @@ class JudgedNotebook(NotebookExporter):
             if outcome.status == "error":
                 raise RuntimeError(outcome.message)
             keep(store, prepared, outcome)
-        store.forget_written(job.student, job.unit)  # feedback is not written here
+        # nbgrader writes the marks now, and no page of feedback.
+        store.note_written(job.student, job.unit, standing(opened, submission, prepared.key), AUTOGRADED)
         _keep_timestamp(opened, submission)
         return nbformat.reads(outcome.notebook.decode(), as_version=4)
 
@@ -92,11 +94,12 @@ def _start_alone(start: Callable[[Autograde], None], autograde: Autograde) -> No
 def _find_submissions(find: Callable[[Autograde], None], autograde: Autograde) -> None:
     """Take every folder for a submission, as `kicourse grade` does: one without the notebook gets a mark too."""
     unit = autograde.coursedir.assignment_id
-    folders = glob.glob(autograde._format_source(unit, autograde.coursedir.student_id))
-    if not folders or not issubclass(autograde.exporter_class, JudgedNotebook):
+    found = [Path(path) for path in glob.glob(autograde._format_source(unit, autograde.coursedir.student_id))]
+    if not found or not issubclass(autograde.exporter_class, JudgedNotebook):
         return find(autograde)
+    folders = [path for path in found if safe_name(path.parent.name) and not path.parent.is_symlink()]
     autograde.notebooks = []
-    autograde.assignments = {folder: [os.path.join(folder, f"{unit}.ipynb")] for folder in folders}
+    autograde.assignments = {str(folder): [str(folder / f"{unit}.ipynb")] for folder in folders}
     return None
 
 

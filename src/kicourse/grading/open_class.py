@@ -22,6 +22,10 @@ from kicourse.syllabus import Limits, UnknownUnitError, course
 
 PLACE = ".kicourse"
 _NOTEBOOK = ".ipynb"
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
+_IS_LINK = "it is a link, and none is followed"
+_UNUSABLE = re.compile("[?*[]|%[0-9A-Fa-f]{2}")  # in patterns of names, and in addresses
+_HIGHEST_LIMIT = 1_000_000  # seconds are some days; the system counts milliseconds in 32 bits
 _PASSWORD = re.compile(r"(?<=://)([^:/]*:)[^/]*@|([?&]password=)[^&]*")
 LONGEST_TIMESTAMP = 100  # characters: what reads dates takes minutes for a million digits
 
@@ -107,12 +111,13 @@ class OpenClass:
         Of what somebody has chosen: with `students`, what is theirs; with `units`, no others.
         """
         place = self.root / "submitted"
-        for name in _names(place) if not students else ():
+        for name in _names(place.resolve()) if not students else ():  # submitted/ itself may be a link
             if (place / name).is_symlink():
-                yield name, "it is a link, and none is followed"
-            elif _is_notebook(name):
-                yield name, f"a submission lies in submitted/STUDENT/UNIT/UNIT{_NOTEBOOK}"
-            elif (place / name).is_dir() and not safe_name(name):
+                yield name, _IS_LINK
+            elif not (place / name).is_dir():
+                if not name.startswith("."):  # systems leave files of their own
+                    yield name, f"a submission lies in submitted/STUDENT/UNIT/UNIT{_NOTEBOOK}"
+            elif not safe_name(name):
                 yield name, "its name can be no student's"
         for student in students or self.students():
             yield from self._overlooked_of(student, units)
@@ -122,14 +127,27 @@ class OpenClass:
         if not os.access(folder, os.R_OK | os.X_OK):
             yield student, "it cannot be read"
         for name in _names(folder):
-            if _is_notebook(name) and not (folder / name).is_dir():
+            if name not in self.releases and (folder / name).is_symlink():
+                yield f"{student}/{name}", _IS_LINK
+            elif _is_notebook(name) and not (folder / name).is_dir():
                 yield f"{student}/{name}", f"it belongs into a folder: {student}/UNIT/UNIT{_NOTEBOOK}"
+            elif name.endswith(_ARCHIVES):
+                yield f"{student}/{name}", f"unpack it: {student}/UNIT/UNIT{_NOTEBOOK}"
             elif name in self.releases:
+                if not units or name in units:
+                    yield from self._beside(student, name)
                 stamped = os.path.lexists(folder / name / "timestamp.txt") and (not units or name in units)
                 if stamped and self._timestamp(student, name) is None:
                     yield f"{student}/{name}/timestamp.txt", 'it names no time, as "2026-03-01 10:00:00 UTC" does'
             elif not units and not name.startswith(".") and (folder / name).is_dir():
                 yield f"{student}/{name}", "the class does not have this unit"
+
+    def _beside(self, student: str, unit: str) -> Iterator[tuple[str, str]]:
+        """Yield what lies beside a submission and could be meant to be one."""
+        names = _names(self.root / "submitted" / student / unit)
+        for name in names if f"{unit}{_NOTEBOOK}" in names else ():  # otherwise the feedback names one
+            if (_is_notebook(name) and name != f"{unit}{_NOTEBOOK}") or name.endswith(_ARCHIVES):
+                yield f"{student}/{unit}/{name}", f"what counts is {unit}{_NOTEBOOK}"
 
     def require_students(self, students: Sequence[str]) -> None:
         """Raise UsageError for a student who handed nothing in."""
@@ -208,6 +226,7 @@ def open_class(root: Path, db_url: str | None = None) -> OpenClass:
     """
     root = root.expanduser().resolve()
     _require_class(root)
+    require_usable_path(root)
     if (root / "submitted").is_dir() and not os.access(root / "submitted", os.R_OK | os.X_OK):
         raise UserError(f"{root / 'submitted'} cannot be read. Make the folder readable.")
     _require_version(_said(root / PLACE / "version"))
@@ -248,16 +267,31 @@ def _require_version(made_with: str) -> None:
         )
 
 
-def _nbgrader_config(root: Path) -> Any:
-    """Return what the class's nbgrader_config.py says."""
-    from traitlets.config import PyFileConfigLoader
+def require_usable_path(root: Path) -> None:
+    """Raise UsageError for a folder whose path means something else to nbgrader and to the address of a gradebook."""
+    if found := _UNUSABLE.search(str(root)):
+        raise UsageError(
+            f"nbgrader cannot work in {root}: in a path, it takes '{found[0]}' for something else. Choose another name."
+        )
 
-    try:
-        return PyFileConfigLoader("nbgrader_config.py", path=str(root)).load_config()
-    except Exception as error:
-        raise UserError(
-            f"{root / 'nbgrader_config.py'} cannot be read: {error}. Mend it, or take it from a new class."
-        ) from error
+
+def _nbgrader_config(root: Path) -> Any:
+    """Return what nbgrader's configuration says: the class's own, before the user's and the machine's."""
+    from jupyter_core.paths import jupyter_config_path
+    from traitlets.config import Config, ConfigFileNotFound, JSONFileConfigLoader, PyFileConfigLoader
+
+    config: Any = Config()
+    for place in (*reversed(jupyter_config_path()), str(root)):
+        for load, name in ((PyFileConfigLoader, "nbgrader_config.py"), (JSONFileConfigLoader, "nbgrader_config.json")):
+            try:
+                config.merge(load(name, path=place).load_config())
+            except ConfigFileNotFound:
+                continue
+            except Exception as error:
+                raise UserError(
+                    f"{Path(place) / name} cannot be read: {error}. Mend it, or take it from a new class."
+                ) from error
+    return config
 
 
 def _releases(root: Path) -> dict[str, Release]:
@@ -284,14 +318,21 @@ def _require_notebook(path: Path, release: Release) -> None:
         nbformat.validate(release.node)
         about = [cell.metadata.get("nbgrader", {}) for cell in release.node.cells]
         points = {str(one["grade_id"]): float(one["points"]) for one in about if one.get("grade")}
-        lacking = {f"{task}-check" for task in checks.load(release.unit)} - points.keys()
-        if lacking or release.node.metadata["kicourse"]["unit"] != release.unit:
+        known = {f"{task}-check": check.points for task, check in checks.load(release.unit).items()}
+        if known.keys() - points.keys() or release.node.metadata["kicourse"]["unit"] != release.unit:
             raise ValueError("it is another notebook")
     except Exception as error:  # whatever a damaged file makes nbformat stumble over
         raise UserError(
             f"{path} is not what nbgrader has made any more. Make it anew: nbgrader generate_assignment {release.unit}"
             " --force"
         ) from error
+    for cell, right in known.items():
+        if points[cell] != right:
+            raise UserError(
+                f"{path} gives {points[cell]:g} points for '{cell}', whose check gives {right:g}. Write {right:g} in"
+                f" source/ again, and run `nbgrader generate_assignment {release.unit} --force`; weigh tasks in"
+                " grades.csv."
+            )
 
 
 def _own_limits(root: Path) -> dict[str, dict[str, Any]]:
@@ -310,6 +351,8 @@ def _own_limits(root: Path) -> dict[str, dict[str, Any]]:
                 raise ValueError(f"there is no limit {what}, but {', '.join(sorted(known))}")
             if any(type(value) not in (int, float) or not 0 < value < math.inf for value in limits.values()):
                 raise ValueError(f"the limits of {slug} are no positive numbers")
+            if any(value > _HIGHEST_LIMIT for value in limits.values()):
+                raise ValueError(f"the limits of {slug} are higher than {_HIGHEST_LIMIT:,}")
             if any(name != "seconds" and not isinstance(value, int) for name, value in limits.items()):
                 raise ValueError(f"the limits of {slug}, but for seconds, are no whole numbers")
     except (ValueError, TypeError) as error:

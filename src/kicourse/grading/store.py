@@ -58,10 +58,6 @@ class Store:
         """Whether something was written for this student and unit, and noted."""
         return self._mark(student, unit).exists()
 
-    def forget_written(self, student: str, unit: str) -> None:
-        """Note that somebody else may have written what a student has for a unit."""
-        self._mark(student, unit).unlink(missing_ok=True)
-
     def given_up(self, student: str, unit: str) -> tuple[str, ...]:
         """Return the tasks for which a student has taken the reference solution, whenever that was."""
         path = _place(self.taken, student, unit)

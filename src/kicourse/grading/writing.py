@@ -48,15 +48,16 @@ class Writer:
             self._prepared.add(unit)
             self._feedback.prepare(self.opened.releases[unit].node)
 
-    def write(self, outcome: Outcome, timestamp: str | None, whole: bool = True) -> str:
+    def write(self, outcome: Outcome, timestamp: str | None, page_only: bool = False, whole: bool = True) -> str:
         """Write marks, graded notebook and feedback of one submission; return what is `written` then.
 
-        A second time gives the same.
-        A page that is not `whole` shows nothing that the student has written.
+        A second time gives the same. `page_only` leaves the marks and the notebook as they are. A page that is not
+        `whole` shows nothing that the student has written.
         """
         root, student, unit = self.opened.root, outcome.student, outcome.unit
-        self._gradebook.write(outcome, moment_of(timestamp))
-        place_graded(root, student, unit, outcome.notebook, timestamp)
+        if not page_only:
+            self._gradebook.write(outcome, moment_of(timestamp))
+            place_graded(root, student, unit, outcome.notebook, timestamp)
         shown = outcome.notebook if whole else _without_the_students(outcome.notebook, self.opened.releases[unit].node)
         page = self._feedback.page(student, unit, shown)
         place_feedback(root, student, unit, page, timestamp)
@@ -68,6 +69,13 @@ class Writer:
         if all((self.opened.root / room / student / unit / f"{unit}.{end}").is_file() for room, end in places):
             return json.dumps(self._gradebook.marks(student, unit))
         return ""
+
+    def has_marks(self, outcome: Outcome) -> bool:
+        """Whether the gradebook has an outcome's marks, and the graded notebook is there."""
+        student, unit = outcome.student, outcome.unit
+        marks = self._gradebook.marks(student, unit)
+        same = all(marks.get(f"{task.task}-check") == task.points for task in outcome.tasks)
+        return same and (self.opened.root / "autograded" / student / unit / f"{unit}.ipynb").is_file()
 
     def marked_by_hand(self, units: Sequence[str], students: Sequence[str]) -> int:
         """Return how many submissions have a mark that a person gave."""

@@ -58,11 +58,11 @@ class WritingProcess:
         with suppress(OSError):
             self._connection.send(("prepare", unit))
 
-    def write(self, outcome: Outcome, timestamp: str | None) -> str:
-        """Write marks, graded notebook and feedback of one submission; return what is `written` then."""
-        failure, text = self._ask("write", outcome, timestamp)
+    def write(self, outcome: Outcome, timestamp: str | None, page_only: bool = False) -> str:
+        """Write marks, graded notebook and feedback of one submission, or its page; return what is `written` then."""
+        failure, text = self._ask("write", outcome, timestamp, page_only)
         if failure:
-            failure, text = self._ask("write", outcome, timestamp, False)
+            failure, text = self._ask("write", outcome, timestamp, page_only, False)
         if failure:
             raise UserError(
                 f"What '{outcome.student}' has for '{outcome.unit}' cannot be written: {failure}. "
@@ -73,6 +73,10 @@ class WritingProcess:
     def written(self, student: str, unit: str) -> str:
         """Return what is written of a submission, as a text to compare; empty where gradebook or files lack it."""
         return str(self._read("written", student, unit))
+
+    def has_marks(self, outcome: Outcome) -> bool:
+        """Whether the gradebook has an outcome's marks, and the graded notebook is there."""
+        return bool(self._read("has_marks", outcome))
 
     def marked_by_hand(self, units: Sequence[str], students: Sequence[str]) -> int:
         """Return how many submissions for these units, of these students or all, have a mark that a person gave."""
