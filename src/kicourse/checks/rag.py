@@ -621,7 +621,7 @@ def _refuses(trial: Trial, answer: Handle, reply: str, count: int, message: str)
 )
 def finds_numbers(trial: Trial, answer: Handle) -> None:
     for size in (1, 2, 4):
-        numbers = sorted(int(number) for number in trial.rng.permutation(9)[:size] + 1)
+        numbers = sorted(int(number) for number in trial.rng.permutation(7)[:size] + 2)  # the ends are tried below
         _cites(trial, answer, _reply(trial.rng, *(f"[{n}]" for n in numbers)), 9, numbers)
 
 
@@ -631,7 +631,7 @@ def finds_numbers(trial: Trial, answer: Handle) -> None:
     why=_("The source of the first sentence is the one that most readers look up, and nobody wants to see it twice."),
 )
 def once_in_order(trial: Trial, answer: Handle) -> None:
-    low, middle, high = sorted(int(number) for number in trial.rng.permutation(9)[:3] + 1)
+    low, middle, high = sorted(int(number) for number in trial.rng.permutation(7)[:3] + 2)
     for numbers in ([middle, low], [high, low, middle], [middle, high, middle, middle], [high, low, high]):
         wanted = list(dict.fromkeys(numbers))
         _cites(trial, answer, _reply(trial.rng, *(f"[{n}]" for n in numbers)), 9, wanted)
