@@ -300,6 +300,19 @@ def test_an_interrupt_at_the_start_breaks_nothing(full_class: Path, tmp_path: Pa
     assert marks(folder) == {}
 
 
+def test_an_interrupt_is_no_affair_of_the_process_that_writes(full_class: Path, tmp_path: Path) -> None:
+    """Not even while Python itself is starting there."""
+    folder = part(full_class, tmp_path / "class", 1)
+    for milliseconds in (0, 50, 100, 200, 300):
+        with Grader(folder, "--workers", "1") as grader:
+            grader.wait_for(lambda: grader.workers("writer", forks=False), "the process that writes")
+            time.sleep(milliseconds / 1000)
+            os.killpg(grader.process.pid, signal.SIGINT)
+            grader.ends(130)
+            assert "Traceback" not in grader.said
+    assert marks(folder) == {}
+
+
 def test_two_graders_at_once(full_class: Path, tmp_path: Path) -> None:
     folder = part(full_class, tmp_path / "class", 8)
     with Grader(folder) as grader:

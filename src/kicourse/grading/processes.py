@@ -3,11 +3,13 @@
 import math
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,20 @@ def spawn(target: Callable[..., None], *args: Any) -> SpawnProcess:
     with patch.object(sys.modules["__main__"], "__file__", None, create=True):
         process.start()
     return process
+
+
+@contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Have processes that are started meanwhile, in this thread, never hear of Ctrl-C, not even while they start."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # `multiprocessing` starts it with the first process, and unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_with_parent() -> None:

@@ -130,7 +130,7 @@ class WritingProcess:
         if self._left.is_set():
             return
         self._connection, theirs = processes.SPAWN.Pipe()
-        with theirs:
+        with theirs, processes.deaf_to_interrupts():  # Ctrl-C is for the process that waits for this one
             self._process = processes.spawn(_serve, theirs, self.root, self.db_url)
         self._patience = _START_SECONDS
 
@@ -145,7 +145,7 @@ class WritingProcess:
 
 def _serve(connection: Any, root: Path, db_url: str) -> None:
     """Be the process: answer one request after the other until the other side is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits for this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be made deaf
     processes.end_with_parent()
     leave_grammar_out()  # as in the command line, which this process does not run
     from kicourse.grading.open_class import open_class
