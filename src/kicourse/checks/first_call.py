@@ -858,7 +858,9 @@ def remembers(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def inside_budget(trial: Trial, answer: Handle) -> None:
     for count, fitting in ((_count_words, 3), (_count_framed, 11)):  # more than any fixed number of exchanges
-        lines = _lines(trial.rng, *((6, int(words)) for words in trial.rng.integers(2, 20, size=fitting + 3)))
+        # The oldest are the longest: where one must go, none before it would fit. Gaps are for the next criterion.
+        lengths = sorted(map(int, trial.rng.integers(2, 20, size=fitting + 3)), reverse=True)
+        lines = _lines(trial.rng, *((6, words) for words in lengths))
         instructions = chats.sentence(
             trial.rng, 30
         )  # longer than any exchange: who does not count them keeps one too many
