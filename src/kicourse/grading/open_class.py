@@ -140,7 +140,9 @@ class OpenClass:
                 if stamped and self._timestamp(student, name) is None:
                     yield f"{student}/{name}/timestamp.txt", 'it names no time, as "2026-03-01 10:00:00 UTC" does'
             elif not units and not name.startswith(".") and (folder / name).is_dir():
-                yield f"{student}/{name}", "the class does not have this unit"
+                lost = (self.root / "source" / name).is_dir()
+                release = f"its release is missing: run `nbgrader generate_assignment {name}`"
+                yield f"{student}/{name}", release if lost else "the class does not have this unit"
 
     def _beside(self, student: str, unit: str) -> Iterator[tuple[str, str]]:
         """Yield what lies beside a submission and could be meant to be one."""
