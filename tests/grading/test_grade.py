@@ -416,6 +416,19 @@ def test_another_time_of_handing_in_is_a_change(class_copy: Path) -> None:
     assert "2 graded before and unchanged" in grade(class_copy)
 
 
+def test_the_coordinator_leaves_nbgrader_to_the_process_that_writes() -> None:
+    """To import it would delay the first mark by a second."""
+    code = (
+        "import sys\nfrom kicourse.grading import grade\nfrom kicourse.grading.open_class import moment_of\n"
+        "texts = None, ' ', '2026-03-01 10:00:00 UTC', '2026-03-01 10:00:00.500000 UTC\\n'\n"
+        "found = list(map(moment_of, texts))\n"
+        "print(*found, 'nbgrader' in sys.modules, moment_of('2026-03-01 10:00:00 CET'), moment_of('soon'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    expected = "None None 2026-03-01 10:00:00 2026-03-01 10:00:00.500000 False 2026-03-01 09:00:00 None"
+    assert done.stdout.strip() == expected
+
+
 def test_a_file_for_the_results_is_looked_at_first(class_copy: Path) -> None:
     keep(class_copy, "kim")
     assert "it is a folder. Name a file" in grade(class_copy, "--json", str(class_copy), status=2)
