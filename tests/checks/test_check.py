@@ -209,7 +209,7 @@ def test_a_stub_that_an_answer_calls_is_named(check: Check) -> None:
 
     verdict = check.run(answer)
     assert (verdict.status, verdict.points) == ("not_started", 0)
-    note = "`top_k_of_another_task` is not started yet, and your answer calls it."
+    note = "`top_k_of_another_task` is not started yet, and your answer calls it. Write that first."
     assert verdict.notes == (note,)
     assert note in repr(verdict)
 

@@ -347,7 +347,7 @@ _GIVEN_UP = _("You asked for the reference solution, so this task counts zero.")
 _NOT_ALL = _(
     "This explains what fails first: mend that, and look again. What fails after it has another cause as well."
 )
-_ELSEWHERE = _("`{name}` is not started yet, and your answer calls it.")
+_ELSEWHERE = _("`{name}` is not started yet, and your answer calls it. Write that first.")
 _CHANGED = _(
     "Your code changed its input {names}. This costs no points, but whoever called it may still need it: "
     "work on a copy."

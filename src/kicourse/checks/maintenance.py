@@ -564,9 +564,8 @@ def censored_left_out(trial: Trial, answer: Handle) -> None:
 )
 def units(trial: Trial, answer: Handle) -> None:
     for tells in _both_ways(trial.rng):
-        powers = np.where(tells != 0, -1, 1) * trial.rng.integers(
-            3, 5, size=len(tells)
-        )  # what tells has the large unit
+        # What tells of failure is told in a large unit, so in small numbers.
+        powers = np.where(tells != 0, -1, 1) * trial.rng.integers(3, 5, size=len(tells))
         factors = pd.Series(10.0**powers, index=list(_COLUMNS))
         features, labels = _table(trial.rng, 500, tells)
         model = answer.make(features * factors, labels, np.ones(len(features), dtype=bool))

@@ -174,11 +174,10 @@ def _limit(request: dict[str, Any]) -> None:
         (resource.RLIMIT_FSIZE, request["file_bytes"]),
         (resource.RLIMIT_CORE, 1),  # with 0, a program that takes cores from a pipe would get them
         (resource.RLIMIT_NOFILE, 1024),
-        (getattr(resource, "RLIMIT_SIGPENDING", None), 1024),  # signals that wait: Linux has so many for a user in all
+        (getattr(resource, "RLIMIT_SIGPENDING", -1), 1024),  # signals that wait: Linux has so many for a user in all
     ):
         with suppress(ValueError, OSError):
-            if what is not None:
-                resource.setrlimit(what, (most, most))
+            resource.setrlimit(what, (most, most))
 
 
 def _prctl(option: int, value: int) -> None:

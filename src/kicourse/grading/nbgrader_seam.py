@@ -46,15 +46,15 @@ class JudgedNotebook(NotebookExporter):
         job = prepared.job
         if not judged:
             return nbformat.reads(job.notebook.decode(), as_version=4)
-        store = Store(opened.place)
+        store, key = Store(opened.place), prepared.key
         outcome = known_outcome(store, prepared)
         if outcome is None:
             outcome = self._judge().grade(job)
             if outcome.status == "error":
                 raise RuntimeError(outcome.message)
-            keep(store, prepared, outcome)
+            key = keep(store, prepared, outcome)
         # nbgrader writes the marks now, and no page of feedback.
-        store.note_written(job.student, job.unit, standing(opened, submission, prepared.key), AUTOGRADED)
+        store.note_written(job.student, job.unit, standing(opened, submission, key), AUTOGRADED)
         _keep_timestamp(opened, submission)
         return nbformat.reads(outcome.notebook.decode(), as_version=4)
 
