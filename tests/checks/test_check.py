@@ -199,6 +199,13 @@ def test_what_a_library_has_not_implemented_is_no_stub(check: Check) -> None:
     assert "Your code raised NotImplementedError" in verdict.criteria[0].message
 
 
+def test_what_turns_a_line_around_is_spelled_out(check: Check) -> None:
+    def answer(logits: Any, k: int) -> Any:
+        raise ValueError("\u202edessap")
+
+    assert r"ValueError: \u202edessap" in repr(check.run(answer))
+
+
 def top_k_of_another_task(logits: Any, k: int) -> Any:
     raise NotImplementedError()
 

@@ -5,7 +5,7 @@ import traceback
 from kicourse.answers import AnswerLost, AnswerRaised, AnswerRefused, AnswerTimedOut, NotStarted
 from kicourse.answers.handle import Exchange
 from kicourse.answers.location import Location
-from kicourse.checks.show import show, show_call
+from kicourse.checks.show import show, show_call, visible
 from kicourse.checks.trial import Failed
 from kicourse.language import _, translate
 
@@ -81,7 +81,7 @@ def _refused(found: str) -> str:
 def _where(place: Location | None) -> str:
     if place is None:
         return ""
-    return _words(_("line {line}: {source}")).format(line=place.line, source=place.source)
+    return _words(_("line {line}: {source}")).format(line=place.line, source=visible(place.source))
 
 
 def _bug(error: Exception) -> str:

@@ -225,13 +225,24 @@ def stays_on_line(trial: Trial, answer: Handle) -> None:
     trial.require(shown == len(task.sources), message, shown=shown, expected=str(len(task.sources)))
 
 
+def _no_quarters(text: str, before: str = "") -> str:
+    """Return a text that makes a line of no whole quarters.
+
+    So that counting in quarters, who adds up lines never has too little, and who joins messages never too much: each of
+    them costs one criterion, and not, by luck, two.
+    """
+    return text if len(before + text) % 4 else f"{text}."
+
+
 def _tight(rng: "np.random.Generator", count: Counter, shown: int) -> _Task:
     """Return a task whose budget is met to the token by the first `shown` of its sources."""
     sources = [
-        f"[E{place}] {chats.sentence(rng, words=int(words))}" for place, words in enumerate(rng.integers(6, 20, size=7))
+        _no_quarters(f"[E{place}] {chats.sentence(rng, words=int(words))}", f"[{place + 1}] ")
+        for place, words in enumerate(rng.integers(6, 20, size=7))
     ]
     # Longer than any source: who does not count one of them has room for a source too many.
-    question, instructions = chats.sentence(rng, words=60), chats.sentence(rng, words=28)
+    question = _no_quarters(chats.sentence(rng, words=60), "Question: ")
+    instructions = _no_quarters(chats.sentence(rng, words=28))
     task = _task(rng, sources, question=question, instructions=instructions, count=count)
     return replace(task, budget=task.size(shown))
 
@@ -660,8 +671,8 @@ def every_way(trial: Trial, answer: Handle) -> None:
 )
 def unknown_refused(trial: Trial, answer: Handle) -> None:
     message = _("Sources shown: {count}. This reply cites one that does not exist: {reply}")
-    for count in (1, int(trial.rng.integers(3, 9))):
-        over = count + int(trial.rng.integers(1, 5))
+    for count in (1, int(trial.rng.integers(3, 6))):
+        over = count + int(trial.rng.integers(1, 5))  # one digit: two are another criterion's affair
         for marks in (
             [f"[{over}]"],
             [f"[{count + 1}]"],

@@ -2055,7 +2055,7 @@ def hides(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def stable(trial: Trial, answer: Handle) -> None:
     rng = trial.rng
-    names = _people(rng, 4)
+    names = _people(rng, 3)  # nine secrets in all: `PERSON_1` inside `PERSON_10` is another criterion's affair
     desk = _Desk(trial, answer, names)
     known = [("PERSON", name) for name in names]
     for kind, draw in (("EMAIL", _email), ("PHONE", _phone), ("CUSTOMER", _customer)):

@@ -1680,12 +1680,16 @@ def _require_fused(trial: Trial, answer: Handle, results: list[list[Hit]], messa
 
 
 def _two_orders(rng: "np.random.Generator", count: int) -> tuple[list[int], list[int]]:
-    """Return the same passages in two orders, in which no two passages have the same sum of places."""
+    """Return the same passages in two orders, in which no two passages have the same sum of places.
+
+    Of five passages or more, not all come in the order in which they would come without a k.
+    """
     numbers = [int(number) for number in rng.permutation(50)[:count]]
     while True:
         other = [int(number) for number in rng.permutation(numbers)]
         sums = {place + other.index(number) for place, number in enumerate(numbers)}
-        if len(sums) == count and other != numbers:
+        without_k, fused = (_best(_fused([_ranked(numbers), _ranked(other)], k), count) for k in (0, 60))
+        if len(sums) == count and other != numbers and (count < 5 or [*dict(without_k)] != [*dict(fused)]):
             return numbers, other
 
 

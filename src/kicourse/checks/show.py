@@ -47,7 +47,13 @@ def show(value: Any) -> str:
         text = str(value)
     else:
         text = _Short().repr(value)
+    text = visible(text[: _LONGEST + 1])
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def visible(text: str) -> str:
+    """Return a text in which what cannot be seen is spelled out, like the character that turns a line around."""
+    return "".join(one if one.isprintable() or one in "\n\t" else repr(one)[1:-1] for one in text)
 
 
 def show_call(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
