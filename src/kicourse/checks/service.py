@@ -1438,7 +1438,7 @@ def each_its_own(trial: Trial, answer: Handle) -> None:
           "a zero would read as a yes."),
 )  # fmt: skip
 def says_how_long(trial: Trial, answer: Handle) -> None:
-    some = float(trial.rng.integers(3))
+    some = float(trial.rng.integers(1, 3))
     # Of a second, much is left over at first, and then little: so rounded down can be told from rounded to the nearest.
     rows = (0.125, 1, some + 0.25), (0.25, int(trial.rng.integers(2, 4)), some + 0.875), (4.0, 1, 0.125)
     for rate, capacity, gone in (*rows, (1 / 128, 1, some + 0.875)):
@@ -1846,7 +1846,7 @@ def counts(trial: Trial, answer: Handle) -> None:
     refusing = [_document(client, _name(trial.rng)) for client in late]
     steps = [step for place in trial.rng.permutation(len(groups)) for step in groups[place]]
     # Last: who keeps a place after an error would refuse all the others.
-    steps += [_document("failing", _name(trial.rng)), *refusing, ["fail", "lost"], ["go"]]
+    steps += [_document("failing", _name(trial.rng)), *refusing, ["fail", "lost"], *[["go"]] * len(late)]
     house = _House(trial, answer, 1)
     play = house.play(*steps)
     refused = len(_require_refusal(trial, [play.reply(client) for client in late], 1))

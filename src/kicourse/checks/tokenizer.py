@@ -405,6 +405,8 @@ def finds_the_first(trial: Trial, answer: Handle) -> None:
             for place in range(0, 4 * pieces, 4)
         }
         _replay(trial, answer, counts, 1)
+    a, b, c, d, e, f, g = _letters_apart(trial.rng, 7)  # three times in one piece is more than once in each of two
+    _replay(trial, answer, {f"{a}{b}{c}{a}{b}{d}{a}{b}": 1, f"{e}{f}": 1, f"{e}{f}{g}": 1}, 1)
 
 
 @train_bpe.criterion(
@@ -1070,6 +1072,17 @@ def measures(trial: Trial, answer: Handle) -> None:
         _require_ratio(trial, answer, [_sentence(trial.rng, words, length)], merges, message)
 
 
+def _counted_apart(rng: Any, count: int) -> tuple[list[str], list[Pair], int]:
+    """Draw messages, merges and the number of tokens: joined by spaces, messages have another, run together the same."""
+    while True:
+        words, merges = _language(rng)
+        messages = [_sentence(rng, words, 3 + count) for _ in range(count)]
+        tokens = sum(len(encoded(text, merges)) for text in messages)
+        spaced, together = (len(encoded(glue.join(messages), merges)) for glue in (" ", ""))
+        if together == tokens and (spaced != tokens or count == 1):
+            return messages, merges, tokens
+
+
 @tokens_per_word.criterion(
     _("what the messages cost, to the last digit"),
     points=0.25,
@@ -1079,10 +1092,8 @@ def costs(trial: Trial, answer: Handle) -> None:
     # A price such as 0.075, and one that was converted from another currency: no float has all of its digits.
     short, long = (int(trial.rng.integers(least, 4 * least)) | 1 for least in (1_000, 10**18))
     for length, price in ((1, Decimal(short) / 1_000), (4, Decimal(long) / 10**18)):
-        words, merges = _language(trial.rng)
-        messages = [_sentence(trial.rng, words, 3 + length) for _ in range(length)]
+        messages, merges, tokens = _counted_apart(trial.rng, length)
         _ratio, cost = _measured(trial, answer, messages, merges, price)
-        tokens = sum(len(encoded(text, merges)) for text in messages)
         exact = tokens * price / _MILLION
         trial.is_a(cost, Decimal)
         message = _("{tokens} tokens at {price} dollars a million cost something else.")
