@@ -1073,7 +1073,7 @@ def measures(trial: Trial, answer: Handle) -> None:
 
 
 def _counted_apart(rng: Any, count: int) -> tuple[list[str], list[Pair], int]:
-    """Draw messages, merges and the number of tokens: joined by spaces, messages have another, run together the same."""
+    """Draw messages, merges and their number of tokens: joined by spaces, they have another, run together the same."""
     while True:
         words, merges = _language(rng)
         messages = [_sentence(rng, words, 3 + count) for _ in range(count)]
