@@ -13,6 +13,20 @@ def require_place(target: Path | None) -> None:
         raise UsageError(f"{target} cannot be written: its folder does not exist. Make the folder first.")
     if target is not None and target.is_dir():
         raise UsageError(f"{target} cannot be written: it is a folder. Name a file: {target / 'results.json'}")
+    if target is not None and _is_of_others(target):
+        raise UsageError(f"{target} is there already, and is no file of results. Name another one, or remove it.")
+
+
+def _is_of_others(target: Path) -> bool:
+    """Whether a file holds something else than results do: a gradebook, say, for which one letter is enough."""
+    if not target.is_file():
+        return False
+    try:
+        with target.open("rb") as file:
+            beginning = file.read(200).lstrip()
+    except OSError:  # `writing` says what is wrong with it
+        return False
+    return bool(beginning) and not beginning.startswith((b"[", b"<?xml"))
 
 
 @contextmanager

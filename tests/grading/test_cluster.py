@@ -8,10 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -284,6 +285,19 @@ def test_a_scheduler_that_does_not_answer_is_told() -> None:
             with pytest.raises(UserError, match=f"No Dask scheduler answers at {address}") as caught:
                 ClusterPool(address).__enter__()
             assert "Give the address" in str(caught.value)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_server_of_another_kind_is_told() -> None:
+    def greet() -> None:
+        with suppress(OSError):
+            while True:
+                server.accept()[0].send(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=greet, daemon=True).start()
+        with pytest.raises(UserError, match="what listens there speaks another language"):
+            ClusterPool(f"tcp://127.0.0.1:{server.getsockname()[1]}").__enter__()
 
 
 @pytest.mark.usefixtures("hurried")

@@ -272,6 +272,28 @@ def test_what_lies_in_the_wrong_place_is_told(tmp_path: Path, tmp_path_factory: 
     assert {one["student"]: one["score"] for one in api.get_submissions(UNIT)} == {"ada": 2.5, "eva": 0}
 
 
+def test_what_has_no_release_any_more_got_no_mark(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = new_class(tmp_path_factory, tmp_path / "class")
+    hand_in(folder, "ada", {"cost": solved()["cost"]})
+    (folder / "source" / "bert").mkdir()
+    (folder / "submitted" / "eva" / "bert").mkdir(parents=True)
+    said = grade(folder, status=1)
+    why = "its release is missing: run `nbgrader generate_assignment bert`"
+    assert f"Left out: submitted/eva/bert ({why})." in said
+    assert marks(folder) == {"ada": NOTHING | {"cost": 2.5}}, "the others have theirs"
+    grade(folder, "--student", "ada")
+    grade(folder, "--unit", UNIT)
+
+
+def test_results_replace_no_other_file(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = new_class(tmp_path_factory, tmp_path / "class")
+    hand_in(folder, "ada")
+    said = grade(folder, "--json", str(folder / "gradebook.db"), status=2)
+    assert "gradebook.db is there already, and is no file of results." in said
+    for _again in range(2):
+        grade(folder, "--json", str(tmp_path / "marks.json"))
+
+
 IN_GERMAN = {
     "broken": "Das ist kein Notebook: Der Inhalt ist kein JSON. `kicourse lab` legt eine frische Kopie",
     "bound": "Das Notebook hat das Format 3; kicourse liest Format 4. Wandle es um: jupyter nbconvert",

@@ -279,6 +279,13 @@ def test_advice_names_a_gradebook_for_every_folder(tmp_path: Path, monkeypatch: 
         GradebookWriter("sqlite:///other.db", "class")
 
 
+@pytest.mark.parametrize("password", ["p@ss", "se/cr@t:x"])
+def test_a_password_that_must_be_written_otherwise_is_not_shown(password: str) -> None:
+    with pytest.raises(UserError, match="write @ as %40") as caught:
+        GradebookWriter(f"postgresql://nb:{password}@localhost/grades", "class")
+    assert password.rpartition("@")[2] + "@" not in str(caught.value)
+
+
 def test_another_file_or_database_is_a_users_error(tmp_path: Path) -> None:
     (tmp_path / "thesis.db").write_text("all of it " * 1000)
     with pytest.raises(UserError, match="file is not a database"):

@@ -1,6 +1,7 @@
 """Processes that do not want to be found, what they use, and an end to them."""
 
 import math
+import signal
 import subprocess
 import sys
 import time
@@ -119,6 +120,21 @@ def _running(program: str) -> Iterator[int]:
             while not processes.clear(process.pid):
                 pass
             process.kill()
+
+
+def test_an_interrupt_waits_for_the_end_of_a_block() -> None:
+    done = []
+
+    def block() -> None:
+        with processes.interrupts_later():
+            signal.raise_signal(signal.SIGINT)
+            done.append("all of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        block()
+    assert done
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_one_that_looks_dead_is_found() -> None:

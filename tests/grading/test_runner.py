@@ -268,7 +268,8 @@ def test_a_message_commands_no_terminal(ran: Ran) -> None:
         criterion["message"] for criterion in ran.task("terminal", "cost")["criteria"] if criterion["message"]
     }
     assert "all mine" in message
-    assert "all mine" in ran.shown
+    assert r"\x1b]52;c;ZXZpbA==" in message.replace("\n", ""), "what cannot be seen is spelled out"
+    assert r"\x1b]52;c;" in ran.shown
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", message + ran.shown)
 
 
@@ -358,6 +359,8 @@ def test_wrong_usage_is_told_before_anything_runs(tmp_path: Path, monkeypatch: p
         runner.check_notebooks([notebook], tmp_path / "nowhere" / "results.json")
     with pytest.raises(UsageError, match="its folder does not exist"):
         runner.check_notebooks([notebook], junit=tmp_path / "nowhere" / "junit.xml")
+    with pytest.raises(UsageError, match="is no file of results"):
+        runner.check_notebooks([notebook], notebook)
 
 
 @pytest.mark.long

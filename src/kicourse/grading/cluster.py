@@ -22,7 +22,7 @@ from typing import Any
 
 import kicourse
 from kicourse.errors import UserError
-from kicourse.grading import sandbox
+from kicourse.grading import processes, sandbox
 from kicourse.grading.assembling import ungraded
 from kicourse.grading.job import Job, Outcome
 from kicourse.grading.pool import Desks
@@ -218,8 +218,9 @@ class _Call:
 def _connect(address: str) -> Any:
     """Return a client of the scheduler at this address. Raises UserError if there is none."""
     try:
-        from distributed import Client
-        from distributed.versions import VersionMismatchWarning
+        with processes.interrupts_later():
+            from distributed import Client
+            from distributed.versions import VersionMismatchWarning
     except ImportError as error:
         raise UserError("Grading on a Dask cluster needs Dask: pip install 'kicourse[cluster]'") from error
     # What matters of what it has to say is an error of ours.
@@ -230,8 +231,10 @@ def _connect(address: str) -> Any:
     def connect() -> None:
         try:
             result.put(Client(address, timeout=_CONNECT_SECONDS, set_as_default=False, name="kicourse"))
-        except Exception as error:
+        except (OSError, ValueError) as error:
             result.put(error)
+        except Exception:  # whatever it makes of bytes that are no message of Dask's
+            result.put(ConnectionError("what listens there speaks another language"))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", VersionMismatchWarning)  # `_require_dask` says what matters of it
@@ -240,7 +243,7 @@ def _connect(address: str) -> Any:
         try:
             client = result.get(timeout=2 * _CONNECT_SECONDS)
         except Empty:
-            client = TimeoutError("something listens there, but it is no Dask scheduler")
+            client = TimeoutError("something listens there and says nothing")
     if isinstance(client, Exception):
         raise UserError(
             f"No Dask scheduler answers at {address} ({client or type(client).__name__}). Give the address that "

@@ -178,6 +178,7 @@ class GradebookWriter:
 
 def open_gradebook(db_url: str, busy_seconds: float = 30) -> Engine:
     """Connect to an existing, up-to-date gradebook; another program that is writing is waited for."""
+    _require_quoted(db_url)
     with database_errors(db_url):
         url = make_url(db_url)
     with database_errors(url):
@@ -194,6 +195,16 @@ def open_gradebook(db_url: str, busy_seconds: float = 30) -> Engine:
         return engine
 
 
+def _require_quoted(db_url: str) -> None:
+    """Raise UserError for signs in a password that end it too early; the rest would show in what a database says."""
+    kind, _, rest = db_url.partition("://")
+    if not kind.startswith("sqlite") and rest.partition("?")[0].count("@") > 1:
+        raise UserError(
+            "The address of the gradebook has more than one @. Of a password in it, write @ as %40, : as %3A, / as %2F,"
+            " % as %25."
+        )
+
+
 @contextmanager
 def database_errors(url: URL | str) -> Iterator[None]:
     """Turn what a database complains about into a UserError with the reason."""
@@ -204,7 +215,7 @@ def database_errors(url: URL | str) -> Iterator[None]:
         if isinstance(error, ImportError) and error.name:
             how = ": pip install 'psycopg[binary]'" if error.name == "psycopg" else ""
             reason = [f"its driver, the module {error.name}, is not installed{how}"]
-        shown = _shown(url) if isinstance(url, URL) else "that is configured"  # never the password
+        shown = _shown(url) if isinstance(url, URL) else "at this address"  # never the password
         raise UserError(_FAILED.format(url=shown, reason=reason[0])) from error
 
 
@@ -218,7 +229,7 @@ def _shown(url: URL) -> str:
 def _to_run(advice: str, url: URL, **values: str) -> str:
     """Return advice with commands in it that need the address of a gradebook."""
     shown = _shown(url)
-    hidden = " (*** stands for the password.)" if "***" in shown else ""
+    hidden = " (*** stands for the password.)" if "***" in shown and "{quoted}" in advice else ""
     return advice.format(url=shown, quoted=shlex.quote(shown), **values) + hidden
 
 

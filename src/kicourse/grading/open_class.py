@@ -143,9 +143,8 @@ class OpenClass:
                 if stamped and self._timestamp(student, name) is None:
                     yield f"{student}/{name}/timestamp.txt", 'it names no time, as "2026-03-01 10:00:00 UTC" does'
             elif not units and not name.startswith(".") and (folder / name).is_dir():
-                lost = (self.root / "source" / name).is_dir()
                 release = f"its release is missing: run `nbgrader generate_assignment {name}`"
-                yield f"{student}/{name}", release if lost else "the class does not have this unit"
+                yield f"{student}/{name}", release if self._has_lost(name) else "the class does not have this unit"
 
     def _beside(self, student: str, unit: str) -> Iterator[tuple[str, str]]:
         """Yield what lies beside a submission and could be meant to be one."""
@@ -153,6 +152,14 @@ class OpenClass:
         for name in names if f"{unit}{_NOTEBOOK}" in names else ():  # otherwise the feedback names one
             if (_is_notebook(name) and name != f"{unit}{_NOTEBOOK}") or name.endswith(_ARCHIVES):
                 yield f"{student}/{unit}/{name}", f"what counts is {unit}{_NOTEBOOK}"
+
+    def has_ungraded(self, students: Sequence[str]) -> bool:
+        """Whether these students (default: all) handed in a unit of the class whose release is missing."""
+        handed_in = {name for one in students or self.students() for name in _folders(self.root / "submitted" / one)}
+        return any(self._has_lost(name) for name in handed_in - self.releases.keys())
+
+    def _has_lost(self, unit: str) -> bool:
+        return (self.root / "source" / unit).is_dir()
 
     def require_students(self, students: Sequence[str]) -> None:
         """Raise UsageError for a student who handed nothing in."""
@@ -235,6 +242,8 @@ def open_class(root: Path, db_url: str | None = None) -> OpenClass:
     Raises UsageError for a folder that is none, UserError for one made with another version of the course, or whose
     settings cannot be read.
     """
+    if db_url == "":
+        raise UsageError("--db has no address. Give one, or leave it out: the class has a gradebook of its own.")
     root = root.expanduser().resolve()
     _require_class(root)
     require_usable_path(root)
@@ -317,7 +326,7 @@ def _releases(root: Path) -> dict[str, Release]:
             releases[slug] = release
     if not releases:
         raise UsageError(
-            f"{root / 'release'} holds no unit of the course. Run `nbgrader generate_assignment UNIT` there."
+            f"{root / 'release'} holds no unit of the course. Run `nbgrader generate_assignment UNIT` in {root}."
         )
     return releases
 

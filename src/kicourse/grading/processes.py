@@ -66,6 +66,22 @@ def deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextmanager
+def interrupts_later() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of a block: an import that it breaks off leaves half a module, or swallows it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
+
+
 def end_with_parent() -> None:
     """End this process, which `multiprocessing` has started, when the one that did so has ended, however that was."""
 

@@ -30,8 +30,8 @@ def main() -> None:
     request = json.loads(line.recv(_LARGEST_REQUEST))
     process = _start(request)
     os.close(0)  # the control socket, which is the fork server's alone
-    line.send(json.dumps({"pid": process.pid}).encode())
-    with suppress(OSError):
+    with suppress(OSError):  # who asked may have been killed already
+        line.send(json.dumps({"pid": process.pid}).encode())
         line.recv(1)
     processes.clear(os.getpid())
     _reap()
