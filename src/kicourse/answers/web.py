@@ -23,7 +23,8 @@ _PARTING = 1.0
 """Seconds for an app to start at all, or to end."""
 
 Outcome = dict[str, Any]
-"""What the trial says to a call: an `error`; or `text` and `sources`; or a `piece`, unless the stream has ended."""
+"""What the trial says to a call: an `error`, and of which `kind`; or `text` and `sources`; or a `piece`, unless the
+stream has ended."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,13 @@ class Stream:
 def _good(outcome: Outcome) -> Outcome:
     """Return an outcome, or raise the error that the trial has planned."""
     if "error" in outcome:
-        raise RuntimeError(outcome["error"])
+        raise _planned(outcome.get("kind", ""))(outcome["error"])
     return outcome
+
+
+def _planned(kind: str) -> type[Exception]:
+    """Return the class of an error that the trial has planned: one of its own, unless no `kind` is named."""
+    return type(kind, (Exception,), {}) if kind else RuntimeError
 
 
 @dataclass
@@ -519,11 +525,15 @@ def streamer(_answer: Any) -> Streamer:
     return Streamer()
 
 
-def guard(_answer: Any, status: int, headers: dict[str, str]) -> Any:
-    """Return a dependency that lets everybody in (status 200), or refuses with this status and these headers."""
+def guard(_answer: Any, status: int, headers: dict[str, str], error: Outcome | None = None) -> Any:
+    """Return a dependency that lets everybody in (status 200), or refuses with this status and these headers.
+
+    With an `error` it does neither: it fails itself.
+    """
     from fastapi import Depends, HTTPException
 
     async def ask() -> None:
+        _good(error or {})
         if status != 200:
             raise HTTPException(status, "Not now.", headers=headers)
 

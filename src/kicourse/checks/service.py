@@ -135,6 +135,11 @@ def _asked(question: Any) -> str:
     return f"POST /ask {chats.short(json.dumps({'question': question}, ensure_ascii=False), 80)}"
 
 
+def _error_kind(rng: "np.random.Generator") -> str:
+    """Return the name of a class of errors that no answer can have thought of: only `except Exception` catches it."""
+    return f"{rng.choice(['Line', 'Model', 'Socket', 'Store'])}Lost{rng.integers(10, 100)}"
+
+
 def _answer_entry(rng: "np.random.Generator") -> Entry:
     return {"text": chats.sentence(rng), "sources": [chats.sentence(rng, words=2) for _number in range(2)]}
 
@@ -255,15 +260,24 @@ def failure(trial: Trial, answer: Handle) -> None:
     app, answerer = _made(trial, answer)
     question = f" {chats.sentence(trial.rng)} "
     # The same question again and again: each is one of its own.
-    entries = {"second": _answer_entry(trial.rng), "third": _answer_entry(trial.rng)}
-    steps = [_post(name, "/ask", {"question": question}) for name in ("first", *entries)]
-    play = _play(trial, app, answerer, steps, [{"error": f"no connection with key {secret}"}, *entries.values()])
-    sent = trial.text(_("POST /ask, and the answerer raises an error"))
-    reply = play.reply("first")
-    told = [mark for mark in (secret, "no connection", "RuntimeError", "Traceback") if mark in reply.text]
-    trial.observe(told)
-    _require_problem(trial, reply, 500, sent)
-    trial.require(not told, _("{sent}: the answer tells strangers {told}."), sent=sent, told=", ".join(map(repr, told)))
+    entries = {"third": _answer_entry(trial.rng), "fourth": _answer_entry(trial.rng)}
+    steps = [_post(name, "/ask", {"question": question}) for name in ("first", "second", *entries)]
+    error = {"error": f"no connection with key {secret}"}
+    unheard_of = error | {"kind": _error_kind(trial.rng)}
+    play = _play(trial, app, answerer, steps, [error, unheard_of, *entries.values()])
+    failing = answer.make(answerer, [answer.build("web", "guard", 200, {}, unheard_of)])
+    guarded = _play(trial, failing, answerer, steps[:1])
+    replies = [(_("POST /ask, and the answerer raises an error"), play.reply(name)) for name in ("first", "second")]
+    if not guarded.of("called"):  # who asks no guard has another criterion to fail
+        replies.append((_("POST /ask, and a guard raises an error that is no HTTPException"), guarded.reply("first")))
+    for tried, reply in replies:
+        sent = trial.text(tried)
+        marks = secret, "no connection", "RuntimeError", unheard_of["kind"], "Traceback"
+        told = [mark for mark in marks if mark in reply.text]
+        trial.observe(told)
+        _require_problem(trial, reply, 500, sent)
+        message = _("{sent}: the answer tells strangers {told}.")
+        trial.require(not told, message, sent=sent, told=", ".join(map(repr, told)))
     sent = trial.text(_("POST /ask, after an error"))
     for name, entry in entries.items():
         reply = play.reply(name)
@@ -271,7 +285,7 @@ def failure(trial: Trial, answer: Handle) -> None:
         message = _("{sent}: the answer is {reply}.")
         trial.require(reply.json() == entry, message, expected=entry, sent=sent, reply=str(reply))
     message = _("The answerer was not called exactly once for each question, with its text as it was sent.")
-    trial.require(play.of("called") == [[question]] * 3, message, expected=[question] * 3)
+    trial.require(play.of("called") == [[question]] * 4, message, expected=[question] * 4)
 
 
 @create_app.criterion(
@@ -349,6 +363,7 @@ def _app(
     invalid: Callable[[Any], Any] | None = lambda error: _problem(422, _faults(error)),
     failed: Callable[[Any], Any] | None = lambda _error: _problem(500, "Something went wrong here."),
     refused: Callable[[Any], Any] | None = _refused,
+    unexpected: type[Exception] = Exception,
     frameworks: bool = True,
     guards: Any = (),
     all_guards: Any = (),
@@ -383,7 +398,7 @@ def _app(
 
     handle(AnyHTTPException if frameworks else HTTPException, refused)
     handle(RequestValidationError, invalid)
-    handle(Exception, failed)
+    handle(unexpected, failed)
     return app
 
 
@@ -415,6 +430,24 @@ def status_400(answerer: Any, guards: Any = ()) -> Any:
 @create_app.misconception(_("an app without a handler for unexpected errors: they come out as plain text"))
 def default_500(answerer: Any, guards: Any = ()) -> Any:
     return _app(answerer, guards=guards, failed=None)
+
+
+@create_app.misconception(_("a handler for `RuntimeError` alone: all other errors still come out as plain text"))
+def only_runtime_errors(answerer: Any, guards: Any = ()) -> Any:
+    return _app(answerer, guards=guards, unexpected=RuntimeError)
+
+
+@create_app.misconception(_("a `try` around the answerer alone: an error of a guard still comes out as plain text"))
+def only_answerers_errors(answerer: Any, guards: Any = ()) -> Any:
+    from starlette.exceptions import HTTPException
+
+    def caught(question: str) -> Any:
+        try:
+            return answerer(question)
+        except Exception:
+            raise HTTPException(500, "Something went wrong here.") from None
+
+    return _app(caught, guards=guards, failed=None)
 
 
 @create_app.misconception(_("an app that tells the customer the text of the exception"))
@@ -660,15 +693,16 @@ def at_once(trial: Trial, answer: Handle) -> None:
 def says_how_it_ended(trial: Trial, answer: Handle) -> None:
     secret = f"sk-{trial.rng.integers(10**9, 10**10)}"
     pieces = _pieces(trial.rng, 3)
+    kind = _error_kind(trial.rng)
     script: list[Entry] = [
         {"pieces": pieces},
         {"pieces": pieces, "error": f"lost {secret}"},
-        {"pieces": [], "error": secret},
+        {"pieces": [], "error": secret, "kind": kind},
     ]
     invalid = [{"question": ""}, {"question": "x" * 501}, {"question": pieces[0], "model": "large"}]
     steps = [_post(f"invalid {number}", "/ask/stream", body) for number, body in enumerate(invalid)]
     streaming = _Streaming(trial, answer, script, *steps)
-    marks = secret, "RuntimeError"
+    marks = secret, "RuntimeError", kind
     trial.observe([[mark in streaming.play.reply(str(number)).text for mark in marks] for number in range(3)])
     for number, wanted in enumerate(("done", "error", "error")):
         expected = [*("piece" for _piece in script[number]["pieces"]), wanted]
@@ -776,13 +810,18 @@ async def _close(stream: Any, shield: bool = True) -> None:
 
 
 async def _right_events(
-    stream: Any, event: Callable[[str, Any], str] = _sse, *, shield: bool = True, logged: bool = True
+    stream: Any,
+    event: Callable[[str, Any], str] = _sse,
+    *,
+    shield: bool = True,
+    logged: bool = True,
+    caught: type[Exception] = Exception,
 ) -> AsyncIterator[str]:
     try:
         async for piece in stream:
             yield event("piece", {"text": piece})
         yield event("done", {})
-    except Exception:
+    except caught:
         if logged:
             _warn("an answer broke off")
         yield event("error", {"detail": "The answer broke off."})
@@ -859,6 +898,11 @@ def breaks_off(streamer: Any) -> Any:
             await _close(stream)
 
     return _router(streamer, events)
+
+
+@stream_router.misconception(_("an `except RuntimeError`: after any other error the stream just ends"))
+def only_runtime_errors_told(streamer: Any) -> Any:
+    return _router(streamer, lambda stream: _right_events(stream, caught=RuntimeError))
 
 
 @stream_router.misconception(
@@ -1069,9 +1113,11 @@ def any_case(trial: Trial, answer: Handle) -> None:
 def _wrong(keys: dict[str, str]) -> list[str | None]:
     """Return what is nobody's key."""
     (name, key), *_rest = keys.items()
-    return [None, "", "Bearer", "Bearer ", f"Bearer {key[:-1]}", f"Bearer {key}x", f"Bearer {key.swapcase()}",
-            f"Bearer {name}", key, f"Basic {key}", f"Bearer {key[::-1]}", f"Bearer {key}!", f"Bearerfoo {key}",
-            f"Bearerfoo x {key}", f"Bearer x {key}", f"Bearer {key} x"]  # fmt: skip
+    turned = f"{key[:10]}{key[11]}{key[10]}{key[12:]}"  # the same characters, two of them in each other's place
+    return [None, "", "Bearer", "Bearer ", f"Bearer {turned}", f"Bearer {key[:12]}!{key[13:]}", f"Bearer {key[:-1]}",
+            f"Bearer {key}x", f"Bearer {key.swapcase()}", f"Bearer {name}", key, f"Basic {key}", f"Bearer {key[::-1]}",
+            f"Bearer {key}!", f"Bearerfoo {key}", f"Bearerfoo x {key}", f"Bearer x {key}",
+            f"Bearer {key} x"]  # fmt: skip
 
 
 @require_key.criterion(
@@ -1747,8 +1793,10 @@ def _require_refusal(trial: Trial, replies: list[Reply], limit: int) -> list[Rep
     ),
 )
 def places_come_back(trial: Trial, answer: Handle) -> None:
+    # The first error is of the usual kind: so who never gives a place back differs from who knows some errors only.
+    kinds = "", _error_kind(trial.rng)
     ends: list[tuple[str, list[Step]]] = [
-        (_("The inner app has raised an error"), [["fail", "lost"]]),
+        *((_("The inner app has raised an error"), [["fail", "lost", kind]]) for kind in kinds),
         (_("The server has cancelled the request"), [["cancel", "first"]]),
     ]
     for how, end in ends:
@@ -1759,8 +1807,8 @@ def places_come_back(trial: Trial, answer: Handle) -> None:
         _require_status(trial, play.reply("second"), 201, trial.text(_("A request through the gate")))
         if end[0][0] == "fail":
             message = _("The inner app has raised an error, and none comes out of your gate.")
-            went_on = ["first", "RuntimeError", "lost"] in play.of("raised")
-            trial.require(went_on, message, expected="RuntimeError: lost")
+            kind = end[0][2] or "RuntimeError"
+            trial.require(["first", kind, "lost"] in play.of("raised"), message, expected=f"{kind}: lost")
         else:
             message = _("The server has cancelled the request, and no `CancelledError` comes out of your gate.")
             trial.require(["first"] in play.of("cancelled"), message, expected="CancelledError")
@@ -1846,7 +1894,8 @@ def counts(trial: Trial, answer: Handle) -> None:
     refusing = [_document(client, _name(trial.rng)) for client in late]
     steps = [step for place in trial.rng.permutation(len(groups)) for step in groups[place]]
     # Last: who keeps a place after an error would refuse all the others.
-    steps += [_document("failing", _name(trial.rng)), *refusing, ["fail", "lost"], *[["go"]] * len(late)]
+    steps += [_document("failing", _name(trial.rng)), *refusing, ["fail", "lost", _error_kind(trial.rng)]]
+    steps += [["go"]] * len(late)
     house = _House(trial, answer, 1)
     play = house.play(*steps)
     refused = len(_require_refusal(trial, [play.reply(client) for client in late], 1))
@@ -2031,6 +2080,22 @@ class LeaksOnCancellation(_RightGate):
         try:
             await self.app(scope, receive, send)
         except Exception:
+            self.inside -= 1
+            raise
+        self.inside -= 1
+
+
+@gate.misconception(
+    _("a place given back after the errors that one can think of, without `finally`: another one keeps it for ever")
+)
+class LeaksOnOtherErrors(_RightGate):
+    async def let_in(self, scope: Any, receive: Any, send: Any) -> None:
+        import asyncio
+
+        self.inside += 1
+        try:
+            await self.app(scope, receive, send)
+        except (RuntimeError, ValueError, OSError, asyncio.CancelledError):
             self.inside -= 1
             raise
         self.inside -= 1

@@ -14,11 +14,12 @@ from kicourse.checks import Handle, chats
 
 Step = list[Any]
 """What a client does (see `web.Server`), or, with what stands behind the app: ["go"], the call that has been held the
-longest goes on; ["fail", text], it ends with this error."""
+longest goes on; ["fail", text, kind], it ends with this error."""
 
 Entry = dict[str, Any]
-"""What comes of a call: `text` and `sources`, or `pieces`; `error`, with which it ends; and where it is `held` until a
-step lets it go on: True, or the number of the piece before which it waits."""
+"""What comes of a call: `text` and `sources`, or `pieces`; `error`, with which it ends, and of what `kind` that is (a
+class made for it, or else `RuntimeError`); and where it is `held` until a step lets it go on: True, or the number of
+the piece before which it waits."""
 
 _MOST_NOTES = 20_000
 _MOST_CHARACTERS = 2**24
@@ -138,7 +139,7 @@ class _Call:
             self.given += 1
             return {"piece": pieces[self.given - 1]}
         if error := self.entry.get("error"):
-            return {"error": error}
+            return {"error": error, "kind": self.entry.get("kind", "")}
         return {"text": self.entry.get("text", ""), "sources": self.entry.get("sources", [])}
 
 
@@ -259,7 +260,8 @@ class Stage:
             if not self._held:
                 return []
             call = self._held.pop(0)
-            return [["give", call, {"error": details[0]} if details else self._calls[call].next()]]
+            failed = dict(zip(("error", "kind"), details, strict=False))
+            return [["give", call, failed or self._calls[call].next()]]
         client, *rest = details
         if do in ("ask", "connect"):
             self._clients[str(len(self._clients))] = client

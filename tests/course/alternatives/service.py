@@ -35,7 +35,7 @@ def _problem(status: int, detail: str, **headers: str) -> JSONResponse:
 
 
 def create_app(answerer: Callable[[str], Any], guards: Sequence[Any] = ()) -> FastAPI:
-    """An async endpoint that leaves the waiting to a thread, and catches errors itself."""
+    """An async endpoint that leaves the waiting to a thread, and catches the answerer's errors itself."""
 
     async def framework(_request: Request, error: Any) -> JSONResponse:
         response = _problem(error.status_code, str(error.detail))
@@ -46,7 +46,11 @@ def create_app(answerer: Callable[[str], Any], guards: Sequence[Any] = ()) -> Fa
         fields = sorted({str(fault["loc"][-1]) if len(fault["loc"]) > 1 else "body" for fault in error.errors()})
         return _problem(422, "Invalid: " + ", ".join(fields))
 
+    async def unexpected(_request: Request, _error: Any) -> JSONResponse:
+        return _problem(500, "We are sorry.")
+
     app = FastAPI(exception_handlers={StarletteHTTPException: framework, RequestValidationError: invalid})
+    app.add_exception_handler(Exception, unexpected)
     router = APIRouter(dependencies=list(guards))
 
     @router.post("/ask", response_model=None)
