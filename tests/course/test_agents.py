@@ -101,7 +101,7 @@ def test_an_agent_that_writes_its_messages_by_hand_is_diagnosed_too() -> None:
 
     def by_hand(client: Any, question: str, schemas: Any, call: Any, max_steps: int = 8, max_tokens: int = 8000) -> Any:
         create = client.chat.completions.create
-        chat = [{"content": "Use the tools.", "role": "system"}, {"content": question, "role": "user"}]
+        chat = [{"content": check.INSTRUCTIONS, "role": "system"}, {"content": question, "role": "user"}]
         steps: list[Any] = []
         while True:
             reply = create(messages=chat, model=gpt.MODEL, tools=schemas)
@@ -163,7 +163,7 @@ def changed(task: str, before: str, after: str) -> Any:
     """Build the unit's own solution with one change."""
     source = reference_source("agents", task, "en")
     assert source.count(before) == 1
-    namespace: dict[str, Any] = {"INSTRUCTIONS": "You are the service desk.", "MODEL": gpt.MODEL}
+    namespace: dict[str, Any] = {"INSTRUCTIONS": check.INSTRUCTIONS, "MODEL": gpt.MODEL}
     namespace |= {"__name__": "notebook", "LONGEST_RESULT": 2000, "LONGEST_ERROR": 500}
     names = (
         "from dataclasses import dataclass\nfrom pydantic import *\nfrom collections.abc import *\nfrom typing import *"

@@ -666,9 +666,13 @@ def refuses_arguments(trial: Trial, answer: Handle) -> None:
           "went wrong”."),
 )  # fmt: skip
 def catches(trial: Trial, answer: Handle) -> None:
-    for kind in ("ValueError", "KeyError", "RuntimeError", "TypeError"):
+    unheard_of = (
+        f"{trial.rng.choice(_TOOLS).capitalize()}Lost{trial.rng.integers(10, 100)}"  # a class of the tool's own
+    )
+    for kind in ("ValueError", "KeyError", "RuntimeError", "TypeError", "OSError", "ZeroDivisionError", unheard_of):
         text = chats.sentence(trial.rng, words=2)
-        function = replace(_draw_tool(trial.rng, "str"), body=f"note(); raise {kind}({text!r})")
+        made = f"type({kind!r}, (Exception,), {{}})" if kind == unheard_of else kind
+        function = replace(_draw_tool(trial.rng, "str"), body=f"note(); raise {made}({text!r})")
         arguments = _json(function.arguments(trial.rng))
         workshop = _Workshop(trial, answer, function)
         try:
@@ -683,7 +687,7 @@ def catches(trial: Trial, answer: Handle) -> None:
         for named in (kind, text):
             workshop.require_said(error, named)
     # Of a long text there is room for the beginning.
-    body = f"raise {kind}({text!r} + 'ß' * 1000)"
+    body = f"raise {made}({text!r} + 'ß' * 1000)"
     if error := _Workshop(trial, answer, replace(function, body=body)).said(function.name, arguments):
         for named in (kind, text):
             workshop.require_said(error, named)
@@ -789,6 +793,7 @@ def _calling(
     measured: Callable[[Any, str], int] = lambda _result, text: len(text),
     too_long: Callable[[str], dict[str, Any]] | None = None,
     longest_error: int | None = _LONGEST_ERROR,
+    caught: tuple[type[Exception], ...] = (Exception,),
 ) -> dict[str, Any]:
     """Make a call rightly, apart from what a misconception changes."""
     import json
@@ -801,7 +806,7 @@ def _calling(
             raise TypeError("the arguments are not a JSON object")
         result = caller(tools[name], given)
         text = json.dumps(result, ensure_ascii=ascii_only, allow_nan=allow_nan)
-    except Exception as error:
+    except caught as error:
         return {"error": say(error)[:longest_error]}
     if measured(result, text) <= most:
         return {"result": result}
@@ -901,6 +906,12 @@ def result_as_text(tools: Any, name: str, arguments: str) -> Any:
     return {key: str(value) for key, value in outcome.items()}
 
 
+@call_tool.misconception(_("only the errors caught that one can think of: a tool may raise any other"))
+def some_errors(tools: Any, name: str, arguments: str) -> Any:
+    thought_of = (ValueError, LookupError, RuntimeError, TypeError, OSError, ArithmeticError)
+    return _calling(tools, name, arguments, caught=thought_of)
+
+
 @call_tool.misconception(_("errors that are raised instead of returned"))
 def raises(tools: Any, name: str, arguments: str) -> Any:
     import json
@@ -941,6 +952,9 @@ run_agent = Check(
 )  # fmt: skip
 
 
+INSTRUCTIONS = "You are the service desk of Harz Pumpen. Use the tools to look things up; do not guess."
+
+
 class _Play:
     """A scripted conversation: tools that are offered, calls that the model wants, what each of them brings."""
 
@@ -956,8 +970,10 @@ class _Play:
     def call(self, name: str | None = None, arguments: Any = None) -> ToolCall:
         """Draw a call with an id that nobody can guess, of each tool in turn; `arguments` is data, or text as it is."""
         rng = self.trial.rng
-        drawn = {"part": chats.sentence(rng, words=2), "quantity": int(rng.integers(1, 100))}
+        drawn = {"part": f"{chats.sentence(rng, words=2)} Ø", "quantity": int(rng.integers(1, 100))}
         text = arguments if isinstance(arguments, str) else _json(drawn if arguments is None else arguments)
+        if arguments is None and self.drawn % 2 == 0:  # as some models write: whoever writes it anew does so otherwise
+            text = text.replace(": ", ":").replace(", ", ",")
         self.drawn += name is None
         return ToolCall(f"call_{rng.integers(10**8, 10**9)}", name or self.names[self.drawn % len(self.names)], text)
 
@@ -983,6 +999,12 @@ class _Play:
         """Make a call; lent to the answer."""
         self.made.append((name, arguments))
         return self.outcome(len(self.made) - 1)
+
+    def place(self, name: str, arguments: str) -> int | None:
+        """Return which of the calls that were made is this one, however its arguments were written; None if none is."""
+        made = [_as_data(*call) for call in self.made]
+        wanted = _as_data(name, arguments)
+        return made.index(wanted) if wanted in made else None
 
     def run(self, answer: Handle, *replies: Reply, **limits: int) -> "_Played":
         """Let the answer work on the question while the model gives these replies."""
@@ -1065,11 +1087,19 @@ class _Played:
             raise Failed(self.trial.text(message, sent=sent, count=count), expected or str(count), str(sent))
 
     def require_made(self, *calls: ToolCall) -> None:
-        """Fail unless exactly these calls were made, in their order."""
+        """Fail unless exactly these calls were made, in their order; how their arguments are written is free here."""
         wanted = [(call.name, call.arguments) for call in calls]
-        if self.play.made != wanted:
+        if [_as_data(*call) for call in self.play.made] != [_as_data(*call) for call in wanted]:
             message = self.trial.text(_("These are not the calls that had to be made, in their order."))
             raise Failed(message, show(wanted), show(self.play.made))
+
+    def require_handed_on(self, *calls: ToolCall) -> None:
+        """Fail unless each call that was made is one of these to the letter, so that the record tells the truth."""
+        wanted = [(call.name, call.arguments) for call in calls]
+        other = [made for made in self.play.made if made not in wanted]
+        message = _("`call` gets the arguments as the model wrote them: the text itself, not what is read from it.")
+        if other:
+            raise Failed(self.trial.text(message), show(wanted), show(other))
 
     def field(self, name: str) -> Any:
         """Return a field of the `Run` that came back."""
@@ -1122,7 +1152,7 @@ class _Played:
         for reply in replies:
             wanted.append(_message(reply.whole()["choices"][0]["message"]))
             for id_, name, arguments in map(_call, reply.tool_calls):
-                wanted.append(("tool", id_, self.play.outcome(self.play.made.index((name, arguments)))))
+                wanted.append(("tool", id_, self.play.outcome(self.play.place(name, arguments) or 0)))
         messages = self.messages(number)
         got = [_message(message) for message in messages]
         self.trial.require(
@@ -1262,6 +1292,10 @@ def goes_on(trial: Trial, answer: Handle) -> None:
         played.require_model(number)
         played.require_tools(number)
         played.require_dialogue(number, *replies[:number])
+    told = [" ".join(chats.message(played.messages(number)[0])[1].split()) == INSTRUCTIONS for number in range(3)]
+    trial.observe(told)
+    message = _("The message of the system is not `INSTRUCTIONS`, as the notebook came with it.")
+    trial.require(all(told), message, expected=INSTRUCTIONS)
     played.require_ended("answered", text)
 
 
@@ -1299,6 +1333,7 @@ def records(trial: Trial, answer: Handle) -> None:
     tokens = [first, 0, last]
     calls = [[_recorded(play, call) for call in step if _recorded(play, call)[2] is not None] for step in wanted]
     _require_steps(played, [*zip(tokens, calls, strict=True), (0, [])])  # who makes too few calls learns it elsewhere
+    played.require_handed_on(*(call for step in wanted for call in step))
     for requests, limits in ((1, {"max_steps": 1}), (1, {"max_tokens": 50}), (2, {})):
         _require_stop_recorded(trial, answer, requests, limits)
 
@@ -1319,8 +1354,8 @@ def _require_stop_recorded(trial: Trial, answer: Handle, requests: int, limits: 
 
 def _recorded(play: _Play, call: ToolCall) -> tuple[str, str, dict[str, Any] | None]:
     """Return a call as a record has it, with its outcome if it was made."""
-    made = (call.name, call.arguments)
-    return *made, play.outcome(play.made.index(made)) if made in play.made else None
+    place = play.place(call.name, call.arguments)
+    return call.name, call.arguments, None if place is None else play.outcome(place)
 
 
 def _require_steps(played: _Played, wanted: list[tuple[int, list[Any]]]) -> None:
@@ -1424,6 +1459,9 @@ def repeats(trial: Trial, answer: Handle) -> None:
         asked = [play.call(name, once), play.call(name if number == 1 else other, between), play.call(name, again)]
         played = play.run(answer, *(play.wants(call) for call in (*asked, play.call())), max_steps=4)
         _require_stopped(played, "repeated", *([call] for call in asked))
+    asked = [play.call(name, first), *(play.call() for _step in range(4)), play.call(name, first)]  # long ago
+    played = play.run(answer, *(play.wants(call) for call in (*asked, play.call())))
+    _require_stopped(played, "repeated", *([call] for call in asked))
     _require_every_call_compared(trial, answer)
     _require_near_misses_told_apart(trial, answer)
 
@@ -1439,6 +1477,9 @@ def _require_near_misses_told_apart(trial: Trial, answer: Handle) -> None:
         ([count], "null"),
         ({"quantity": count}, {"quantity": str(count)}),
         ({"parts": [one, other]}, {"parts": [other, one]}),
+        ({"part": f"S-{count}"}, {"part": f"s-{count}"}),
+        ({"hall": f"A {count}"}, {"hall": f"A{count}"}),
+        ({"hall": f"B {count}"}, {"hall": f"B  {count} "}),
     ]
     once, again = ([play.call(name, arguments) for arguments in step] for step in zip(*alike, strict=True))
     once.append(play.call(name, {"part": one}))
@@ -1457,7 +1498,9 @@ def _require_every_call_compared(trial: Trial, answer: Handle) -> None:
     once = [play.call(), play.call()]
     again = [play.call(), play.call(once[1].name, once[1].arguments)]
     played = play.run(answer, play.wants(*once), play.wants(*again), play.wants(play.call()), max_steps=4)
-    if (once[1].name, once[1].arguments) in play.made:  # else it is no repeat: `parallel` tells that it is missing
+    if (
+        play.place(once[1].name, once[1].arguments) is not None
+    ):  # else it is no repeat: `parallel` tells that it is missing
         message = _("This run is over after request {count}, whose second call is the same as that of request 1. Your "
                     "code sent {sent}.")  # fmt: skip
         _require_stopped(played, "repeated", once, again, message=message)
@@ -1489,12 +1532,13 @@ class _Run:
     steps: list[_Step]
 
 
-def _as_data(name: str, arguments: str) -> Any:
+def _as_data(name: str, arguments: Any) -> Any:
     import json
 
     try:
-        return name, json.dumps(json.loads(arguments), sort_keys=True)
-    except ValueError:
+        data = json.loads(arguments) if isinstance(arguments, str) else arguments
+        return name, json.dumps(data, sort_keys=True)
+    except (TypeError, ValueError):
         return name, arguments
 
 
@@ -1510,6 +1554,8 @@ def _results(message: Any, outcomes: Sequence[Any]) -> list[Any]:
 class _Agent:
     """A right agent, of which each misconception changes something."""
 
+    instructions: str = INSTRUCTIONS
+    handed: Callable[[str], str] = str  # what a call gets of its arguments
     results: Callable[[Any, Sequence[Any]], list[Any]] = _results
     answered: Callable[[list[Any]], list[Any]] = lambda calls: calls
     kept: Callable[[Any], list[Any]] = lambda message: [message]
@@ -1531,7 +1577,8 @@ class _Agent:
     def run(self, client: Any, question: str, schemas: Any, call: Any, max_steps: int, max_tokens: int) -> _Run:
         from kicourse.models import gpt
 
-        messages: list[Any] = [{"role": "system", "content": "Use the tools."}, {"role": "user", "content": question}]
+        told = {"role": "system", "content": self.instructions}
+        messages: list[Any] = [told, {"role": "user", "content": question}]
         steps: list[_Step] = []
         while True:
             offer = {"tools": schemas} if self.offered(len(steps)) else {}
@@ -1552,7 +1599,7 @@ class _Agent:
             stopped = self._stopped(steps, unmade, max_steps, max_tokens)
             if stopped and not self.makes_last:
                 return _Run(None, stopped, self.recorded(steps))
-            made = [replace(one, outcome=call(one.name, one.arguments)) for one in unmade]
+            made = [replace(one, outcome=call(one.name, self.handed(one.arguments))) for one in unmade]
             if stopped:
                 return _Run(None, stopped, self.recorded(steps))
             steps[-1] = _Step(tokens, made)
@@ -1577,6 +1624,28 @@ def _agent(**changed: Any) -> Any:
         return _Agent(**changed).run(client, question, schemas, call, max_steps, max_tokens)
 
     return wrong
+
+
+@run_agent.misconception(
+    _("instructions of your own: the model is not told what the notebook's `INSTRUCTIONS` say"), factory=True
+)
+def own_instructions() -> Any:
+    return _agent(instructions="You are a helpful assistant.")
+
+
+@run_agent.misconception(
+    _("arguments read and written again before the call: it gets them as the model wrote them"), factory=True
+)
+def written_again() -> Any:
+    import json
+
+    def written(arguments: str) -> str:
+        try:
+            return json.dumps(json.loads(arguments))
+        except ValueError:
+            return arguments
+
+    return _agent(handed=written)
 
 
 @run_agent.misconception(_("every outcome under the id of the first call"), factory=True)
@@ -1932,8 +2001,11 @@ def confirmation_counts_once(trial: Trial, answer: Handle) -> None:
     between = call | {"arguments": {"text": "x", "count": 77}}
     cases += [
         _case(wanted, call, [*house.trusted(1), *[call] * made], [between, *[call] * confirmed])
-        for confirmed, made, wanted in ((1, 1, "confirm"), (2, 1, "allow"), (2, 2, "confirm"))
-    ]
+        for confirmed, made, wanted in (
+            (1, 1, "confirm"), (2, 1, "allow"), (2, 2, "confirm"),
+            (2, 0, "allow"), (3, 0, "allow"), (3, 1, "allow"), (4, 3, "allow"), (3, 3, "confirm"), (5, 5, "confirm"),
+        )
+    ]  # fmt: skip
     cases += [_case("allow", between, [call], [call, between]), _case("confirm", call, [call], [call, between])]
     # The same arguments, given to another tool that writes: neither confirmed nor made with this call.
     other = call | {"name": house.another(call["name"])}
@@ -2069,6 +2141,17 @@ def confirmed_by_name(call: Call, made: Sequence[Call], confirmed: Sequence[Call
 @authorise.misconception(_("a confirmation that counts for ever: confirmed once, made as often as the model likes"))
 def confirmed_for_ever(call: Call, made: Sequence[Call], confirmed: Sequence[Call], rights: Rights) -> str:
     return _deciding(call, made, confirmed, rights, confirmation=lambda call, _made, confirmed: call in confirmed)
+
+
+@authorise.misconception(_("two confirmations beforehand taken for none: only exactly one that is left counts"))
+def exactly_one_left(call: Call, made: Sequence[Call], confirmed: Sequence[Call], rights: Rights) -> str:
+    return _deciding(
+        call,
+        made,
+        confirmed,
+        rights,
+        confirmation=lambda call, made, confirmed: confirmed.count(call) - made.count(call) == 1,
+    )
 
 
 @authorise.misconception(_("a confirmation compared as text: the order of the fields decides"))

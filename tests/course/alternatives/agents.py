@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 
 from openai import OpenAI
 
+INSTRUCTIONS = "You are the service desk of Harz Pumpen. Use the tools to look things up; do not guess."
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", NoneType: "null"}
 
 
@@ -116,7 +117,7 @@ def run_agent(
     max_steps: int = 8,
     max_tokens: int = 8000,
 ) -> Run:
-    chat: list[Any] = [{"role": "developer", "content": "You have tools."}]
+    chat: list[Any] = [{"role": "developer", "content": [{"type": "text", "text": INSTRUCTIONS}]}]
     chat.append({"role": "user", "content": [{"type": "text", "text": question}]})
     steps: tuple[Step, ...] = ()
     before: list[Any] = []
