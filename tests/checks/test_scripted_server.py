@@ -10,6 +10,7 @@ import httpx
 import openai
 import pytest
 
+from kicourse.answers.probes import openai_client
 from kicourse.checks.scripted_server import Broken, Completion, Failure, ScriptedServer, ToolCall
 
 WAITS = """
@@ -73,6 +74,16 @@ def test_retry_after_may_be_any_text() -> None:
     with ScriptedServer([Failure(503, retry_after=date)]) as server, raised as caught:
         ask(client_of(server))
     assert caught.value.response.headers["Retry-After"] == date
+
+
+def test_a_late_reply_is_a_timeout_to_a_trials_client() -> None:
+    with ScriptedServer([Broken(late=True), Completion("well")]) as server:
+        client = openai_client(None, server.url)
+        start = time.monotonic()
+        with pytest.raises(openai.APITimeoutError):
+            ask(client.with_options(timeout=60))
+        assert time.monotonic() - start < 10
+        assert ask(client) == "well"
 
 
 def test_a_broken_reply_is_no_reply() -> None:

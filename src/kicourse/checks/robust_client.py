@@ -193,7 +193,7 @@ def only_temporary(trial: Trial, answer: Handle) -> None:
             message = _("After {name} you do not try again; it would have worked the second time.")
             raise Failed(trial.text(message, name=name), show("well"), f"{got.type_names[0]}: {got.text}")
         _text(trial, got, "well")
-    statuses = [int(status) for status in trial.rng.permutation(_FINAL)]
+    statuses = _final_statuses(trial.rng)
     world = _world(trial, [*(Failure(status, f"your own fault, {status}") for status in statuses), _NO_CHOICES])
     for number, status in enumerate(statuses, start=1):
         got = world.run(answer, messages, {})
@@ -226,8 +226,16 @@ def _passing_failures(trial: Trial) -> list[tuple[str, Reply]]:
         first,
         (trial.text(_("a connection that breaks off")), Broken()),
         (trial.text(_("a reply that is no JSON")), Broken("<html>Bad gateway</html>")),
+        (trial.text(_("a timeout")), Broken(late=True)),
         *others,
     ]
+
+
+def _final_statuses(rng: "np.random.Generator") -> list[int]:
+    """Return statuses after which trying again cannot help: the usual ones, a rare one from 400 on, one from 500 on."""
+    known = (*_TEMPORARY, *_FINAL)
+    rare = [rng.choice([number for number in range(start, start + 100) if number not in known]) for start in (400, 500)]
+    return [int(status) for status in rng.permutation([*_FINAL, *rare])]
 
 
 _ERRORS = {400: "BadRequestError", 401: "AuthenticationError", 403: "PermissionDeniedError", 404: "NotFoundError",
@@ -239,7 +247,7 @@ def _original(trial: Trial, got: Any, status: int, words: str) -> None:
     if isinstance(got, AnswerRaised) and "OpenAIError" in got.type_names and words in got.text:
         return
     shown = f"{got.type_names[0]}: {got.text}" if isinstance(got, AnswerRaised) else show(got)
-    wanted = f"{_ERRORS.get(status, 'InternalServerError')}: {words}"
+    wanted = f"{_ERRORS.get(status, 'APIStatusError' if status < 500 else 'InternalServerError')}: {words}"
     raise Failed(trial.text(_("The last error itself does not reach the caller.")), wanted, shown)
 
 
@@ -428,6 +436,12 @@ def _temporary(error: Exception) -> bool:
     return isinstance(error, (openai.APIConnectionError, json.JSONDecodeError))
 
 
+def _temporary_but_timeouts(error: Exception) -> bool:
+    import openai
+
+    return _temporary(error) and not isinstance(error, openai.APITimeoutError)
+
+
 def _reply(client: Any, messages: Any, model: str = "") -> Any:
     from kicourse.models import gpt
 
@@ -499,6 +513,11 @@ def no_connection_errors(client: Any, messages: Any, **told: Any) -> Any:
         told,
         temporary=lambda error: _temporary(error) and (hasattr(error, "status_code") or isinstance(error, ValueError)),
     )
+
+
+@with_retries.misconception(_("a timeout that goes on to the caller: it is a connection error, too"))
+def no_timeouts(client: Any, messages: Any, **told: Any) -> Any:
+    return _retrying(client, messages, told, temporary=_temporary_but_timeouts)
 
 
 @with_retries.misconception(_("a reply that is no JSON goes on to the caller: it is no error of the client's"))
@@ -895,6 +914,7 @@ def _turned(data: Any) -> Any:
 def other_request(trial: Trial, answer: Handle) -> None:
     request = _request(trial.rng)
     system, user = request["messages"]
+    outcome = {"role": "tool", "tool_call_id": "call_1", "content": "17"}
     others = [
         ("model", "another-model"),
         ("messages", [system, {"role": "user", "content": user["content"] + "?"}]),
@@ -904,6 +924,8 @@ def other_request(trial: Trial, answer: Handle) -> None:
         ("messages", [user, system]),
         ("messages", [system, {"role": "assistant", "content": "Yes?"}, user]),
         ("messages", [system, {"role": "assistant", "content": "No?"}, user]),
+        *(("messages", [system | {"content": text}, user]) for text in ("answer briefly.", "Answer  briefly.")),
+        ("messages", [system | {"content": "Answerbriefly."}, user]),
         ("temperature", 0.75),
         ("temperature", 0),
         ("temperature", None),
@@ -911,14 +933,21 @@ def other_request(trial: Trial, answer: Handle) -> None:
         ("response_format", {"type": "json_object"}),
         ("response_format", request["response_format"] | {"json_schema": {"name": "order", "schema": {}}}),
     ]
+    # Last, so that who leaves out roles fails before: messages that differ in nothing but further fields.
+    alike = [
+        *([system, user | {"name": name}] for name in ("desk", "plant")),
+        *([system, user, _asking(part), outcome] for part in ("S-17", "S-18")),
+        [system, user, _asking("S-17"), outcome | {"tool_call_id": "call_2"}],
+    ]
+    changes = [others[place] for place in trial.rng.permutation(len(others))]
+    changes += [("messages", messages) for messages in alike]
     another = _Cached(trial, answer, [Completion("from another server")])  # there before the first one is used
-    cached = _Cached(trial, answer, [Completion(f"reply {number}") for number in range(len(others) + 1)])
+    cached = _Cached(trial, answer, [Completion(f"reply {number}") for number in range(len(changes) + 1)])
     cached.create(request)
-    for number, place in enumerate(trial.rng.permutation(len(others)), start=1):
-        name, value = others[place]
+    for number, (name, value) in enumerate(changes, start=1):
         message = _("A request with another value of `{name}` has to reach the server.")
         cached.expect(request | {name: value}, f"reply {number}", number + 1, message, name=name)
-    cached.expect(request, "reply 0", len(others) + 1, _AGAIN)
+    cached.expect(request, "reply 0", len(changes) + 1, _AGAIN)
     another.expect(request, "from another server", 1, _SHARED)
     grown = _Cached(trial, answer, [Completion("one message"), Completion("two messages")])
     chat = answer.build("function", "chat", "chat = list(messages)", messages=[user])
@@ -930,6 +959,16 @@ def other_request(trial: Trial, answer: Handle) -> None:
     with trial.trying("cache.create(model=…, messages=messages)  # messages.append(…)"):
         got = grown.create(same)
     grown.judge(got, len(grown.server.requests), "two messages", 2, message)
+
+
+def _asking(part: str) -> dict[str, Any]:
+    """Return a model's message that asks for a tool to be called."""
+    function = {"name": "stock", "arguments": json.dumps({"part": part})}
+    return {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"id": "call_1", "type": "function", "function": function}],
+    }
 
 
 @request_cache.criterion(
@@ -1121,6 +1160,15 @@ def key_of_last_message() -> Any:
 @request_cache.misconception(_("a key of the messages' texts, without their roles"), factory=True)
 def key_without_roles() -> Any:
     return _caching(key=lambda request: _key(request | {"messages": [m["content"] for m in request["messages"]]}))
+
+
+@request_cache.misconception(
+    _("a key of the messages' roles and texts alone: a message may have other fields, such as `name`"), factory=True
+)
+def key_of_roles_and_texts() -> Any:
+    return _caching(
+        key=lambda request: _key(request | {"messages": [[m["role"], m["content"]] for m in request["messages"]]})
+    )
 
 
 @request_cache.misconception(_("one dictionary for all caches: it belongs to the class"), factory=True)
@@ -1375,11 +1423,12 @@ def keeps_going(trial: Trial, answer: Handle) -> None:
 )  # fmt: skip
 def survives_failures(trial: Trial, answer: Handle) -> None:
     count = 7
-    # Never the last one: a place that a failing job keeps is missed by a later job.
-    one, other = (int(number) for number in trial.rng.permutation(count - 1)[:2])
+    # Never the last one: a place that a failing job keeps is missed by a later job. The first one to end fails in a
+    # usual way, the other in one that only `except Exception` catches: so these two mistakes can be told apart.
+    one, other = int(trial.rng.integers(2)), int(trial.rng.integers(2, count - 1))
     failing: dict[int, Exception] = {
-        one: ValueError(chats.sentence(trial.rng, words=2)),
-        other: RuntimeError(chats.sentence(trial.rng, words=2)),
+        one: RuntimeError(chats.sentence(trial.rng, words=2)),
+        other: Exception(chats.sentence(trial.rng, words=2)),
     }
     log = _log(trial, count, failing=failing)
     turns = [3 * (number % 3) for number in range(count)]
@@ -1444,10 +1493,10 @@ def stops(trial: Trial, answer: Handle) -> None:
 Jobs = list[Callable[[], Any]]
 
 
-async def _settled(job: Callable[[], Any]) -> Any:
+async def _settled(job: Callable[[], Any], caught: tuple[type[Exception], ...] = (Exception,)) -> Any:
     try:
         return await job()
-    except Exception as error:
+    except caught as error:
         return error
 
 
@@ -1514,6 +1563,12 @@ async def one_place_too_many(jobs: Jobs, limit: int) -> Any:
 @gather_limited.misconception(_("a first failure that throws away all other results"))
 async def first_failure(jobs: Jobs, limit: int) -> Any:
     return await _through(jobs, limit, lambda job: job())
+
+
+@gather_limited.misconception(_("only the failures caught that one can think of: any other throws everything away"))
+async def some_failures(jobs: Jobs, limit: int) -> Any:
+    thought_of = (ValueError, LookupError, RuntimeError, TypeError, OSError)
+    return await _through(jobs, limit, lambda job: _settled(job, thought_of))
 
 
 @gather_limited.misconception(_("failures left out: the results no longer stand in their places"))
@@ -1716,8 +1771,8 @@ def falls_back(trial: Trial, answer: Handle) -> None:
           "pays for the expensive provider for months, and nobody knows why."),
 )  # fmt: skip
 def own_faults(trial: Trial, answer: Handle) -> None:
-    # The server's own status comes last: whoever takes that alone for temporary fails at a place of its own.
-    statuses = sorted((int(status) for status in trial.rng.permutation(_FINAL)), key=lambda status: status >= 500)
+    # The server's own statuses come last: whoever takes these alone for temporary fails at a place of its own.
+    statuses = sorted(_final_statuses(trial.rng), key=lambda status: status >= 500)
     faults = [Failure(status, f"your fault, {status}") for status in statuses]
     second = int(trial.rng.choice([status for status in _FINAL if status < 500]))
     scripts: list[list[Reply]] = [[*faults, _NO_CHOICES, Failure(503)], [Failure(second, "your second fault")], []]
@@ -1839,6 +1894,11 @@ def only_statuses(providers: Any, messages: Any) -> Any:
         return _temporary(error) and (hasattr(error, "status_code") or isinstance(error, ValueError))
 
     return _falling_back(providers, messages, temporary=temporary)
+
+
+@first_available.misconception(_("no fallback after a timeout, which is a connection error, too"))
+def not_after_timeouts(providers: Any, messages: Any) -> Any:
+    return _falling_back(providers, messages, temporary=_temporary_but_timeouts)
 
 
 @first_available.misconception(_("no fallback after broken JSON, which is no error of the client's"))
@@ -2047,6 +2107,9 @@ def hides(trial: Trial, answer: Handle) -> None:
         _Desk(trial, answer, names).hide(_pieces(trial.rng, _secrets(trial.rng, names)))
 
 
+_BOTH = _("{secret} and {other} are both {placeholder}.")
+
+
 @pseudonymiser.criterion(
     _("gives the same secret the same placeholder, in later texts too, and no two secrets the same"),
     points=0.25,
@@ -2073,10 +2136,15 @@ def stable(trial: Trial, answer: Handle) -> None:
             message = _("{secret} was {first}, and is now {placeholder}.")
             trial.require(first == placeholder, message, secret=secret[1], first=first, placeholder=placeholder)
     for secret, placeholder in seen.items():
-        other = next((one for one, taken in seen.items() if taken == placeholder and one != secret), None)
-        message = _("{secret} and {other} are both {placeholder}.")
-        trial.require(other is None, message, secret=secret[1], other=other and other[1], placeholder=placeholder)
+        same = next((one for one, taken in seen.items() if taken == placeholder and one != secret), None)
+        trial.require(same is None, _BOTH, secret=secret[1], other=same and same[1], placeholder=placeholder)
     desk.restore(*tickets[0], _("Later texts were hidden, and an earlier one is no longer restored rightly."))
+    crowd = _people(rng, 60)  # so many that numbers made from the secrets themselves collide
+    given = _Desk(trial, answer, crowd).hide(_pieces(rng, [("PERSON", name) for name in crowd]))
+    taken: dict[str, str] = {}
+    for name, placeholder in zip(crowd, given, strict=True):
+        other = taken.setdefault(placeholder, name)
+        trial.require(other == name, _BOTH, secret=other, other=name, placeholder=placeholder)
 
 
 def _two(rng: "np.random.Generator", draw: Callable[["np.random.Generator"], str]) -> list[str]:

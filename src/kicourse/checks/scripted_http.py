@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
 from typing import TYPE_CHECKING, Any
 
+from kicourse.answers.probes import LATE
 from kicourse.checks.scripted_server import Broken, Completion, Failure, Request
 
 if TYPE_CHECKING:
@@ -118,8 +119,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_json(failure.status, {"error": error}, headers)
 
     def _send_broken(self, broken: Broken) -> None:
-        if broken.body is not None:
-            self._send_text(200, broken.body)
+        if broken.body is not None or broken.late:
+            self._send_text(200, broken.body or "", {LATE: "1"} if broken.late else None)
 
     def _send_json(self, status: int, data: Any, headers: dict[str, str] | None = None) -> None:
         self._send_text(status, json.dumps(data), headers)

@@ -108,9 +108,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class Broken:
-    """A reply that is none: `body` is sent as if it were JSON; with None the connection ends without a word."""
+    """A reply that is none: `body` is sent as if it were JSON; with None the connection ends without a word.
+
+    For one that is `late` a trial's client (`probes.openai_client`) has waited in vain, and raises its timeout.
+    """
 
     body: str | None = None
+    late: bool = False
 
 
 Reply = Completion | Failure | Broken
