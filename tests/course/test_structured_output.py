@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from kicourse.answers.probes import pydantic_model
 from kicourse.checks import structured_output as check
+from kicourse.models import gpt
 from tests.course.alternatives import structured_output as honest
 from tests.course.demonstrations import demonstrated
 
@@ -171,10 +172,10 @@ def learners_extract(rounds: int = 2, *, explains: bool = True, returns: bool = 
     """Write an `extract` in words of its own, with a fault or without."""
 
     def extract(client: Any, message: str, schema: Any) -> Any:
-        chat = [{"role": "system", "content": "Form, please."}, {"role": "user", "content": message}]
+        chat = [{"role": "system", "content": check.FORM}, {"role": "user", "content": message}]
         form = {"type": "json_schema", "json_schema": {"name": "form", "schema": schema.model_json_schema()}}
         for _round in range(rounds):
-            reply = client.chat.completions.create(model="m", messages=chat, response_format=form)
+            reply = client.chat.completions.create(model=gpt.model(), messages=chat, response_format=form)
             content = reply.choices[0].message.content
             try:
                 record = schema.model_validate_json(content)
@@ -232,10 +233,10 @@ def extracting(
     """Build an `extract` that sends another schema, repairs in another way, or has a chat already."""
 
     def extract(client: Any, message: str, schema: Any) -> Any:
-        chat = start or [{"role": "system", "content": "Form, please."}, {"role": "user", "content": message}]
+        chat = start or [{"role": "system", "content": check.FORM}, {"role": "user", "content": message}]
         form = {"type": "json_schema", "json_schema": {"name": "form", "schema": schema_of(schema)}}
         for _round in range(2):
-            reply = client.chat.completions.create(model="m", messages=chat, response_format=form)
+            reply = client.chat.completions.create(model=gpt.model(), messages=chat, response_format=form)
             content = reply.choices[0].message.content
             try:
                 return schema.model_validate_json(content)
@@ -326,10 +327,10 @@ def test_an_extract_without_a_request_is_told_so() -> None:
 
 def test_an_extract_that_repairs_through_the_errors_json_passes() -> None:
     def terse(client: Any, message: str, schema: Any) -> Any:
-        chat: list[Any] = [{"role": "system", "content": "Fill in the form."}, {"role": "user", "content": message}]
+        chat: list[Any] = [{"role": "system", "content": check.FORM}, {"role": "user", "content": message}]
         form = {"type": "json_schema", "json_schema": {"name": "form", "schema": schema.model_json_schema()}}
         for attempt in (1, 2):
-            reply = client.chat.completions.create(model="m", messages=chat, response_format=form)
+            reply = client.chat.completions.create(model=gpt.model(), messages=chat, response_format=form)
             text = reply.choices[0].message.content
             try:
                 return schema.model_validate_json(text)
@@ -384,7 +385,7 @@ def sent_along() -> Any:
             return chat
 
         del chat[:-2]  # the test would be slow with all of them
-        chat.extend([{"role": "system", "content": "Form, please."}, {"role": "user", "content": message}])
+        chat.extend([{"role": "system", "content": check.FORM}, {"role": "user", "content": message}])
         return extracting(repair=repair, start=chat)(client, message, schema)
 
     return extract

@@ -325,6 +325,11 @@ extract = Check(
 
 Fields = dict[str, tuple[str, dict[str, Any]]]
 
+FORM = (
+    "Turn the customer's message into a ticket: one JSON object with category (leak, noise, electrical, delivery or "
+    "other), priority from 1 (can wait) to 5 (standstill), summary (a few words) and serial (HP- and four digits)."
+)
+
 
 class _Order:
     """One extraction: a record to ask for that no answer can know, good replies and faulty ones."""
@@ -545,6 +550,12 @@ def asks_for_schema(trial: Trial, answer: Handle) -> None:
         told, _("No message of the system's says what to do with the customer's message."), expected="system: FORM"
     )
     tried.require_limits(schema, order)
+    model = (tried.requests[0].body or {}).get("model")
+    named, form = chats.names_model(tried.requests[0].body), " ".join(told[0].split()) == FORM
+    trial.observe([named, form])
+    if not named:
+        raise Failed(trial.text(_("Your request names another model.")), "model=MODEL", f"model={show(model)}")
+    trial.require(form, _("The message of the system is not `FORM`, as the notebook came with it."), expected=FORM)
     another = _Order(trial)
     sent = another.run(answer, _written(another.record())).messages(0)
     message = _("Another customer's message, from an earlier call, was sent along.")
@@ -641,10 +652,11 @@ def server_error(trial: Trial, answer: Handle) -> None:
 
 
 _ExtractionError: Any = type("ExtractionError", (Exception,), {})
-_INSTRUCTIONS = "Turn the customer's message into one JSON object."
 
 
-def _ask(client: Any, messages: Sequence[tuple[str, str]], schema: Any, wanted: str = "json_schema") -> str:
+def _ask(
+    client: Any, messages: Sequence[tuple[str, str]], schema: Any, wanted: str = "json_schema", model: str = ""
+) -> str:
     """Send the messages and return the text of the reply."""
     from kicourse.models import gpt
 
@@ -653,7 +665,7 @@ def _ask(client: Any, messages: Sequence[tuple[str, str]], schema: Any, wanted: 
         form["json_schema"] = {"name": schema.__name__, "schema": schema.model_json_schema()}
     options: Any = {"response_format": form} if wanted else {}
     chat: Any = [{"role": role, "content": text} for role, text in messages]
-    reply = client.chat.completions.create(model=gpt.model(), messages=chat, temperature=0, **options)
+    reply = client.chat.completions.create(model=model or gpt.model(), messages=chat, temperature=0, **options)
     return str(reply.choices[0].message.content)
 
 
@@ -673,7 +685,8 @@ def _extracting(
     repair: Repair = _with_repair,
     wanted: Sequence[str] = ("json_schema",),
     failure: Callable[[Exception], Any] | None = None,
-    instructions: str = _INSTRUCTIONS,
+    instructions: str = FORM,
+    model: str = "",
     read: Callable[[Any, str], Any] = lambda schema, reply: schema.model_validate_json(reply),
 ) -> Any:
     """Extract rightly, apart from what a misconception changes."""
@@ -682,7 +695,7 @@ def _extracting(
     messages = [("system", instructions)] * bool(instructions) + [("user", message)]
     last: Exception = ValueError()
     for number in range(rounds):
-        reply = _ask(client, messages, schema, wanted[min(number, len(wanted) - 1)])
+        reply = _ask(client, messages, schema, wanted[min(number, len(wanted) - 1)], model)
         try:
             return read(schema, reply)
         except ValidationError as error:
@@ -734,6 +747,16 @@ def reply_quoted(client: Any, message: str, schema: Any) -> Any:
 @extract.misconception(_("no instructions: the customer's message goes alone"))
 def no_form(client: Any, message: str, schema: Any) -> Any:
     return _extracting(client, message, schema, instructions="")
+
+
+@extract.misconception(_("instructions of your own, which do not say what the notebook's `FORM` says"))
+def own_form(client: Any, message: str, schema: Any) -> Any:
+    return _extracting(client, message, schema, instructions="You are a helpful assistant.")
+
+
+@extract.misconception(_("the name of a model that you know from elsewhere, instead of `MODEL`"))
+def other_model(client: Any, message: str, schema: Any) -> Any:
+    return _extracting(client, message, schema, model="gpt-4o")
 
 
 @extract.misconception(_("a loop that tries until it works, which may be never"))
@@ -791,7 +814,7 @@ def repair_without_schema(client: Any, message: str, schema: Any) -> Any:
 def not_validated(client: Any, message: str, schema: Any) -> Any:
     import json
 
-    return json.loads(_ask(client, [("system", _INSTRUCTIONS), ("user", message)], schema))
+    return json.loads(_ask(client, [("system", FORM), ("user", message)], schema))
 
 
 @extract.misconception(
@@ -907,18 +930,19 @@ def no_leak(trial: Trial, answer: Handle) -> None:
     why=_("Messages are forwarded, quoted and sent twice: a copy is rarely the same to the byte."),
 )
 def no_near_leak(trial: Trial, answer: Handle) -> None:
-    for change in (
+    changes: list[Callable[[str], str]] = [
         str.title,
         lambda text: f"  {text}\n",
         lambda text: text.replace(" ", "  "),
         lambda text: text.replace(" ", "\n"),
         str.upper,
-    ):
+    ]
+    for change, mark in zip(changes, "?.!,;", strict=True):
         pool = _pool(trial.rng, 6)
         plain = f"Große {chats.sentence(trial.rng)}"
         question = change(plain)
         words = plain.split()
-        others = (f"{plain} oil", " ".join(words[:-1]), " ".join(reversed(words)), f"{plain}?")  # not the same
+        others = (f"{plain} oil", " ".join(words[:-1]), " ".join(reversed(words)), f"{plain}{mark}")  # not the same
         texts = (others[0], plain, others[1], question, *others[2:])
         pool = [(text, label) for text, (_text, label) in zip(texts, pool, strict=True)]
         _prompt(trial, answer, pool, question, 4, [pool[0], pool[2], pool[4], pool[5]])
@@ -1083,6 +1107,14 @@ def _field(trial: Trial, got: Any, kind: str, name: str) -> Any:
     return trial.fields(got, kind, name)[name]
 
 
+def _is_close(trial: Trial, got: Any, wanted: float) -> bool:
+    try:
+        trial.close(got, wanted)
+    except Failed:
+        return False
+    return True
+
+
 def _evaluated(trial: Trial, answer: Handle, run: _Run, name: str) -> Any:
     return _field(trial, answer(run.truth, run.predicted, run.labels), "Evaluation", name)
 
@@ -1150,9 +1182,13 @@ def _denominator(run: _Run, accuracy: Any, hits: int) -> int:
           "sends you to mend what works."),
 )  # fmt: skip
 def right_confusion(trial: Trial, answer: Handle) -> None:
-    for failed, unseen in ((0.0, 0), (0.2, 1)):
-        run = _draw_run(trial.rng, int(trial.rng.integers(20, 60)), 0.6, failed, unseen=unseen)
-        got = _evaluated(trial, answer, run, "confusion")
+    # At last so many that there is a near miss of each kind among them.
+    for failed, unseen, near in ((0.0, 0, False), (0.2, 1, False), (0.4, 0, True)):
+        run = _draw_run(trial.rng, int(trial.rng.integers(20, 60)), 0.6, failed, near=near, unseen=unseen)
+        whole = answer(run.truth, run.predicted, run.labels)
+        got, accuracy = (_field(trial, whole, "Evaluation", name) for name in ("confusion", "accuracy"))
+        if near and not _is_close(trial, accuracy, _accuracy(run)):  # this mistake has a criterion of its own
+            break
         message = _("That is not the confusion matrix of the labels {labels}.")
         trial.close(got, _confusion(run), message, labels=", ".join(run.labels))
 
@@ -1168,6 +1204,21 @@ def failures_dropped(truth: list[str], predicted: Answers, labels: list[str]) ->
     kept = [(t, p) for t, p in zip(truth, predicted, strict=True) if p in labels]
     run = _Run([t for t, _p in kept], [p for _t, p in kept], labels)
     return _evaluating(truth, predicted, labels, accuracy=_accuracy(run), interval=_wilson(_accuracy(run), len(kept)))
+
+
+@evaluate.misconception(
+    _("answers tidied up before they are compared: “Leak.” is no label, and a program that reads it fails")
+)
+def tidied_up(truth: list[str], predicted: Answers, labels: list[str]) -> Any:
+    known = {label.casefold(): label for label in labels}
+    tidy = [None if said is None else known.get(said.strip(" .\n").casefold(), said) for said in predicted]
+    return _evaluating(truth, tidy, labels)
+
+
+@evaluate.misconception(_("a matrix that takes “Leak.” for the label, which the accuracy counts as wrong"))
+def tidied_in_the_matrix(truth: list[str], predicted: Answers, labels: list[str]) -> Any:
+    tidied = tidied_up(truth, predicted, labels).confusion
+    return _evaluating(truth, predicted, labels, confusion=tidied)
 
 
 @evaluate.misconception(_("a transposed matrix: rows for what was predicted, columns for what was true"))
@@ -1322,6 +1373,27 @@ def no_difference(trial: Trial, answer: Handle) -> None:
         trial.close(got, 1.0, message, gained=gained, lost=lost)
 
 
+def _draw_development(rng: "np.random.Generator", best_of_all: bool) -> tuple[Results, str, str, str]:
+    """Draw five prompts' results on 20 items; return them, the one in use, the best challenger, and a further one.
+
+    Two rivals are right once less than the best. One leads in the first half, and in what it gains on the prompt in
+    use; the other in the second half and in losing least, and it comes first. So only who counts all finds the best.
+    """
+    used, best, early, late, other = _names(rng, 5)
+    right = {
+        used: {*range(20)} - {2, 14} if best_of_all else {0, 10, 11, *range(15, 20)},
+        best: {*range(1, 6), *range(11, 20)},
+        early: {*range(10), 12, 13, 14},
+        late: {1, 2, 3, *range(10, 20)},
+        other: {int(item) for item in rng.permutation(20)[: rng.integers(5, 12)]},
+    }
+    items = [*rng.permutation(10), *(10 + rng.permutation(5)), *(15 + rng.permutation(5))]  # within what is compared
+    names = [late, best, early]
+    for name in (used, other):
+        names.insert(int(rng.integers(len(names) + 1)), name)
+    return {name: [int(item) in right[name] for item in items] for name in names}, used, best, other
+
+
 @compare_prompts.criterion(
     _("chooses the challenger on the development set"),
     points=0.5,
@@ -1331,10 +1403,8 @@ def no_difference(trial: Trial, answer: Handle) -> None:
 def chosen_on_development(trial: Trial, answer: Handle) -> None:
     for best_of_all, is_whole in ((False, True), (True, True), (False, False)):
         rng = trial.rng
-        names = _names(rng, 5)
-        used, chosen, lucky = (names[place] for place in rng.permutation(5)[:3])
-        right = {name: int(rng.integers(5, 12)) for name in names} | {chosen: 14, used: 18 if best_of_all else 8}
-        development = {name: [bool(place < right[name]) for place in rng.permutation(20)] for name in names}
+        development, used, chosen, lucky = _draw_development(rng, best_of_all)
+        names = list(development)
         share = dict.fromkeys(names, 0.5) | {chosen: 0.6, used: 0.6, lucky: 0.95}
         test = {name: [bool(hit) for hit in rng.random(40) < share[name]] for name in names}
         got = answer(development, test if is_whole else {name: test[name] for name in (used, chosen)}, used)
@@ -1364,6 +1434,7 @@ def _comparing(
     baseline: str,
     *,
     choose_on: Results | None = None,
+    merit: Callable[[str], int] | None = None,
     anyone: bool = False,
     report_on: Results | None = None,
     p_value: Callable[[int, int, list[bool], list[bool]], float] = lambda gained, lost, _used, _new: _mcnemar(
@@ -1372,7 +1443,8 @@ def _comparing(
 ) -> Any:
     """Compare rightly, apart from what a misconception changes."""
     choice = development if choose_on is None else choose_on
-    chosen = max((name for name in choice if anyone or name != baseline), key=lambda name: sum(choice[name]))
+    names = [name for name in choice if anyone or name != baseline]
+    chosen = max(names, key=merit or (lambda name: sum(choice[name])))
     report = test if report_on is None else report_on
     used, new = report[baseline], report[chosen]
     gained = sum(n and not u for u, n in zip(used, new, strict=True))
@@ -1395,6 +1467,22 @@ def all_on_test(development: Results, test: Results, baseline: str) -> Any:
 @compare_prompts.misconception(_("a report on the development set, on which the choice was made"))
 def reported_on_development(development: Results, test: Results, baseline: str) -> Any:
     return _comparing(development, test, baseline, report_on=development)
+
+
+@compare_prompts.misconception(_("the challenger that gains most on the prompt in use, whatever it loses"))
+def gains_most(development: Results, test: Results, baseline: str) -> Any:
+    def gained(name: str) -> int:
+        return sum(new and not used for used, new in zip(development[baseline], development[name], strict=True))
+
+    return _comparing(development, test, baseline, merit=gained)
+
+
+@compare_prompts.misconception(_("the challenger that loses least against the prompt in use, whatever it gains"))
+def loses_least(development: Results, test: Results, baseline: str) -> Any:
+    def kept(name: str) -> int:
+        return sum(new and used for used, new in zip(development[baseline], development[name], strict=True))
+
+    return _comparing(development, test, baseline, merit=kept)
 
 
 @compare_prompts.misconception(_("a challenger that may be the prompt in use itself"))

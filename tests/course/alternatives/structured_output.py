@@ -38,13 +38,19 @@ def ticket() -> type[BaseModel]:
     return Ticket
 
 
+FORM = (
+    "Turn the customer's message into a ticket: one JSON object with category (leak, noise, electrical, delivery or "
+    "other), priority from 1 (can wait) to 5 (standstill), summary (a few words) and serial (HP- and four digits)."
+)
+
+
 class ExtractionError(RuntimeError):
     pass
 
 
 def extract(client: OpenAI, message: str, schema: type[BaseModel]) -> BaseModel:
     def ask(*further: dict[str, str]) -> str:
-        chat: Any = [{"role": "developer", "content": "Fill in the form."}, {"role": "user", "content": message}]
+        chat: Any = [{"role": "developer", "content": FORM}, {"role": "user", "content": message}]
         form: Any = {"name": "form", "strict": True, "schema": schema.model_json_schema(mode="validation")}
         create: Any = client.chat.completions.create
         reply = create(
