@@ -90,6 +90,11 @@ def equals_torch(trial: Trial, answer: Handle) -> None:
         trial.array(got, value.shape, "tensor")
         expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
         trial.close(got, expected, rtol=1e-3, atol=1e-4)
+    # A score of 400 lies in the first position's future, and in the past of the last.
+    query, key, value = torch.ones(1, 1, 3, 4), torch.zeros(1, 1, 3, 4), _normal(trial.rng, 1, 1, 3, 4)
+    key[..., 1, :] = 200.0
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+    trial.close(answer(query, key, value), expected, rtol=1e-3, atol=1e-4)
 
 
 def _attention(
@@ -138,6 +143,15 @@ def unscaled(query: Any, key: Any, value: Any) -> Any:
 @causal_attention.misconception(_("a softmax over the queries instead of over the keys"))
 def softmax_over_queries(query: Any, key: Any, value: Any) -> Any:
     return _attention(query, key, value, over=-2)
+
+
+@causal_attention.misconception(
+    _("a largest score that is taken before the mask: if it lies in the future, nothing is left of the past")
+)
+def largest_before_mask(query: Any, key: Any, value: Any) -> Any:
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    weights = (scores - scores.amax(dim=-1, keepdim=True)).exp().tril()
+    return weights / weights.sum(dim=-1, keepdim=True) @ value
 
 
 causal_attention.equivalent(
@@ -345,6 +359,10 @@ def counts_parameters(trial: Trial, answer: Handle) -> None:
     for name, gradient in gradients.items():
         for rows in gradient.split(WIDTH // heads) if gradient.ndim == 2 else ():
             trial.require(rows.abs().max() > 1e-6, message, name=name)
+    message = _("`{name}` gets no gradient: each of the two norms must be used, and none cut off from training.")
+    for name, value in block.probe("parameters").items():
+        is_used = gradients[name].abs().max() > 1e-6
+        trial.require(is_used or not (value == 1).all(), message, name=name)  # ones: the scale of a norm
 
 
 @transformer_block.criterion(
@@ -359,6 +377,8 @@ def has_mlp(trial: Trial, answer: Handle) -> None:
     trial.require(
         moved > 0.05, _("The MLP reads what came in, without what the attention has added: it must take the new `x`.")
     )
+    message = _("With the same number added to all of an input, something else is added to it: use `nn.LayerNorm`.")
+    trial.close(_added(trial, block, x + 1), _added(trial, block, x), message, rtol=0.0, atol=0.5)
     message = _("While it trains, your block computes something else than afterwards: leave out dropout.")
     trial.close(block(x), _run(trial, block, x), message, rtol=1e-3, atol=1e-3)
     # The attention switched off, and every unit of the MLP the same: it sees the sum of the first two numbers.
@@ -385,6 +405,7 @@ def _block_class(
     one_head: bool = False,
     linear: bool = False,
     mixes_batch: bool = False,
+    one_norm: bool = False,
 ) -> Any:
     """Return a transformer block with faults on demand."""
     from torch import nn
@@ -400,7 +421,8 @@ def _block_class(
 
         def forward(self, x: Any) -> Any:
             layers: tuple[Callable[[Any], Any], ...] = (self.attention, self.mlp)
-            for norm, layer in zip(self.norms, layers, strict=True):
+            norms = [self.norms[0]] * 2 if one_norm else self.norms
+            for norm, layer in zip(norms, layers, strict=True):
                 added = layer(x if post_norm else norm(x))
                 x = x + added if residual else added
                 x = norm(x) if post_norm else x
@@ -434,6 +456,11 @@ def normalising_afterwards() -> Any:
 @transformer_block.misconception(_("a block that never splits its width into heads"), factory=True)
 def with_one_head() -> Any:
     return _block_class(one_head=True)
+
+
+@transformer_block.misconception(_("a block that uses its first norm twice, and the second one never"), factory=True)
+def with_one_norm() -> Any:
+    return _block_class(one_norm=True)
 
 
 @transformer_block.misconception(_("a block whose MLP has no nonlinearity"), factory=True)
@@ -764,12 +791,19 @@ def _require_windows(trial: Trial, seen: Any, tokens: Any, shape: tuple[int, int
 def takes_the_gradient(trial: Trial, answer: Handle) -> None:
     tokens = torch.from_numpy(trial.rng.integers(0, 6, size=9))
     _require_gradients(trial, answer, tokens, 0.1 * _normal(trial.rng, 6, 6))
+    tokens, table, steps = torch.from_numpy(trial.rng.permutation(40)), 0.1 * _normal(trial.rng, 40, 40), 5
+    _rates, norms, seen = _notes(answer, tokens, table, [{"table": 0.0, "bias": 0.0}], steps, warm_up=2)
+    after = torch.zeros_like(tokens)  # what follows each token: none comes twice
+    after[tokens[:-1]] = tokens[1:]
+    wanted = [_gradient_norm(table, batch, after[batch]) for batch in seen]
+    message = _("In each of {steps} steps, the gradient must be that of the mean loss over all windows of the batch.")
+    trial.close(norms[0], wanted, message, rtol=2e-3, steps=steps)
 
 
 def _require_gradients(trial: Trial, answer: Handle, tokens: Any, table: Any) -> None:
     """Require the norm of the gradients in each step, on a text of one window and with rates of zero."""
     steps = 5
-    rates, norms = _notes(answer, tokens, table, [{"table": 0.0}, {"bias": 0.0}], steps, warm_up=2)
+    rates, norms, _seen = _notes(answer, tokens, table, [{"table": 0.0}, {"bias": 0.0}], steps, warm_up=2)
     for noted in norms:
         message = _("One of two optimizers took {count} steps of {steps}.")
         trial.require(len(noted) == steps, message, count=len(noted), steps=steps)
@@ -777,7 +811,7 @@ def _require_gradients(trial: Trial, answer: Handle, tokens: Any, table: Any) ->
         not np.any(rates),
         _("The peak rate of the optimizers is 0 here, so 0 times the factor must be their rate; yours had another."),
     )
-    norm = _gradient_norm(table, tokens)
+    norm = _gradient_norm(table, tokens[None, :-1], tokens[None, 1:])
     message = _(
         "The text is one window, and the rates are zero, so the gradients that reach the optimizers must have "
         "the same norm in each of the {steps} steps: {wanted} here ({norm} before clipping)."
@@ -788,10 +822,10 @@ def _require_gradients(trial: Trial, answer: Handle, tokens: Any, table: Any) ->
 
 def _notes(
     answer: Handle, tokens: Any, table: Any, peaks: list[dict[str, float]], steps: int, warm_up: int
-) -> tuple[list[Any], list[list[float]]]:
+) -> tuple[list[Any], list[list[float]], Any]:
     """Train a table with these optimizers, given by the peak rates of their groups.
 
-    Return the rates [step][group] and the gradient norms [step] of each of them.
+    Return the rates [step][group] and the gradient norms [step] of each of them, and the batches that the table saw.
     """
     context = 8
     model = answer.build("training", "Bigram", table, context)
@@ -809,15 +843,15 @@ def _notes(
         generator=answer.build("training", "generator", 7),
     )
     noted = [[optimizer.attribute(name).data() for optimizer in watched] for name in ("rates", "norms")]
-    return noted[0], noted[1]
+    return noted[0], noted[1], model.attribute("seen").data()
 
 
-def _gradient_norm(table: Any, tokens: Any) -> float:
+def _gradient_norm(table: Any, inputs: Any, targets: Any) -> float:
     from kicourse.answers.training import Bigram
 
     with torch.enable_grad():
-        model = Bigram(table, len(tokens))
-        torch.nn.functional.cross_entropy(model(tokens[None, :-1])[0], tokens[1:]).backward()
+        model = Bigram(table, inputs.shape[1])
+        torch.nn.functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten()).backward()
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     return float(torch.cat([gradient.flatten() for gradient in gradients]).norm())
 
@@ -861,7 +895,7 @@ def bounds_its_steps(trial: Trial, answer: Handle) -> None:
     tokens = torch.from_numpy(trial.rng.integers(0, 6, size=40))
     optimizers = [{"table": 0.5}, {"bias": 0.01}], [{"table": 0.5, "bias": 0.01}]
     for steps, warm_up, peaks in ((12, 4, optimizers[0]), (9, 1, optimizers[1])):
-        rates, _norms = _notes(answer, tokens, torch.zeros(6, 6), peaks, steps, warm_up)
+        rates, _norms, _seen = _notes(answer, tokens, torch.zeros(6, 6), peaks, steps, warm_up)
         for noted, groups in zip(rates, peaks, strict=True):
             for got, peak in zip(zip(*noted, strict=True), groups.values(), strict=True):
                 wanted = [peak * _factor(step, steps, warm_up) for step in range(steps)]
@@ -965,6 +999,7 @@ def _training(
     shift: int = 1,
     clears: bool = True,
     clips: bool = True,
+    windows_scored: int | None = None,
     factor: Callable[[int, int, int], float] = _factor,
 ) -> list[tuple[int, float]]:
     """Training with faults on demand."""
@@ -974,7 +1009,8 @@ def _training(
         starts = torch.randint(len(tokens) - context, (batch_size, 1), generator=generator)
         windows = tokens[starts + torch.arange(context + 1)]
         inputs, targets = windows[:, :-1], windows[:, shift : shift + context]
-        loss = torch.nn.functional.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+        logits, targets = model(inputs)[:windows_scored], targets[:windows_scored]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
         if clears:
             model.zero_grad()
         loss.backward()
@@ -1010,6 +1046,11 @@ def gradients_not_cleared() -> Any:
 )
 def gradients_not_clipped() -> Any:
     return partial(_training, clips=False)
+
+
+@train.misconception(_("a loss of the first window of each batch alone"), factory=True)
+def one_window_scored() -> Any:
+    return partial(_training, windows_scored=1)
 
 
 @train.misconception(_("training at a constant rate"), factory=True)
