@@ -498,6 +498,12 @@ def hides_padding(trial: Trial, answer: Handle) -> None:
                 "weight.")  # fmt: skip
     key = np.where(heads.mask[:, None, :, None] == 1, 0.1 * heads.key - 200, 200).astype(np.float32)
     _require_attention(trial, answer, replace(low, key=key), message, finite=False)
+    # In double precision plain exponentials are finite here: what is NaN has its largest score from before the mask.
+    message = _("The scores of real pieces are about −400 here, those of padding about 400, and still it gets no "
+                "weight.")  # fmt: skip
+    key = np.where(heads.mask[:, None, :, None] == 1, 0.1 * heads.key - 80, 80).astype(np.float64)
+    double = _Heads(low.query.astype(np.float64), key, low.value.astype(np.float64), low.mask)
+    _require_attention(trial, answer, double, message)
     # All scores are 0 here: by what they are divided is another criterion's affair.
     message = _("In every head, a piece must not look at padding.")
     several = _draw_heads(trial.rng, 3, 3, 4, 2, spread=0.0, lengths=_lengths(trial.rng, 3, 4))
@@ -721,6 +727,18 @@ def largest_of_all(query: Array, key: Array, value: Array, mask: Array) -> tuple
             return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
     return _attending(query, key, value, mask, weights=weigh)
+
+
+@attention.misconception(
+    _("the largest score looked for before the mask, in double precision: that only puts the NaN off"), factory=True
+)
+def largest_of_all_in_double() -> Any:
+    def weigh(scores: Array, mask: Array) -> Array:
+        powers = np.exp(scores - scores.max(axis=-1, keepdims=True)) * _on_keys(mask)
+        with np.errstate(all="ignore"):
+            return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+    return partial(_attending, weights=weigh)
 
 
 @attention.misconception(
@@ -1043,8 +1061,10 @@ def small_heaps(trial: Trial, answer: Handle) -> None:
     message = _("Row 3 holds zeros and has no direction: its similarity is 0.")
     _require_neighbours(trial, answer, vectors, 1, 4, message)
     message = _("Row 3 itself holds zeros: all others come back, in any order, each with the similarity 0.")
+    # Whoever lists row 1 for row 1, too, is told so elsewhere.
+    lists_itself = 1 in [row for row, _score in _pairs(trial, answer.allowing_nonfinite()(vectors, 1, 9))]
     pairs = _pairs(trial, answer.allowing_nonfinite()(vectors, 3, 9))
-    others = sorted((pair for pair in pairs if pair[0] != 3), key=lambda pair: pair[0])
+    others = sorted((pair for pair in pairs if pair[0] != 3 or not lists_itself), key=lambda pair: pair[0])
     trial.equal([row for row, _score in others], [0, 1, 2, 4], message)
     trial.close([score for _row, score in others], [0.0] * 4, message)
 
@@ -1119,6 +1139,14 @@ def divides_by_zero(vectors: Array, index: int, k: int) -> Found:
 def index_of_zeros(vectors: Array, index: int, k: int) -> Found:
     with np.errstate(all="ignore"):
         return _ranked(_units(vectors) @ vectors[index] / np.linalg.norm(vectors[index]), index, k)
+
+
+@most_similar.misconception(
+    _("the text itself known by its cosine of 1, not by its number: a row of zeros stays in its own list")
+)
+def zeros_list_themselves(vectors: Array, index: int, k: int) -> Found:
+    found = _neighbours(vectors, index, k)
+    return found if vectors[index].any() else [(index, 0.0), *found][:k]
 
 
 @most_similar.misconception(_("the k best in no order"))

@@ -146,7 +146,7 @@ def softmax_over_queries(query: Any, key: Any, value: Any) -> Any:
 
 
 @causal_attention.misconception(
-    _("a largest score that is taken before the mask: if it lies in the future, nothing is left of the past")
+    _("the largest score looked for before the mask: if it lies in the future, nothing is left of the past")
 )
 def largest_before_mask(query: Any, key: Any, value: Any) -> Any:
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
