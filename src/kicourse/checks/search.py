@@ -258,11 +258,12 @@ def right_offsets(trial: Trial, answer: Handle) -> None:
         for size in (10, 20):  # each block alone, and two or three of them
             _require_chunks(trial, answer, document, size, 0, message, exactly=True)
     message = _("A code block that no line ends goes on to the last line of the document, even if that one is empty.")
-    unclosed = f"{_paragraph(rng, 4)}\n\n{_FENCE}\n{_paragraph(rng, 5)}\n\n \n"
-    texts = [text for text, _start, _end in _chunks_of(trial, answer, unclosed, 8, 0)]
-    # Whether such a block is there at all, the next criterion says.
-    if [*map(_visible, texts)] == [_visible(one.text) for one in _oracle(unclosed, 8, 0)]:
-        _require_chunks(trial, answer, unclosed, 8, 0, message, exactly=True)
+    for last_lines in ("\n \n", "\n\n"):
+        unclosed = f"{_paragraph(rng, 4)}\n\n{_FENCE}\n{_paragraph(rng, 5)}\n{last_lines}"
+        texts = [text for text, _start, _end in _chunks_of(trial, answer, unclosed, 8, 0)]
+        # Whether such a block is there at all, the next criterion says.
+        if [*map(_visible, texts)] == [_visible(one.text) for one in _oracle(unclosed, 8, 0)]:
+            _require_chunks(trial, answer, unclosed, 8, 0, message, exactly=True)
 
 
 @chunk.criterion(
@@ -273,7 +274,7 @@ def right_offsets(trial: Trial, answer: Handle) -> None:
 def whole_code(trial: Trial, answer: Handle) -> None:
     message = _("From a line that starts with ``` to the next one, everything is one block.")
     rng = trial.rng
-    for opening in (_FENCE, _FENCE + "python"):
+    for opening in (_FENCE, _FENCE + "python", _FENCE + "c++", _FENCE + "`"):
         code = [_code(rng, int(rng.integers(2, 6)), opening) for _number in range(2)]
         text = [_paragraph(rng, int(rng.integers(4, 9))) for _number in range(3)]
         apart = _document([text[0], code[0], text[1], code[1], text[2]])
@@ -295,6 +296,9 @@ def whole_code(trial: Trial, answer: Handle) -> None:
     outside = "\n".join([_paragraph(rng, 9), f"   {_FENCE}", _paragraph(rng, 9)])
     for odd in (inside, outside):
         _require_chunks(trial, answer, _document([before, odd, after]), 26, 0, message)
+    message = _("One or two backticks at the start of a line are text: a code block begins and ends with three.")
+    for quoted in ("`pump`", "``seal``"):
+        _require_chunks(trial, answer, _document([before, f"{quoted} {other}", after]), 26, 0, message)
 
 
 @chunk.criterion(
@@ -316,6 +320,8 @@ def right_overlap(trial: Trial, answer: Handle) -> None:
     small = _document([*letters[:3], " ".join(letters[3:5]), letters[5]])
     _require_chunks(trial, answer, small, 4, 3, message)  # every known mistake cuts this in a way of its own
     three = _document([_paragraph(trial.rng, 4) for _number in range(6)])
+    short = _document([_paragraph(trial.rng, 1) for _number in range(14)])  # many blocks come again
+    _require_chunks(trial, answer, short, 10, 8, message)
     kinds = (_listing, _paragraph, _listing, _paragraph, _listing)  # code comes again as well
     mixed = _document([block(trial.rng, 4) for block in kinds])
     for document in (three, mixed):
@@ -453,6 +459,16 @@ def _code_by(
 @chunk.misconception(_("a code block that only a line of nothing but three backticks ends"))
 def bare_fence_ends(document: str, size: int, overlap: int) -> Any:
     return _code_by(document, size, overlap, lambda line: line.startswith(_FENCE), lambda line: line.strip() == _FENCE)
+
+
+@chunk.misconception(
+    _("a language behind the backticks that has letters only: a code block that begins with ```c++ is text")
+)
+def named_in_letters(document: str, size: int, overlap: int) -> Any:
+    def fence(line: str) -> bool:
+        return line.startswith(_FENCE) and (line.strip() == _FENCE or line.strip()[3:].isalpha())
+
+    return _code_by(document, size, overlap, fence, fence)
 
 
 @chunk.misconception(_("three backticks behind spaces taken for the beginning or the end of a code block"))
@@ -781,7 +797,8 @@ def right_part(trial: Trial, answer: Handle) -> None:
         "The ratio of two passages' scores for one word, in which idf cancels, is not that of the formula with "
         "k1 = {k1} and b = {b}."
     )
-    for k1, b in ((1.5, 0.75), (round(float(rng.uniform(0.5, 3)), 2), round(float(rng.uniform(0.1, 0.9)), 2))):
+    drawn = round(float(rng.uniform(0.5, 3)), 2), round(float(rng.uniform(0.1, 0.9)), 2)
+    for k1, b in ((1.5, 0.75), drawn, (1.2, 0.0)):
         counts = [1, 2, 5, 1, 2, 5]
         lengths = [int(length) for length in rng.integers(6, 12, size=3)] + [int(rng.integers(20, 60)) for _ in "abc"]
         passages = [_passage(rng, {"valve": c}, n) for c, n in zip(counts, lengths, strict=True)]
@@ -820,16 +837,24 @@ def adds_up(trial: Trial, answer: Handle) -> None:
         passages[0], passages[1] = _passage(rng, {words[0]: 1}, 8), _passage(rng, {words[0]: 1, words[1]: 1}, 9)
         passages[2] = _passage(rng, {words[2]: 1}, 5)
         index = answer.make(passages)
-        total: Counter[int] = Counter()
-        for word in words:
-            for number, score in _hits(trial, index.attribute("search")([word], size)):
-                total[number] += score  # type: ignore[assignment]
+        total = _word_by_word(trial, index, words)
         for query in (words, [words[0], *words, words[0], words[1]]):
             hits = _hits(trial, index.attribute("search")(query, size))
             message = _("The score of a query is the sum of the scores of its different words.")
-            _require_scores(trial, hits, dict(total), message)
-            falling = all(one >= other for (_a, one), (_b, other) in pairwise(hits))
-            trial.require(falling, _("The best passage comes first."), expected=show(_best(total, size)))
+            _require_scores(trial, hits, total, message)
+            _require_falling(trial, hits, total)
+    nearly_equal = [["gasket"] * count + ["filter"] * (50 - count) for count in range(40, 46)]
+    hits = _hits(trial, _search(trial, answer, [*nearly_equal, *[["filter"]] * 9], ["gasket"], 6))
+    _require_falling(trial, hits, dict(hits))
+    one, other = words[:2]  # the best for each of them is not the best for both
+    index = answer.make([[one] * 3, [one, one, "seal"], [one, other], [other] * 3])
+    total = _word_by_word(trial, index, [one, other])
+    best = [score for _number, score in _hits(trial, index.attribute("search")([one, other], 1))]
+    message = _("`k` cuts the list at the very end, when the scores of all words are added up.")
+    trial.close(best, [score for _number, score in _best(total, 1)], message)
+    message = _("After another index was made, this one gives other hits: each has its own data, in `self`.")
+    answer.make([[other], ["valve"]])
+    _require_scores(trial, _hits(trial, index.attribute("search")([one, other], 9)), total, message)
     word = str(rng.choice(_WORDS[:20]))
     alike = [word, word.capitalize(), f"{word}.", "the", str(rng.integers(10, 100)), ""]
     passages = [[alike[place]] for place in rng.permutation(len(alike))]
@@ -837,6 +862,20 @@ def adds_up(trial: Trial, answer: Handle) -> None:
         found = sorted(number for number, _score in _hits(trial, _search(trial, answer, passages, query, 9)))
         wanted = [number for number, passage in enumerate(passages) if passage[0] in query]
         trial.equal(found, wanted, _("The caller decides what a word is: every text in a list is one, just as it is."))
+
+
+def _require_falling(trial: Trial, hits: list[Hit], scores: Mapping[int, float]) -> None:
+    falling = all(one >= other for (_a, one), (_b, other) in pairwise(hits))
+    trial.require(falling, _("The best passage comes first."), expected=show(_best(scores, len(scores))))
+
+
+def _word_by_word(trial: Trial, index: Handle, words: Sequence[str]) -> dict[int, float]:
+    """Search for one word after the other, and add the scores up."""
+    total: dict[int, float] = {}
+    for word in words:
+        for number, score in _hits(trial, index.attribute("search")([word], 99)):
+            total[number] = total.get(number, 0.0) + score
+    return total
 
 
 @bm25.criterion(
@@ -998,6 +1037,27 @@ class all_words(_BM25):
     def search(self, query: Sequence[str], k: int) -> list[Hit]:
         scores = self.scores(query)
         return _best({n: s for n, s in scores.items() if all(word in self.counts[n] for word in query)}, k)
+
+
+@bm25.misconception(_("the best `k` passages of each word, added up: what is second for two words is lost"))
+class cut_for_each_word(_BM25):
+    def search(self, query: Sequence[str], k: int) -> list[Hit]:
+        scores: dict[int, float] = {}
+        for word in dict.fromkeys(query):
+            for number, score in super().search([word], k):
+                scores[number] = scores.get(number, 0.0) + score
+        return _best(scores, k)
+
+
+@bm25.misconception(_("data of an index kept on the class, not in `self`: the next index overwrites it"))
+class kept_on_the_class(_BM25):
+    latest: _BM25
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        type(self).latest = _BM25(*args, **settings)
+
+    def search(self, query: Sequence[str], k: int) -> list[Hit]:
+        return self.latest.search(query, k)
 
 
 # ---------------------------------------------------------------- measure
@@ -1403,6 +1463,12 @@ def any_size(trial: Trial, answer: Handle) -> None:
         vectors = _vectors(rng, count)
         got = _nearest(trial, answer, vectors, query, k)
         _require_nearest(trial, got, _cosines(vectors, query), k, message, order_only=True, count=count)
+    message = _("After another index was made, this one gives other hits: each has its own data, in `self`.")
+    vectors = _vectors(rng, 5)
+    index = answer.make(vectors)
+    answer.make(_vectors(rng, 3))
+    got = _found(trial, index, vectors, query, 5)
+    _require_nearest(trial, got, _cosines(vectors, query), 5, message, order_only=True)
 
 
 @vector_index.criterion(
@@ -1619,6 +1685,22 @@ def takes_infinity() -> Any:
     return Takes
 
 
+@vector_index.misconception(
+    _("vectors of an index kept on the class, not in `self`: the next index overwrites them"), factory=True
+)
+def kept_on_the_class_too() -> Any:
+    class Shared(_VectorIndex):
+        latest: _VectorIndex
+
+        def __init__(self, vectors: Any) -> None:
+            type(self).latest = _VectorIndex(vectors)
+
+        def search(self, query: Any, k: int) -> list[Hit]:
+            return self.latest.search(query, k)
+
+    return Shared
+
+
 vector_index.equivalent(
     "self.directions = vectors / np.where(lengths > 0, lengths, 1)",
     "self.directions = vectors / np.where(lengths > 0, lengths, 2)",
@@ -1669,14 +1751,29 @@ def _ranked(numbers: Sequence[Any], falling: Sequence[float] | None = None) -> l
     return [(int(number), float(score)) for number, score in zip(numbers, scores, strict=True)]
 
 
-def _require_fused(trial: Trial, answer: Handle, results: list[list[Hit]], message: str) -> None:
-    """Fail unless every passage comes once, and none before one with a higher score."""
+def _own_gains(trial: Trial, answer: Handle, count: int) -> list[float]:
+    """Return what the answer itself gives for each place; nothing if it does not add up what two lists give.
+
+    So whose formula is another one, or who divides by the number of lists, is told so by one criterion only.
+    """
+    same = _ranked(range(count))
+    one, two = (dict(_hits(trial, answer([same] * lists))) for lists in (1, 2))
+    adds_up = len(one) == count and all(math.isclose(two.get(n, 0.0), 2 * one[n], rel_tol=1e-9) for n in one)
+    return [one[number] for number in range(count)] if adds_up else []
+
+
+def _require_fused(
+    trial: Trial, answer: Handle, results: list[list[Hit]], message: str, gains: Sequence[float] = ()
+) -> None:
+    """Fail unless every passage comes once, none before one with a higher score, and its places' `gains` are added."""
     hits = _hits(trial, answer(results))
     wanted = _fused(results)
     scores = [wanted.get(number, math.nan) for number, _score in hits]
     complete = sorted(number for number, _score in hits) == sorted(wanted)
     if not (complete and all(one >= other - 1e-12 for one, other in pairwise(scores))):
         raise Failed(trial.text(message), show(_best(wanted, len(wanted))), show(hits))
+    if gains:
+        _require_scores(trial, hits, _fused(results, gain=lambda _k, rank, _score: gains[rank - 1]), message)
 
 
 def _two_orders(rng: "np.random.Generator", count: int) -> tuple[list[int], list[int]]:
@@ -1718,6 +1815,7 @@ def right_scores(trial: Trial, answer: Handle) -> None:
     one, other = _two_orders(trial.rng, 5)
     lists = [_ranked(one), _ranked(other)]
     _require_scores(trial, _hits(trial, answer(lists)), _fused(lists), message)
+    _require_scores(trial, _hits(trial, answer(lists[:1])), _fused(lists[:1]), message)
     for k in (60, 2, int(trial.rng.integers(1, 59)), int(trial.rng.integers(61, 200))):
         _require_scores(trial, _hits(trial, answer(lists, k=k)), _fused(lists, k), message)
 
@@ -1729,12 +1827,13 @@ def right_scores(trial: Trial, answer: Handle) -> None:
 )
 def keeps_missing(trial: Trial, answer: Handle) -> None:
     message = _("A list that does not have a passage adds nothing for it, and takes nothing away.")
+    gains = _own_gains(trial, answer, 16)
     for count in (3, 14):
         numbers = [int(number) for number in trial.rng.permutation(40)]
         apart = [_ranked(numbers[:count]), _ranked(numbers[count : 2 * count + 2])]
         shared = [_ranked(numbers[:count]), _ranked([numbers[20], *numbers[1 : count - 1], *numbers[21:24]])]
-        _require_fused(trial, answer, apart, message)
-        _require_fused(trial, answer, shared, message)
+        _require_fused(trial, answer, apart, message, gains)
+        _require_fused(trial, answer, shared, message, gains)
 
 
 @reciprocal_rank_fusion.criterion(
@@ -1772,8 +1871,10 @@ def any_lists(trial: Trial, answer: Handle) -> None:
         [[], []],
         [],
     ]
+    gains = _own_gains(trial, answer, 5)
     for lists in some:
-        _require_fused(trial, answer, lists, message)
+        # Of three lists or more, each has all passages here: what one does not have is the affair of another criterion.
+        _require_fused(trial, answer, lists, message, gains if len(lists) > 2 else ())
 
 
 @reciprocal_rank_fusion.misconception(_("a k of 60, whatever is handed in"))
@@ -1828,6 +1929,14 @@ def missing_is_last(results: Results, k: int = 60) -> Any:
     fused = _fused(results, k)
     for number in fused:
         fused[number] += sum(1 / (k + len(hits) + 1) for hits in results if number not in dict(hits))
+    return _best(fused, len(fused))
+
+
+@reciprocal_rank_fusion.misconception(_("a missing passage treated as if it had a place far down, 1,000 say"))
+def missing_is_far_down(results: Results, k: int = 60) -> Any:
+    fused = _fused(results, k)
+    for number in fused:
+        fused[number] += sum(1 / (k + 1000) for hits in results if number not in dict(hits))
     return _best(fused, len(fused))
 
 
