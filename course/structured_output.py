@@ -306,7 +306,7 @@ class ExtractionError(Exception):
 #
 # Write `extract`. It works with any pydantic class, not only with `Ticket`:
 #
-# 1. It sends `FORM` as the system's message and the customer's message as the user's, and asks for the schema with `response_format=schema_format(schema)`. Add `**OPTIONS`; the check does not insist on these.
+# 1. It sends `FORM` as the system's message and the customer's message as the user's to `MODEL`, and asks for the schema with `response_format=schema_format(schema)`. Add `**OPTIONS`; the check does not insist on these.
 # 2. If the reply is valid, it returns the instance.
 # 3. If not, it asks once more, with all of it in view: the same messages, then the faulty reply in the role of the assistant, then, as the user, what was wrong and in which field, in pydantic's own words; `str(error)` has them all. Send the schema again, too.
 # 4. If that is not valid either, it raises `ExtractionError`. It never sends a third request.

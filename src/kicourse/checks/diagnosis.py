@@ -2,8 +2,7 @@
 
 The failing criterion is run again with each listed misconception in the answer's place, with the same seed, so with the
 same trial. If the whole conversation is the same (what was asked, what came back, what lent functions and scripted
-servers saw), the learner is told what the mistake is called. Of several such misconceptions it is the one that passes
-where the answer passed.
+servers saw), the learner is told what the mistake is called. It must be one that passes where the answer passed, too.
 """
 
 import time
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from kicourse.checks.check import Check, Criterion, Misconception
 
 _PATIENCE = 10.0  # seconds for all misconceptions together
+_PATIENCE_WITH_ONE = 1.0  # seconds for looking whether the only one that is left passes where the answer did
 _PATIENCE_OF_SERVERS = 0.2  # seconds: misconceptions are not slow, except where their fault is to wait for ever
 _CALL_SECONDS = 2.0  # for a call of a misconception where the answer's own did not end
 _SHORTEST_CALL_SECONDS = 1.0
@@ -51,10 +51,11 @@ def name(
         if not suspects:
             break
     is_all = bool(suspects) or time.monotonic() >= deadline  # who had no time to look claims nothing
+    soon = time.monotonic() + _PATIENCE_WITH_ONE
     for criterion in passed:
-        if len(found) < 2 or time.monotonic() >= deadline:
+        if not found or time.monotonic() >= (deadline if len(found) > 1 else soon):
             break
-        found = [suspect for suspect in found if _passes(check, criterion, suspect, seed, usual)] or found
+        found = [suspect for suspect in found if _passes(check, criterion, suspect, seed, usual)]
     return (translate(check.unit, found[0].message) if found else "", is_all)
 
 

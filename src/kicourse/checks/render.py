@@ -30,7 +30,7 @@ _LABELS = {
     "expected": _("expected"),
     "where": _("where"),
 }
-_DIAGNOSIS = _("Where it fails, your answer behaves exactly like {mistake}.")
+_DIAGNOSIS = _("Where it fails, your answer behaves exactly like {mistake}. That may be the cause.")
 _NOT_REACHED = _("not reached")
 
 
