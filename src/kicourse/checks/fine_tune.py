@@ -831,7 +831,7 @@ def shuffles(trial: Trial, answer: Handle) -> None:
     message = _("Used a second time, a generator gave the same batches: draw from `generator` itself, which goes on "
                 "from where it stands.")  # fmt: skip
     trial.require(_rows(one) != _rows(other), message)
-    lengths = [int(mask.sum(dim=1).max()) for _ids, mask, _labels in one]
+    lengths, others = ([int((ids != 0).sum(dim=1).max()) for ids, _mask, _labels in got] for got in (one, other))
     # Seen as a ring, in which a sorted row that begins somewhere in the middle turns round just once as well.
     steps = [longer - shorter for shorter, longer in pairwise([*lengths, lengths[0]])]
     turns = min(sum(step < 0 for step in steps), sum(step > 0 for step in steps))
@@ -839,11 +839,19 @@ def shuffles(trial: Trial, answer: Handle) -> None:
         turns > 1,
         _("The batches come sorted by length, so the model would learn length first; draw their order."),
     )
+    message = _("Used a second time, a generator gave the batches in the same order of lengths: draw their order from "
+                "it, too.")  # fmt: skip
+    trial.require(lengths != others, message)
     together, apart = ({frozenset(_rows([batch])) for batch in batches} for batches in (one, other))
     trial.require(
         len(together & apart) < len(together) / 2,
         _("Texts of equal length always share a batch with the same others: draw an order before you sort."),
     )
+    alike = [[number, *trial.rng.integers(1, 30_000, size=3).tolist()] for number in range(1, 25)]
+    numbers = [row[0] for row in _rows(_batches(trial, answer, alike, labels[:24], 24, first))]
+    kept = sum(after - before in (1, -23) for before, after in pairwise(numbers))  # 1 in the mean, where chance rules
+    message = _("Of 24 texts of equal length, {count} come right behind the one that was before them: draw an order.")
+    trial.require(kept < 12, message, count=kept)
 
 
 def _bucketed(
@@ -855,6 +863,7 @@ def _bucketed(
     sorts: bool = True,
     mixes: bool = True,
     shuffles: bool = True,
+    same_shuffle: bool = False,
     uses_generator: bool = True,
     mixes_freely: bool = False,
     drops_tail: bool = False,
@@ -887,6 +896,8 @@ def _bucketed(
         place += len(part)
     if not shuffles:
         return batches
+    if same_shuffle:
+        generator = torch.Generator().manual_seed(0)
     return [batches[number] for number in torch.randperm(len(batches), generator=generator).tolist()]
 
 
@@ -913,6 +924,11 @@ def padded_to_longest() -> Any:
 @make_batches.misconception(_("batches that always come from short to long"), factory=True)
 def not_shuffled() -> Any:
     return partial(_bucketed, shuffles=False)
+
+
+@make_batches.misconception(_("batches that come in the same mixed order each time"), factory=True)
+def shuffled_alike() -> Any:
+    return partial(_bucketed, same_shuffle=True)
 
 
 @make_batches.misconception(_("texts of equal length that always meet the same others"), factory=True)
@@ -1036,6 +1052,16 @@ def takes_steps(trial: Trial, answer: Handle) -> None:
             )
             shown = {"name": name, "steps": sum(lengths), "lengths": " + ".join(map(str, lengths))}
             trial.close(held[name], wanted[name], message, rtol=1e-3, atol=2e-4, **rates, **shown)
+    measured = [_batch(trial.rng, 5)]
+    run = _Run(trial, answer, [[_batch(trial.rng, 16)]], measured, measured, rate=0.01, head_scale=_STEEP)
+    message = _("The gradients are long here, and the only step is as long as they are, times the rate: clip nothing.")
+    held, wanted = run.model.probe("state_dict"), run.expected().state_dict()
+    name = "encoder.layer.1.output.weight"
+    trial.close(held[name], wanted[name], message, rtol=1e-3, atol=2e-4)
+
+
+_STEEP = 100.0
+"""With a head so many times as large, the gradients of all parameters together have a norm of 8 to 250."""
 
 
 def _single_minded(rng: Any, lengths: tuple[int, ...]) -> list[list[Batch]]:
@@ -1121,7 +1147,7 @@ def keeps_best(trial: Trial, answer: Handle) -> None:
     trial.equal(run.report.epoch, 1, message)
 
     development, test = ([_labelled(_batch(trial.rng, 40), label)] for label in (0, 1))
-    run = _Run(trial, answer, _single_minded(trial.rng, (3, 8)), development, test, rate=0.2)
+    run = _Run(trial, answer, _single_minded(trial.rng, (4, 12)), development, test, rate=0.2)
     shares = run.report.development
     found = ", ".join(f"{share:.2f}" for share in shares)
     message = _("In the second epoch all labels were others. On the development set the accuracies were {found}, so "
@@ -1201,19 +1227,25 @@ class _Run:
         rate: float = 0.0,
         head_rate: float | None = None,
         hidden: int = 0,
+        head_scale: float = 1.0,
     ) -> None:
-        self.seed, self.hidden = int(trial.rng.integers(2**31)), hidden
+        self.seed, self.hidden, self.head_scale = int(trial.rng.integers(2**31)), hidden, head_scale
         self.epochs, self.rate, self.head_rate = epochs, rate, head_rate
         self.development = development(trial, self) if callable(development) else development
         self.test = test(trial, self) if callable(test) else test
         self.model = answer.build("training", "seeded", "SmallClassifier", self.seed, **_sizes(hidden=hidden))
+        if head_scale != 1:
+            self.model.probe("set_parameters", {"head.weight": self.fresh().state_dict()["head.weight"]})
         name, rates = self.descent()
         optimizer = answer.build("training", name, self.model, rates)
         self.report = _report(trial, answer, self.model, optimizer, epochs, self.development, self.test)
 
     def fresh(self) -> Any:
         """The untrained model."""
-        return _classifier(self.seed, hidden=self.hidden)
+        model = _classifier(self.seed, hidden=self.hidden)
+        with torch.no_grad():
+            model.head.weight *= self.head_scale
+        return model
 
     def descent(self) -> tuple[str, Any]:
         """The name of plain gradient descent in `answers.training`, and its rates: the head may have its own."""
@@ -1303,6 +1335,7 @@ def _tuning(
     test: list[Batch],
     *,
     clears: bool = True,
+    clips: bool = False,
     factor: Callable[[int, int], float] = lambda step, steps: 1 - step / steps,
     back_to_training: bool = True,
     dropout_off: bool = True,
@@ -1342,6 +1375,8 @@ def _tuning(
             if clears:
                 model.zero_grad()
             loss.backward()
+            if clips:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             if stops(loss):
                 raise FloatingPointError
@@ -1393,6 +1428,11 @@ def later_of_equals() -> Any:
 @fine_tune.misconception(_("gradients that add up over the steps, because they are not cleared"), factory=True)
 def gradients_not_cleared() -> Any:
     return partial(_tuning, clears=False)
+
+
+@fine_tune.misconception(_("gradients that are clipped, which nobody asked for here"), factory=True)
+def gradients_clipped() -> Any:
+    return partial(_tuning, clips=True)
 
 
 @fine_tune.misconception(_("a rate that stays what it is"), factory=True)
