@@ -30,9 +30,9 @@ def openai_client(_answer: Any, base_url: str, **options: Any) -> Any:
 
 
 def _time_out(response: Any) -> None:
-    import httpx
-
     if LATE in response.headers:
+        import httpx  # all of it: which takes a tenth of a second
+
         raise httpx.ReadTimeout("timed out", request=response.request)
 
 
