@@ -296,7 +296,7 @@ def test_a_server_of_another_kind_is_told() -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=greet, daemon=True).start()
-        with pytest.raises(UserError, match="what listens there speaks another language"):
+        with pytest.raises(UserError, match="what listens there speaks another protocol"):
             ClusterPool(f"tcp://127.0.0.1:{server.getsockname()[1]}").__enter__()
 
 

@@ -666,9 +666,8 @@ def refuses_arguments(trial: Trial, answer: Handle) -> None:
           "went wrong”."),
 )  # fmt: skip
 def catches(trial: Trial, answer: Handle) -> None:
-    unheard_of = (
-        f"{trial.rng.choice(_TOOLS).capitalize()}Lost{trial.rng.integers(10, 100)}"  # a class of the tool's own
-    )
+    # A class of the tool's own.
+    unheard_of = f"{trial.rng.choice(_TOOLS).capitalize()}Lost{trial.rng.integers(10, 100)}"
     for kind in ("ValueError", "KeyError", "RuntimeError", "TypeError", "OSError", "ZeroDivisionError", unheard_of):
         text = chats.sentence(trial.rng, words=2)
         made = f"type({kind!r}, (Exception,), {{}})" if kind == unheard_of else kind
@@ -1498,9 +1497,8 @@ def _require_every_call_compared(trial: Trial, answer: Handle) -> None:
     once = [play.call(), play.call()]
     again = [play.call(), play.call(once[1].name, once[1].arguments)]
     played = play.run(answer, play.wants(*once), play.wants(*again), play.wants(play.call()), max_steps=4)
-    if (
-        play.place(once[1].name, once[1].arguments) is not None
-    ):  # else it is no repeat: `parallel` tells that it is missing
+    # Who has not made it makes no repeat here: `parallel` tells that it is missing.
+    if play.place(once[1].name, once[1].arguments) is not None:
         message = _("This run is over after request {count}, whose second call is the same as that of request 1. Your "
                     "code sent {sent}.")  # fmt: skip
         _require_stopped(played, "repeated", once, again, message=message)
@@ -2145,13 +2143,10 @@ def confirmed_for_ever(call: Call, made: Sequence[Call], confirmed: Sequence[Cal
 
 @authorise.misconception(_("two confirmations beforehand taken for none: only exactly one that is left counts"))
 def exactly_one_left(call: Call, made: Sequence[Call], confirmed: Sequence[Call], rights: Rights) -> str:
-    return _deciding(
-        call,
-        made,
-        confirmed,
-        rights,
-        confirmation=lambda call, made, confirmed: confirmed.count(call) - made.count(call) == 1,
-    )
+    def is_left(call: Call, made: Sequence[Call], confirmed: Sequence[Call]) -> bool:
+        return confirmed.count(call) - made.count(call) == 1
+
+    return _deciding(call, made, confirmed, rights, confirmation=is_left)
 
 
 @authorise.misconception(_("a confirmation compared as text: the order of the fields decides"))

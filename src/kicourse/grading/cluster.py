@@ -231,10 +231,10 @@ def _connect(address: str) -> Any:
     def connect() -> None:
         try:
             result.put(Client(address, timeout=_CONNECT_SECONDS, set_as_default=False, name="kicourse"))
-        except (OSError, ValueError) as error:
+        except MemoryError:  # it has taken the first bytes that came for the length of a message
+            result.put(ConnectionError("what listens there speaks another protocol"))
+        except Exception as error:
             result.put(error)
-        except Exception:  # whatever it makes of bytes that are no message of Dask's
-            result.put(ConnectionError("what listens there speaks another language"))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", VersionMismatchWarning)  # `_require_dask` says what matters of it

@@ -175,14 +175,9 @@ class OpenClass:
 
         Raises UsageError for a student who handed nothing in.
         """
-        everybody = self.students()
-        for student in students:
-            if student not in everybody:
-                raise UsageError(
-                    f"There is no folder '{student}' in {self.root / 'submitted'}. Check the student's ID."
-                )
+        self.require_students(students)
         for release in self.chosen(units):
-            for student in sorted(set(students)) if students else everybody:
+            for student in sorted(set(students)) if students else self.students():
                 if os.path.lexists(self.root / "submitted" / student / release.unit):
                     yield self.submission(student, release.unit)
 
